@@ -1,0 +1,84 @@
+//! `cargo xtask`: the commands that work as the first one in a clean clone.
+//!
+//! Each provides libtorch (see [`libtorch`]) and hands over to plain cargo.
+
+mod libtorch;
+mod wheels;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Provides libtorch and runs the project's main jobs")]
+struct Cli {
+    #[command(subcommand)]
+    job: Job,
+}
+
+#[derive(Subcommand)]
+enum Job {
+    /// Provide libtorch, so that plain `cargo build | run | test | bench` work.
+    Setup,
+    /// Train, prune, compact and time a network, and print its row of the table.
+    Reproduce {
+        /// The network and the options of the `reproduce` binary, such as `lenet-300-100 --seed 2 --quick`.
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Run all tests.
+    Test {
+        /// Passed on to `cargo test`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+}
+
+fn main() -> Result<()> {
+    let root = workspace_root()?;
+    let job = Cli::parse().job;
+    libtorch::provide(&root)?;
+    match job {
+        Job::Setup => Ok(()),
+        Job::Reproduce { arguments } => cargo(
+            &root,
+            &["run", "--release", "--bin", "reproduce", "--"],
+            &arguments,
+        ),
+        Job::Test { arguments } => cargo(&root, &["test", "--workspace"], &arguments),
+    }
+}
+
+/// The folder that holds the workspace's `Cargo.toml`: the parent of this crate's own.
+fn workspace_root() -> Result<PathBuf> {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = own.parent().context("xtask lies in no workspace")?;
+    if !root.join("Cargo.toml").is_file() {
+        bail!(
+            "{} holds no Cargo.toml: the checkout was moved after xtask was built; run `cargo clean -p xtask` and again",
+            root.display()
+        );
+    }
+    Ok(root.to_owned())
+}
+
+/// Runs `cargo <fixed> <arguments>` on the workspace, from the caller's folder (where the relative
+/// paths of the arguments and of `SCALPEL_DATA_DIR` start), and fails as it fails.
+fn cargo(root: &Path, fixed: &[&str], arguments: &[String]) -> Result<()> {
+    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = Command::new(&program)
+        .args(&fixed[..1])
+        .arg("--manifest-path")
+        .arg(root.join("Cargo.toml"))
+        .args(&fixed[1..])
+        .args(arguments)
+        .status()
+        .with_context(|| format!("cannot run {}", Path::new(&program).display()))?;
+    if !status.success() {
+        // The command has said why; a second report from here would only bury it.
+        std::process::exit(status.code().unwrap_or(1));
+    }
+    Ok(())
+}
