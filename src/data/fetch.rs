@@ -1,0 +1,142 @@
+//! Files of a data set: looked up in the user's folder, then in the cache, then downloaded; trusted
+//! only when the SHA-256 of the uncompressed bytes is the known one.
+
+use std::fmt::Write as _;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use flate2::read::GzDecoder;
+use sha2::{Digest, Sha256};
+
+use crate::error::{Error, Result};
+use crate::files;
+
+/// The variable that names the user's folder of data sets.
+pub const DATA_DIR_VARIABLE: &str = "SCALPEL_DATA_DIR";
+
+/// No file that this module reads is larger than this once uncompressed: a bound on what a damaged
+/// or hostile archive can make it allocate.
+const LARGEST: u64 = 1 << 30;
+
+/// Where data sets may lie on this machine.
+#[derive(Clone, Debug)]
+pub struct Places {
+    /// The folder that the user named, with a folder for each data set.
+    pub user: Option<PathBuf>,
+    /// Where downloads are kept, likewise.
+    pub cache: PathBuf,
+}
+
+impl Places {
+    /// `SCALPEL_DATA_DIR`, and the cache folder of this system.
+    ///
+    /// # Errors
+    /// A `SCALPEL_DATA_DIR` that is no folder; a system with no cache folder.
+    pub fn from_environment() -> Result<Self> {
+        let user = std::env::var_os(DATA_DIR_VARIABLE).filter(|name| !name.is_empty());
+        let user = user.map(PathBuf::from);
+        if let Some(folder) = user.as_ref().filter(|folder| !folder.is_dir()) {
+            return Err(Error::Unavailable {
+                what: format!("{DATA_DIR_VARIABLE}, {},", folder.display()),
+                reason: "it is not a folder".into(),
+                remedy: "name the folder that holds mnist/, or unset it".into(),
+            });
+        }
+        let cache = dirs::cache_dir().ok_or_else(|| Error::Unavailable {
+            what: "a cache folder".into(),
+            reason: "this system names none".into(),
+            remedy: "set XDG_CACHE_HOME or HOME".into(),
+        })?;
+        Ok(Self { user, cache: cache.join("scalpel/data") })
+    }
+
+    /// The folder for data set `name`: the user's where it exists, else the cache's.
+    pub fn folder(&self, name: &str) -> PathBuf {
+        let user = self.user.as_ref().map(|folder| folder.join(name));
+        user.filter(|folder| folder.is_dir()).unwrap_or_else(|| self.cache.join(name))
+    }
+}
+
+/// A file of a data set, known by its name and content.
+#[derive(Clone, Copy, Debug)]
+pub struct KnownFile {
+    /// Its name, uncompressed; `<name>.gz` serves as well.
+    pub name: &'static str,
+    /// SHA-256 of the uncompressed bytes, in hexadecimal.
+    pub sha256: &'static str,
+}
+
+impl KnownFile {
+    /// The uncompressed bytes, from `folder`; `None` where the file is not there.
+    ///
+    /// # Errors
+    /// A file that cannot be read or uncompressed, or that is not the known one.
+    pub fn read(&self, folder: &Path) -> Result<Option<Vec<u8>>> {
+        let plain = folder.join(self.name);
+        let compressed = self.compressed(folder);
+        let (path, bytes) = if compressed.is_file() {
+            let bytes = files::read(&compressed)?;
+            let bytes = self.uncompress(&compressed, &bytes)?;
+            (compressed, bytes)
+        } else if plain.is_file() {
+            let bytes = files::read(&plain)?;
+            (plain, bytes)
+        } else {
+            return Ok(None);
+        };
+        self.check(&path, &bytes)?;
+        Ok(Some(bytes))
+    }
+
+    /// Downloads `<base>/<name>.gz` into `folder`, checks it and returns the uncompressed bytes.
+    /// Nothing is kept that fails the check.
+    ///
+    /// # Errors
+    /// No answer, an answer that is no success, or another file than the known one.
+    pub fn download(&self, base: &str, folder: &Path) -> Result<Vec<u8>> {
+        let url = format!("{}/{}.gz", base.trim_end_matches('/'), self.name);
+        let failed = |reason: String| Error::Download { url: url.clone(), reason };
+        let mut response = ureq::get(&url).call().map_err(|error| failed(error.to_string()))?;
+        let body = response.body_mut().with_config().limit(LARGEST).read_to_vec();
+        let compressed = body.map_err(|error| failed(error.to_string()))?;
+        let path = self.compressed(folder);
+        let bytes = self.uncompress(Path::new(&url), &compressed)?;
+        self.check(Path::new(&url), &bytes)?;
+        files::replace(&path, &compressed)?;
+        Ok(bytes)
+    }
+
+    fn compressed(&self, folder: &Path) -> PathBuf {
+        folder.join(format!("{}.gz", self.name))
+    }
+
+    /// A truncated or damaged archive is reported with both checksums too, over what came out.
+    fn uncompress(&self, path: &Path, compressed: &[u8]) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        match GzDecoder::new(compressed).take(LARGEST).read_to_end(&mut bytes) {
+            Ok(_) => Ok(bytes),
+            Err(error) => Err(Error::Checksum {
+                path: path.to_owned(),
+                expected: self.sha256.into(),
+                found: format!("{} and then: {error}", sha256(&bytes)),
+            }),
+        }
+    }
+
+    fn check(&self, path: &Path, bytes: &[u8]) -> Result<()> {
+        let found = sha256(bytes);
+        if found == self.sha256 {
+            return Ok(());
+        }
+        Err(Error::Checksum { path: path.to_owned(), expected: self.sha256.into(), found })
+    }
+}
+
+/// SHA-256 in hexadecimal.
+pub fn sha256(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(64);
+    for byte in Sha256::digest(bytes) {
+        let _ = write!(text, "{byte:02x}"); // writing to a String cannot fail
+    }
+    text
+}

@@ -1,0 +1,181 @@
+//! Digits drawn by this program: strokes, bent and tilted at random, rendered with soft edges.
+//!
+//! They stand in for MNIST where there is no network, and serve tests that must not depend on
+//! files. Equal seeds give equal bytes.
+
+use std::f64::consts::PI;
+
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
+
+use super::{Dataset, Origin, Split};
+use crate::seed;
+
+const SIDE: usize = 28;
+
+/// How many synthetic digits to draw.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Counts {
+    /// For training.
+    pub train: usize,
+    /// For testing.
+    pub test: usize,
+}
+
+impl Counts {
+    /// As many as MNIST has.
+    pub const LIKE_MNIST: Self = Self { train: 60_000, test: 10_000 };
+}
+
+/// Draws a data set of the ten digits, in turn, from `seed`.
+pub fn digits(counts: Counts, seed: u64) -> Dataset {
+    Dataset {
+        name: "synthetic-digits".into(),
+        origin: Origin::Drawn { seed },
+        classes: 10,
+        train: split(counts.train, seed, "train"),
+        test: split(counts.test, seed, "test"),
+    }
+}
+
+fn split(count: usize, seed: u64, part: &str) -> Split {
+    let mut pixels = vec![0; count * SIDE * SIDE];
+    pixels.par_chunks_mut(SIDE * SIDE).enumerate().for_each(|(index, image)| {
+        let mut rng = seed::stream(seed, part, &[index as u64]);
+        draw(index % 10, &mut rng, image);
+    });
+    Split { shape: [1, SIDE, SIDE], pixels, labels: (0..count).map(|i| (i % 10) as u8).collect() }
+}
+
+type Point = (f64, f64);
+
+/// A stroke: points joined by straight lines, in a box of side 1, y downwards.
+type Stroke = Vec<Point>;
+
+/// Points from `from` to `to`, close enough to each other to be bent.
+fn line(from: Point, to: Point) -> Stroke {
+    let between = |t: f64| (from.0 + t * (to.0 - from.0), from.1 + t * (to.1 - from.1));
+    (0..=8).map(|step| between(f64::from(step) / 8.0)).collect()
+}
+
+/// Points of an ellipse from angle `from` to `to`, in half turns, clockwise from the right.
+fn arc(center: Point, radius: Point, from: f64, to: f64) -> Stroke {
+    let at = |angle: f64| (center.0 + radius.0 * angle.cos(), center.1 + radius.1 * angle.sin());
+    (0..=20).map(|step| at(PI * (from + (to - from) * f64::from(step) / 20.0))).collect()
+}
+
+/// The strokes of a digit, undistorted.
+fn strokes(digit: usize) -> Vec<Stroke> {
+    match digit {
+        0 => vec![arc((0.5, 0.5), (0.26, 0.38), 0.0, 2.0)],
+        1 => vec![line((0.36, 0.26), (0.54, 0.12)), line((0.54, 0.12), (0.54, 0.88))],
+        2 => vec![
+            arc((0.49, 0.33), (0.24, 0.21), -1.0, 0.25),
+            line((0.66, 0.48), (0.25, 0.87)),
+            line((0.25, 0.87), (0.77, 0.87)),
+        ],
+        3 => vec![
+            arc((0.46, 0.31), (0.24, 0.19), -0.85, 0.5),
+            arc((0.46, 0.69), (0.27, 0.19), -0.5, 0.85),
+        ],
+        4 => vec![
+            line((0.6, 0.12), (0.22, 0.62)),
+            line((0.22, 0.62), (0.8, 0.62)),
+            line((0.63, 0.38), (0.63, 0.9)),
+        ],
+        5 => vec![
+            line((0.74, 0.13), (0.33, 0.13)),
+            line((0.33, 0.13), (0.3, 0.46)),
+            arc((0.47, 0.65), (0.27, 0.23), -0.65, 0.8),
+        ],
+        6 => vec![
+            line((0.62, 0.11), (0.36, 0.4)),
+            line((0.36, 0.4), (0.27, 0.66)),
+            arc((0.5, 0.67), (0.23, 0.21), 0.0, 2.0),
+        ],
+        7 => vec![line((0.24, 0.14), (0.77, 0.14)), line((0.77, 0.14), (0.43, 0.88))],
+        8 => vec![
+            arc((0.5, 0.31), (0.2, 0.18), 0.0, 2.0),
+            arc((0.5, 0.69), (0.25, 0.2), 0.0, 2.0),
+        ],
+        _ => vec![arc((0.49, 0.33), (0.23, 0.21), 0.0, 2.0), line((0.72, 0.34), (0.63, 0.88))],
+    }
+}
+
+/// Draws one digit: an affine map (turn, slant, size, place), an elastic one (three low waves in
+/// each direction), a pen of random width and pressure, and a little grain.
+fn draw(digit: usize, rng: &mut ChaCha8Rng, image: &mut [u8]) {
+    let (turn, slant) = (rng.random_range(-0.28..0.28_f64), rng.random_range(-0.35..0.35));
+    let (wide, tall) = (rng.random_range(0.75..1.1), rng.random_range(0.8..1.1));
+    let shift: Point = (rng.random_range(-0.08..0.08), rng.random_range(-0.08..0.08));
+    let wave = |rng: &mut ChaCha8Rng| -> [f64; 4] {
+        let amplitude = rng.random_range(-0.035..0.035);
+        let (fx, fy) = (rng.random_range(-7.0..7.0), rng.random_range(-7.0..7.0));
+        [amplitude, fx, fy, rng.random_range(0.0..2.0 * PI)]
+    };
+    let waves: [[[f64; 4]; 3]; 2] = std::array::from_fn(|_| std::array::from_fn(|_| wave(rng)));
+    let bend = |axis: usize, (x, y): Point| -> f64 {
+        waves[axis].iter().map(|[amplitude, fx, fy, phase]| amplitude * (fx * x + fy * y + phase).sin()).sum()
+    };
+    let place = |point: Point| -> Point {
+        let point = (point.0 + bend(0, point), point.1 + bend(1, point));
+        let (x, y) = ((point.0 - 0.5) * wide, (point.1 - 0.5) * tall);
+        let x = x - slant * y;
+        let (x, y) = (x * turn.cos() - y * turn.sin(), x * turn.sin() + y * turn.cos());
+        // Like MNIST's, the digits fill the middle 20 pixels.
+        let scale = 22.0;
+        (14.0 + scale * (x + shift.0), 14.0 + scale * (y + shift.1))
+    };
+    let segments: Vec<(Point, Point)> = strokes(digit)
+        .into_iter()
+        .flat_map(|stroke| {
+            let points: Vec<Point> = stroke.into_iter().map(place).collect();
+            points.windows(2).map(|pair| (pair[0], pair[1])).collect::<Vec<_>>()
+        })
+        .collect();
+
+    let (pen, pressure) = (rng.random_range(0.7..1.6), rng.random_range(0.8..1.0));
+    for (index, pixel) in image.iter_mut().enumerate() {
+        let center = ((index % SIDE) as f64 + 0.5, (index / SIDE) as f64 + 0.5);
+        let squared = segments.iter().map(|s| squared_distance(center, *s)).fold(f64::MAX, f64::min);
+        let ink = (pen + 0.6 - squared.sqrt()).clamp(0.0, 1.0) * pressure;
+        let grain = if ink > 0.0 { rng.random_range(-0.06..0.06) } else { 0.0 };
+        *pixel = (255.0 * (ink + grain).clamp(0.0, 1.0)).round() as u8;
+    }
+}
+
+fn squared_distance((x, y): Point, ((ax, ay), (bx, by)): (Point, Point)) -> f64 {
+    let (dx, dy) = (bx - ax, by - ay);
+    let length = dx * dx + dy * dy;
+    let along = if length > 0.0 { ((x - ax) * dx + (y - ay) * dy) / length } else { 0.0 };
+    let along = along.clamp(0.0, 1.0);
+    let (ex, ey) = (x - ax - along * dx, y - ay - along * dy);
+    ex * ex + ey * ey
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_seeds_give_equal_digits_and_others_do_not() {
+        let counts = Counts { train: 30, test: 10 };
+        let first = digits(counts, 1);
+        assert_eq!(first.train, digits(counts, 1).train);
+        assert_ne!(first.train.pixels, digits(counts, 2).train.pixels);
+        assert_ne!(first.train.pixels[..784], first.test.pixels[..784]);
+        assert_eq!(first.train.labels[..12], [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1]);
+    }
+
+    #[test]
+    fn every_digit_leaves_ink_and_no_two_are_alike() {
+        let data = digits(Counts { train: 200, test: 0 }, 7);
+        let images: Vec<&[u8]> = data.train.pixels.chunks(SIDE * SIDE).collect();
+        for (index, image) in images.iter().enumerate() {
+            let inked = image.iter().filter(|&&pixel| pixel > 100).count();
+            assert!((20..400).contains(&inked), "digit {} has {inked} dark pixels", index % 10);
+            assert!(images[..index].iter().all(|other| other != image));
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! The weights of a network, by the authors' parameter names, and their `safetensors` files.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use ndarray::{ArrayD, IxDyn};
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+
+use super::spec::{Network, ParameterRole};
+use crate::error::{Error, Result};
+use crate::files;
+
+/// Which nodes of each mask layer live: the mask's layer name to one flag per node. A mask that is
+/// absent blocks nothing.
+pub type NodeMasks = BTreeMap<String, Vec<bool>>;
+
+/// Key of a file's metadata under which the description of its network lies, as JSON, where the
+/// network is not one of the zoo as it stands there (after compaction).
+const NETWORK_KEY: &str = "scalpel.network";
+
+/// Named arrays of f32. Node masks lie among them as the authors keep them: `mask_ip1.alpha` and
+/// `mask_ip1.beta`, each `[1, nodes]`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Weights {
+    arrays: BTreeMap<String, ArrayD<f32>>,
+}
+
+impl Weights {
+    /// The array of that name.
+    ///
+    /// # Errors
+    /// None has that name.
+    pub fn get(&self, name: &str) -> Result<&ArrayD<f32>> {
+        self.arrays
+            .get(name)
+            .ok_or_else(|| Error::malformed("weights", format!("an array {name}"), self.names_found()))
+    }
+
+    /// The array of that name, where there is one.
+    pub fn find(&self, name: &str) -> Option<&ArrayD<f32>> {
+        self.arrays.get(name)
+    }
+
+    /// Adds an array, or replaces the one of that name.
+    pub fn insert(&mut self, name: impl Into<String>, array: ArrayD<f32>) {
+        self.arrays.insert(name.into(), array);
+    }
+
+    /// Takes the array of that name out.
+    pub fn remove(&mut self, name: &str) -> Option<ArrayD<f32>> {
+        self.arrays.remove(name)
+    }
+
+    /// All arrays, in order of name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &ArrayD<f32>)> {
+        self.arrays.iter().map(|(name, array)| (name.as_str(), array))
+    }
+
+    /// All arrays, in order of name, to be changed in place.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (&str, &mut ArrayD<f32>)> {
+        self.arrays.iter_mut().map(|(name, array)| (name.as_str(), array))
+    }
+
+    /// Names without the `module.` that PyTorch's data-parallel wrapper puts before them.
+    pub fn without_wrapper_prefix(self) -> Self {
+        let strip = |name: String| match name.strip_prefix("module.") {
+            Some(rest) => rest.to_owned(),
+            None => name,
+        };
+        Self { arrays: self.arrays.into_iter().map(|(name, array)| (strip(name), array)).collect() }
+    }
+
+    /// Checks that these are the weights of `network`: every parameter is there with its shape and
+    /// finite values, and nothing else but masks and counters that no forward pass reads.
+    ///
+    /// # Errors
+    /// Names the first array that is missing, has another shape, is not finite or belongs nowhere.
+    pub fn check(&self, network: &Network) -> Result<()> {
+        let mut expected: HashMap<String, Vec<usize>> =
+            network.parameters()?.into_iter().map(|p| (p.name, p.shape)).collect();
+        for name in expected.keys() {
+            self.get(name)?;
+        }
+        for site in network.mask_sites()? {
+            for part in ["alpha", "beta"] {
+                expected.insert(format!("{}.{part}", site.name), vec![1, site.nodes]);
+            }
+        }
+        for (name, array) in self.iter() {
+            let what = || format!("weights of {}, array {name}", network.name);
+            let Some(shape) = expected.get(name) else {
+                if name.ends_with(".num_batches_tracked") {
+                    continue;
+                }
+                return Err(Error::malformed(what(), "a parameter of the network", "another name"));
+            };
+            if array.shape() != shape {
+                let (expected, found) = (format!("shape {shape:?}"), format!("{:?}", array.shape()));
+                return Err(Error::malformed(what(), expected, found));
+            }
+            if let Some(value) = array.iter().find(|value| !value.is_finite()) {
+                return Err(Error::malformed(what(), "finite numbers", value.to_string()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Which nodes live, by the `alpha` arrays that are there.
+    ///
+    /// # Errors
+    /// An `alpha` that is not `[1, nodes]`, or holds something other than 0 and 1.
+    pub fn node_masks(&self, network: &Network) -> Result<NodeMasks> {
+        let mut masks = NodeMasks::new();
+        for site in network.mask_sites()? {
+            let name = format!("{}.alpha", site.name);
+            let Some(alpha) = self.find(&name) else { continue };
+            let what = format!("weights of {}, array {name}", network.name);
+            if alpha.len() != site.nodes {
+                let expected = format!("{} nodes", site.nodes);
+                return Err(Error::malformed(what, expected, alpha.len().to_string()));
+            }
+            if let Some(value) = alpha.iter().find(|&&value| value != 0.0 && value != 1.0) {
+                return Err(Error::malformed(what, "0 or 1", value.to_string()));
+            }
+            masks.insert(site.name, alpha.iter().map(|&value| value == 1.0).collect());
+        }
+        Ok(masks)
+    }
+
+    /// The trained weights (role [`ParameterRole::Weight`]) of `network` that are not 0, and all.
+    ///
+    /// # Errors
+    /// One is missing.
+    pub fn count_kept(&self, network: &Network) -> Result<(usize, usize)> {
+        let (mut kept, mut total) = (0, 0);
+        for parameter in network.parameters()? {
+            if parameter.role == ParameterRole::Weight {
+                let array = self.get(&parameter.name)?;
+                kept += array.iter().filter(|&&value| value != 0.0).count();
+                total += array.len();
+            }
+        }
+        Ok((kept, total))
+    }
+
+    /// Reads a file, and the network that it describes, if it describes one.
+    ///
+    /// # Errors
+    /// A file that cannot be read, is no `safetensors`, or holds other than little-endian f32.
+    pub fn load(path: &Path) -> Result<(Self, Option<Network>)> {
+        let bytes = files::read(path)?;
+        let (weights, metadata) = Self::from_bytes(&bytes, &path.display().to_string())?;
+        let network = match metadata.get(NETWORK_KEY) {
+            None => None,
+            Some(text) => Some(serde_json::from_str(text).map_err(|error| {
+                let what = format!("{}, metadata {NETWORK_KEY}", path.display());
+                Error::malformed(what, "a network's description", error.to_string())
+            })?),
+        };
+        Ok((weights, network))
+    }
+
+    /// Writes a file, whole or not at all, with the description of `network` if one is given.
+    ///
+    /// # Errors
+    /// What the file system refuses.
+    pub fn save(&self, path: &Path, network: Option<&Network>) -> Result<()> {
+        let description = match network {
+            None => None,
+            Some(network) => Some(serde_json::to_string(network).map_err(|error| {
+                Error::argument("describe the network", "finite numbers", error.to_string())
+            })?),
+        };
+        files::replace(path, self.to_bytes(description.map(|text| (NETWORK_KEY, text)))?)
+    }
+
+    /// The arrays and the metadata of a `safetensors` file; `name` is for messages.
+    ///
+    /// # Errors
+    /// Bytes that are no `safetensors`, or hold other than f32.
+    pub fn from_bytes(bytes: &[u8], name: &str) -> Result<(Self, HashMap<String, String>)> {
+        let malformed = |found: String| Error::malformed(name, "a safetensors file", found);
+        let (_, header) =
+            SafeTensors::read_metadata(bytes).map_err(|error| malformed(error.to_string()))?;
+        let file = SafeTensors::deserialize(bytes).map_err(|error| malformed(error.to_string()))?;
+        let mut weights = Self::default();
+        for (key, view) in file.iter() {
+            let what = || format!("{name}, array {key}");
+            if view.dtype() != Dtype::F32 {
+                if key.ends_with(".num_batches_tracked") {
+                    continue;
+                }
+                return Err(Error::malformed(what(), "f32", format!("{:?}", view.dtype())));
+            }
+            let values: Vec<f32> = bytemuck::pod_collect_to_vec(view.data());
+            let array = ArrayD::from_shape_vec(IxDyn(view.shape()), values).map_err(|error| {
+                Error::malformed(what(), "as many values as its shape", error.to_string())
+            })?;
+            weights.insert(key, array);
+        }
+        Ok((weights, header.metadata().clone().unwrap_or_default()))
+    }
+
+    /// The `safetensors` file of these arrays; equal arrays and metadata give equal bytes.
+    ///
+    /// # Errors
+    /// Arrays that the format cannot hold.
+    pub fn to_bytes(&self, metadata: Option<(&str, String)>) -> Result<Vec<u8>> {
+        let contiguous: Vec<(&str, Vec<usize>, Vec<f32>)> = self
+            .iter()
+            .map(|(name, array)| (name, array.shape().to_vec(), array.iter().copied().collect()))
+            .collect();
+        let mut views = Vec::with_capacity(contiguous.len());
+        for (name, shape, values) in &contiguous {
+            let bytes = bytemuck::cast_slice(values);
+            let view = TensorView::new(Dtype::F32, shape.clone(), bytes).map_err(refused)?;
+            views.push((*name, view));
+        }
+        serialize(views, metadata)
+    }
+
+    fn names_found(&self) -> String {
+        if self.arrays.is_empty() {
+            return "no array at all".into();
+        }
+        let names: Vec<&str> = self.arrays.keys().map(String::as_str).collect();
+        format!("only {}", names.join(", "))
+    }
+}
+
+impl FromIterator<(String, ArrayD<f32>)> for Weights {
+    fn from_iter<I: IntoIterator<Item = (String, ArrayD<f32>)>>(arrays: I) -> Self {
+        Self { arrays: arrays.into_iter().collect() }
+    }
+}
+
+/// A `safetensors` file whose bytes depend on nothing but its content. At most one entry of
+/// metadata, since the library writes several in an order that differs from run to run.
+pub(crate) fn serialize(
+    views: Vec<(&str, TensorView<'_>)>,
+    metadata: Option<(&str, String)>,
+) -> Result<Vec<u8>> {
+    let metadata = metadata.map(|(key, text)| HashMap::from([(key.to_owned(), text)]));
+    safetensors::serialize(views, metadata).map_err(refused)
+}
+
+fn refused(error: safetensors::SafeTensorError) -> Error {
+    Error::argument("write a safetensors file", "arrays that it can hold", error.to_string())
+}
