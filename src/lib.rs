@@ -3,12 +3,22 @@
 //! hardware parallelism", ISCA 2017.
 //!
 //! The modules are floors: each imports only from those below it. From the ground up:
-//! [`error`], [`files`], [`seed`]; [`network`] and [`data`].
+//! [`error`], [`files`], [`seed`]; [`network`] and [`data`]; [`prune`] and [`baselines`];
+//! [`engine`].
 
 #![deny(unsafe_op_in_unsafe_fn, unused_must_use, missing_docs)]
 
+pub mod baselines;
 pub mod data;
+pub mod engine;
 pub mod error;
+#[cfg(feature = "torch")]
+pub mod experiment;
 pub mod files;
+pub mod measure;
 pub mod network;
+pub mod prune;
+pub mod report;
 pub mod seed;
+pub mod sparse;
+pub mod train;

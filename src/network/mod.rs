@@ -3,7 +3,7 @@
 mod cost;
 mod shape;
 mod spec;
-mod weights;
+pub(crate) mod weights;
 pub mod zoo;
 
 pub use cost::Cost;
@@ -11,4 +11,4 @@ pub use spec::{
     BatchNorm, Conv, Dropout, Group, Groups, Layer, Linear, LocalResponseNorm, MaskSite, Network,
     NodeKind, Op, Parameter, ParameterRole, Pool, Shape, ShrinkLaw, Shrinking,
 };
-pub use weights::{NodeMasks, Weights};
+pub use weights::{NodeMasks, Weights, as_matrix};

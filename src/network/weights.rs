@@ -1,22 +1,17 @@
 //! The weights of a network, by the authors' parameter names, and their `safetensors` files.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
 
-use ndarray::{ArrayD, IxDyn};
+use bytemuck::Pod;
+use ndarray::{ArrayD, ArrayView2, Axis, IxDyn};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
 use super::spec::{Network, ParameterRole};
 use crate::error::{Error, Result};
-use crate::files;
 
 /// Which nodes of each mask layer live: the mask's layer name to one flag per node. A mask that is
 /// absent blocks nothing.
 pub type NodeMasks = BTreeMap<String, Vec<bool>>;
-
-/// Key of a file's metadata under which the description of its network lies, as JSON, where the
-/// network is not one of the zoo as it stands there (after compaction).
-const NETWORK_KEY: &str = "scalpel.network";
 
 /// Named arrays of f32. Node masks lie among them as the authors keep them: `mask_ip1.alpha` and
 /// `mask_ip1.beta`, each `[1, nodes]`.
@@ -89,7 +84,7 @@ impl Weights {
         for (name, array) in self.iter() {
             let what = || format!("weights of {}, array {name}", network.name);
             let Some(shape) = expected.get(name) else {
-                if name.ends_with(".num_batches_tracked") {
+                if is_counter(name) {
                     continue;
                 }
                 return Err(Error::malformed(what(), "a parameter of the network", "another name"));
@@ -143,62 +138,17 @@ impl Weights {
         Ok((kept, total))
     }
 
-    /// Reads a file, and the network that it describes, if it describes one.
-    ///
-    /// # Errors
-    /// A file that cannot be read, is no `safetensors`, or holds other than little-endian f32.
-    pub fn load(path: &Path) -> Result<(Self, Option<Network>)> {
-        let bytes = files::read(path)?;
-        let (weights, metadata) = Self::from_bytes(&bytes, &path.display().to_string())?;
-        let network = match metadata.get(NETWORK_KEY) {
-            None => None,
-            Some(text) => Some(serde_json::from_str(text).map_err(|error| {
-                let what = format!("{}, metadata {NETWORK_KEY}", path.display());
-                Error::malformed(what, "a network's description", error.to_string())
-            })?),
-        };
-        Ok((weights, network))
-    }
-
-    /// Writes a file, whole or not at all, with the description of `network` if one is given.
-    ///
-    /// # Errors
-    /// What the file system refuses.
-    pub fn save(&self, path: &Path, network: Option<&Network>) -> Result<()> {
-        let description = match network {
-            None => None,
-            Some(network) => Some(serde_json::to_string(network).map_err(|error| {
-                Error::argument("describe the network", "finite numbers", error.to_string())
-            })?),
-        };
-        files::replace(path, self.to_bytes(description.map(|text| (NETWORK_KEY, text)))?)
-    }
-
     /// The arrays and the metadata of a `safetensors` file; `name` is for messages.
     ///
     /// # Errors
     /// Bytes that are no `safetensors`, or hold other than f32.
     pub fn from_bytes(bytes: &[u8], name: &str) -> Result<(Self, HashMap<String, String>)> {
-        let malformed = |found: String| Error::malformed(name, "a safetensors file", found);
-        let (_, header) =
-            SafeTensors::read_metadata(bytes).map_err(|error| malformed(error.to_string()))?;
-        let file = SafeTensors::deserialize(bytes).map_err(|error| malformed(error.to_string()))?;
+        let (file, metadata) = open(bytes, name)?;
         let mut weights = Self::default();
-        for (key, view) in file.iter() {
-            let what = || format!("{name}, array {key}");
-            if view.dtype() != Dtype::F32 {
-                if key.ends_with(".num_batches_tracked") {
-                    continue;
-                }
-                return Err(Error::malformed(what(), "f32", format!("{:?}", view.dtype())));
-            }
-            let values: Vec<f32> = bytemuck::pod_collect_to_vec(view.data());
-            let array = ArrayD::from_shape_vec(IxDyn(view.shape()), values).map_err(|error| {
-                Error::malformed(what(), "as many values as its shape", error.to_string())
-            })?;
-            weights.insert(key, array);
+        for (key, view) in file.iter().filter(|(key, _)| !is_counter(key)) {
+            weights.insert(key, dense(&format!("{name}, array {key}"), &view)?);
         }
-        Ok((weights, header.metadata().clone().unwrap_or_default()))
+        Ok((weights, metadata))
     }
 
     /// The `safetensors` file of these arrays; equal arrays and metadata give equal bytes.
@@ -242,6 +192,56 @@ pub(crate) fn serialize(
 ) -> Result<Vec<u8>> {
     let metadata = metadata.map(|(key, text)| HashMap::from([(key.to_owned(), text)]));
     safetensors::serialize(views, metadata).map_err(refused)
+}
+
+/// The arrays of a `safetensors` file and its metadata; `name` is for messages.
+pub(crate) fn open<'a>(
+    bytes: &'a [u8],
+    name: &str,
+) -> Result<(SafeTensors<'a>, HashMap<String, String>)> {
+    let malformed = |found: String| Error::malformed(name, "a safetensors file", found);
+    let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| malformed(e.to_string()))?;
+    let file = SafeTensors::deserialize(bytes).map_err(|e| malformed(e.to_string()))?;
+    Ok((file, header.metadata().clone().unwrap_or_default()))
+}
+
+/// An array of the file; `what` is for messages.
+pub(crate) fn dense(what: &str, view: &TensorView<'_>) -> Result<ArrayD<f32>> {
+    let values = elements(what, view, Dtype::F32)?;
+    ArrayD::from_shape_vec(IxDyn(view.shape()), values).map_err(|error| {
+        Error::malformed(what, "as many values as its shape", error.to_string())
+    })
+}
+
+/// The elements of an array that must be of type `dtype`.
+pub(crate) fn elements<T: Pod>(what: &str, view: &TensorView<'_>, dtype: Dtype) -> Result<Vec<T>> {
+    if view.dtype() != dtype {
+        return Err(Error::malformed(what, format!("{dtype:?}"), format!("{:?}", view.dtype())));
+    }
+    Ok(bytemuck::pod_collect_to_vec(view.data()))
+}
+
+/// Whether an array counts batches, as PyTorch's batch normalisation does; no forward pass reads it.
+pub(crate) fn is_counter(name: &str) -> bool {
+    name.ends_with(".num_batches_tracked")
+}
+
+/// A weight array `[outputs, ...]` as a matrix with a row per output, its other axes flattened.
+///
+/// # Errors
+/// An array of fewer than two axes, or one that is not in standard order in memory.
+pub fn as_matrix<'a>(name: &str, weights: &'a ArrayD<f32>) -> Result<ArrayView2<'a, f32>> {
+    let operation = || format!("view {name} as a matrix");
+    if weights.ndim() < 2 {
+        let found = format!("shape {:?}", weights.shape());
+        return Err(Error::argument(operation(), "weights of two or more axes", found));
+    }
+    let inputs: usize = weights.shape()[1..].iter().product();
+    weights.view().into_shape_with_order((weights.len_of(Axis(0)), inputs)).map_err(
+        |error: ndarray::ShapeError| {
+            Error::argument(operation(), "weights in standard order", error.to_string())
+        },
+    )
 }
 
 fn refused(error: safetensors::SafeTensorError) -> Error {

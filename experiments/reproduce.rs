@@ -1,0 +1,24 @@
+//! Every technique of the paper on one network, in one table beside the authors' numbers.
+
+use clap::Parser;
+use scalpel::experiment::{self, Options};
+use scalpel::train::recipe::Technique;
+
+#[derive(Parser)]
+#[command(about = "Trains, prunes, compacts and times a network, and prints its row of the table")]
+struct Cli {
+    /// A network of the zoo, such as lenet-300-100
+    network: String,
+    #[command(flatten)]
+    options: Options,
+}
+
+fn main() -> anyhow::Result<()> {
+    let cli = Cli::parse();
+    let mut reports = Vec::new();
+    for technique in [Technique::NodePruning, Technique::SimdPruning] {
+        reports.push(experiment::run(&cli.network, technique, None, &cli.options)?);
+    }
+    experiment::print(&reports, cli.options.json)?;
+    Ok(())
+}

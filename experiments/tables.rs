@@ -1,0 +1,40 @@
+//! RESULTS.md, the tables of README.md, and every plot, from the results tree alone.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::Parser;
+use scalpel::files;
+use scalpel::report::{ResultsTree, Tables};
+
+#[derive(Parser)]
+#[command(about = "Writes RESULTS.md, the tables of README.md and every plot from the results tree")]
+struct Cli {
+    /// The results tree
+    #[arg(long, default_value = "results")]
+    results: PathBuf,
+    /// The folder of RESULTS.md and README.md
+    #[arg(long, default_value = ".")]
+    into: PathBuf,
+}
+
+fn main() -> anyhow::Result<()> {
+    let cli = Cli::parse();
+    let tree = ResultsTree::at(&cli.results);
+    let tables = Tables::build(&tree)?;
+    for (name, svg) in &tables.plots {
+        write(&tree.plot(name), svg)?;
+    }
+    write(&cli.into.join("RESULTS.md"), &tables.results)?;
+    let readme = cli.into.join("README.md");
+    if readme.exists() {
+        write(&readme, &tables.into_readme(&files::read_text(&readme)?)?)?;
+    }
+    Ok(())
+}
+
+fn write(path: &Path, text: &str) -> anyhow::Result<()> {
+    files::replace(path, text).context("the tables are not complete")?;
+    println!("{}", path.display());
+    Ok(())
+}

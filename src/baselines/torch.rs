@@ -1,0 +1,222 @@
+//! Networks on libtorch: the forward pass that training differentiates and that our kernels are
+//! measured against.
+
+use std::collections::BTreeMap;
+
+use ndarray::{ArrayD, IxDyn};
+use tch::{Device, Kind, Tensor};
+
+use crate::error::{Error, Result};
+use crate::network::{Group, Groups, Network, NodeMasks, Op, Weights};
+
+/// Tensors by the authors' parameter names.
+pub type Tensors = BTreeMap<String, Tensor>;
+
+/// What a forward pass is for.
+#[derive(Clone, Copy, Debug)]
+pub enum Mode<'a> {
+    /// Running averages in batch normalisation, no dropout.
+    Inference,
+    /// Batch statistics, and dropout at these rates by layer name (at the layer's own rate where it
+    /// is not listed).
+    Training(&'a BTreeMap<String, f64>),
+}
+
+/// Copies an array to `device`.
+pub fn to_tensor(array: &ArrayD<f32>, device: Device) -> Result<Tensor> {
+    let values: Vec<f32> = array.iter().copied().collect();
+    let shape: Vec<i64> = array.shape().iter().map(|&length| length as i64).collect();
+    let copy = || Tensor::f_from_slice(&values)?.f_reshape(&shape)?.f_to_device(device);
+    copy().map_err(Error::torch("copy an array"))
+}
+
+/// Copies a tensor to the host, as f32.
+pub fn to_array(tensor: &Tensor) -> Result<ArrayD<f32>> {
+    let shape: Vec<usize> = tensor.size().iter().map(|&length| length as usize).collect();
+    let mut values = vec![0_f32; tensor.numel()];
+    let mut copy = || {
+        let tensor = tensor.f_detach()?.f_to_device(Device::Cpu)?.f_to_kind(Kind::Float)?;
+        tensor.f_contiguous()?.f_copy_data(&mut values, tensor.numel())
+    };
+    copy().map_err(Error::torch("copy a tensor to the host"))?;
+    ArrayD::from_shape_vec(IxDyn(&shape), values).map_err(|error| {
+        Error::argument("copy a tensor", "as many values as its shape", error.to_string())
+    })
+}
+
+/// The weights of `network` as tensors on `device`, with the gates of its masks.
+#[derive(Debug)]
+pub struct TorchNetwork {
+    network: Network,
+    parameters: Tensors,
+    gates: Tensors,
+    device: Device,
+}
+
+impl TorchNetwork {
+    /// Copies `weights` to `device`. Nodes that `masks` block are multiplied by 0, as a masked
+    /// network does; a mask that is absent costs nothing.
+    ///
+    /// # Errors
+    /// Weights or masks that are not the network's.
+    pub fn new(
+        network: &Network,
+        weights: &Weights,
+        masks: &NodeMasks,
+        device: Device,
+    ) -> Result<Self> {
+        weights.check(network)?;
+        let mut parameters = Tensors::new();
+        for parameter in network.parameters()? {
+            let tensor = to_tensor(weights.get(&parameter.name)?, device)?;
+            parameters.insert(parameter.name, tensor);
+        }
+        let mut gates = Tensors::new();
+        for site in network.mask_sites()? {
+            if let Some(alive) = masks.get(&site.name) {
+                let values: Vec<f32> = alive.iter().map(|&alive| f32::from(u8::from(alive))).collect();
+                let gate = Tensor::from_slice(&values).to_device(device).view([1, -1]);
+                gates.insert(site.name, gate);
+            }
+        }
+        Ok(Self { network: network.clone(), parameters, gates, device })
+    }
+
+    /// Where the tensors are.
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    /// The class scores `[batch, classes]` of `images`, `[batch, channels, height, width]`.
+    ///
+    /// # Errors
+    /// Images of another shape.
+    pub fn run(&self, images: &Tensor) -> Result<Tensor> {
+        tch::no_grad(|| {
+            forward(&self.network, &self.parameters, &self.gates, images, Mode::Inference)
+        })
+    }
+}
+
+/// Runs `network` on `images`, `[batch, channels, height, width]`, and returns the class scores,
+/// `[batch, classes]`. `gates` multiplies the nodes of the masks that it names, each `[1, nodes]`.
+///
+/// # Errors
+/// A parameter that is missing; whatever libtorch refuses.
+pub fn forward(
+    network: &Network,
+    parameters: &Tensors,
+    gates: &Tensors,
+    images: &Tensor,
+    mode: Mode<'_>,
+) -> Result<Tensor> {
+    let mut x = images.shallow_clone();
+    for layer in &network.layers {
+        let name = &layer.name;
+        let get = |part: &str| {
+            let full = format!("{name}.{part}");
+            parameters.get(&full).ok_or_else(|| {
+                Error::malformed(format!("weights of {}", network.name), format!("an array {full}"), "none")
+            })
+        };
+        let refused = || Error::torch(format!("run {name} of {}", network.name));
+        x = match &layer.op {
+            Op::Conv(conv) => {
+                let (bias, stride, padding) = (get("bias")?, conv.stride as i64, conv.padding as i64);
+                match &conv.groups {
+                    Groups::Even(groups) => x
+                        .f_conv2d(get("weight")?, Some(bias), stride, padding, 1, *groups as i64)
+                        .map_err(refused())?,
+                    Groups::Uneven(groups) => {
+                        let kernels = (0..groups.len())
+                            .map(|place| get(&format!("weight.{place}")))
+                            .collect::<Result<Vec<_>>>()?;
+                        uneven(&x, groups, &kernels, bias, stride, padding).map_err(refused())?
+                    }
+                }
+            }
+            Op::Linear(_) => {
+                let (weight, bias) = (get("weight")?, get("bias")?);
+                x.f_flatten(1, -1).and_then(|x| x.f_linear(weight, Some(bias))).map_err(refused())?
+            }
+            Op::Relu => x.f_relu().map_err(refused())?,
+            Op::MaxPool(pool) => {
+                let [kernel, stride, padding] = [pool.kernel, pool.stride, pool.padding].map(|n| n as i64);
+                x.f_max_pool2d(kernel, stride, padding, 1, false).map_err(refused())?
+            }
+            Op::AveragePool(pool) => {
+                let [kernel, stride, padding] = [pool.kernel, pool.stride, pool.padding].map(|n| n as i64);
+                x.f_avg_pool2d(kernel, stride, padding, false, true, None).map_err(refused())?
+            }
+            Op::LocalResponseNorm(norm) => {
+                let size = norm.size as i64;
+                let normalise = || {
+                    let mean = x.f_square()?.f_avg_pool2d(size, 1, size / 2, false, true, None)?;
+                    x.f_div(&mean.f_mul_scalar(norm.alpha)?.f_add_scalar(1.0)?.f_pow_tensor_scalar(norm.beta)?)
+                };
+                normalise().map_err(refused())?
+            }
+            Op::BatchNorm(norm) => {
+                let training = matches!(mode, Mode::Training(_));
+                x.f_batch_norm(
+                    Some(get("weight")?),
+                    Some(get("bias")?),
+                    Some(get("running_mean")?),
+                    Some(get("running_var")?),
+                    training,
+                    norm.momentum,
+                    norm.epsilon,
+                    true,
+                )
+                .map_err(refused())?
+            }
+            Op::Dropout(dropout) => match mode {
+                Mode::Inference => x,
+                Mode::Training(rates) => {
+                    let rate = rates.get(name).copied().unwrap_or(dropout.p);
+                    x.f_dropout(rate, true).map_err(refused())?
+                }
+            },
+            Op::Mask => match gates.get(name) {
+                None => x,
+                Some(gate) if x.dim() == 4 => gate
+                    .f_unsqueeze(-1)
+                    .and_then(|gate| x.f_mul(&gate.f_unsqueeze(-1)?))
+                    .map_err(refused())?,
+                Some(gate) => x.f_mul(gate).map_err(refused())?,
+            },
+        };
+    }
+    x.f_flatten(1, -1).map_err(Error::torch(format!("flatten the scores of {}", network.name)))
+}
+
+/// A convolution whose groups have different sizes, group by group. A group that pruning left without
+/// inputs emits its bias.
+fn uneven(
+    x: &Tensor,
+    groups: &[Group],
+    kernels: &[&Tensor],
+    bias: &Tensor,
+    stride: i64,
+    padding: i64,
+) -> Result<Tensor, tch::TchError> {
+    let (mut first_input, mut first_output) = (0, 0);
+    let mut outputs = Vec::with_capacity(groups.len());
+    for (group, kernel) in groups.iter().zip(kernels) {
+        let (inputs, nodes) = (group.inputs as i64, group.outputs as i64);
+        if nodes > 0 {
+            let bias = bias.f_narrow(0, first_output, nodes)?;
+            outputs.push(if inputs > 0 {
+                let x = x.f_narrow(1, first_input, inputs)?;
+                x.f_conv2d(kernel, Some(&bias), stride, padding, 1, 1)?
+            } else {
+                let (size, side) = (x.size(), kernel.size()[3]);
+                let [height, width] = [size[2], size[3]].map(|n| (n + 2 * padding - side) / stride + 1);
+                bias.f_view([1, nodes, 1, 1])?.f_expand([size[0], nodes, height, width], false)?
+            });
+        }
+        first_input += inputs;
+        first_output += nodes;
+    }
+    Tensor::f_cat(&outputs, 1)
+}

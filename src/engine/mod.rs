@@ -1,0 +1,3 @@
+//! Running whole networks.
+
+pub mod reference;

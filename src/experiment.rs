@@ -1,0 +1,143 @@
+//! What the experiment binaries share: their arguments, and one experiment from recipe to results.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::Serialize;
+
+use crate::data::{self, Source};
+use crate::error::{Error, Result};
+use crate::measure::Effort;
+use crate::report::{
+    Environment, Latency, Progress, ResultsTree, Summary, measure_latency, run_table, summarise,
+    write_run,
+};
+use crate::train::recipe::{Recipe, Technique};
+use crate::train::{Run, device};
+
+/// Batch sizes at which inference is timed.
+const BATCHES: [usize; 2] = [1, 128];
+
+/// Arguments of the binaries that train.
+#[derive(Args, Clone, Debug)]
+pub struct Options {
+    /// Start of every random stream; the recipe's own, where absent
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Fewer epochs, for a first look; the result says so
+    #[arg(long)]
+    pub quick: bool,
+    /// Train on digits drawn by this program instead of MNIST; the result says so
+    #[arg(long)]
+    pub synthetic: bool,
+    /// cpu, cuda or cuda:<number>
+    #[arg(long, default_value = "cpu")]
+    pub device: String,
+    /// Threads of libtorch; all cores, where absent
+    #[arg(long)]
+    pub threads: Option<u16>,
+    /// Where results go
+    #[arg(long, default_value = "results")]
+    pub results: PathBuf,
+    /// Where checkpoints go: a run that was cut goes on from there
+    #[arg(long, default_value = "checkpoints")]
+    pub checkpoints: PathBuf,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What an experiment came to, and where it lies.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// What it came to.
+    pub summary: Summary,
+    /// How fast it is now.
+    pub latency: Latency,
+    /// Where it ran.
+    pub environment: Environment,
+    /// Its folder in the results tree.
+    pub results: PathBuf,
+    /// The final weights, masks among them.
+    pub weights: PathBuf,
+}
+
+/// Runs one technique on one network, by the recipe that the program carries or by `recipe`, and
+/// writes its results.
+///
+/// # Errors
+/// Whatever keeps it from running; what was done before is kept, and the same command goes on from
+/// there.
+pub fn run(
+    network: &str,
+    technique: Technique,
+    recipe: Option<&PathBuf>,
+    options: &Options,
+) -> Result<Report> {
+    let mut recipe = match recipe {
+        Some(path) => Recipe::load(path)?,
+        None => Recipe::built_in(network, technique)?,
+    };
+    if recipe.network != network || recipe.technique != technique {
+        let expected = format!("a recipe for {} of {network}", technique.experiment());
+        let found = format!("{} of {}", recipe.technique.experiment(), recipe.network);
+        return Err(Error::argument("recipe", expected, found));
+    }
+    recipe.seed = options.seed.unwrap_or(recipe.seed);
+    recipe = if options.quick { recipe.quick() } else { recipe.full() };
+    if recipe.stages.is_empty() {
+        return Err(Error::argument("--quick", "stages with quick_epochs in the recipe", "none"));
+    }
+
+    let device = device::by_name(&options.device)?;
+    if let Some(threads) = options.threads {
+        tch::set_num_threads(i32::from(threads.max(1)));
+    }
+    let source = if options.synthetic { Source::Synthetic } else { Source::Real };
+    let dataset = data::load(&recipe.dataset, source)?;
+    let environment = Environment::read(&options.device);
+    eprintln!("{network}, {}, on {} ({})", technique.experiment(), dataset.name, dataset.origin);
+
+    let mut progress = Progress::new(format!("{network} {}", technique.experiment()));
+    let checkpoints = &options.checkpoints;
+    let run = Run { recipe: &recipe, dataset: &dataset, device, checkpoints };
+    let outcome = run.run(&mut progress)?;
+    progress.finish();
+
+    let latency =
+        measure_latency(&outcome.network, &outcome.weights, device, &BATCHES, Effort::USUAL)?;
+    let summary = summarise(&recipe, &dataset.name, &outcome)?;
+    // Results made on other data are another run: they must not take the place of the real ones.
+    let filed = Recipe { dataset: dataset.name.clone(), ..recipe.clone() };
+    let folder = ResultsTree::at(&options.results).run(&filed);
+    write_run(&folder, &filed, &outcome, &summary, &environment, Some(&latency))?;
+    let results = folder.path().to_owned();
+    Ok(Report { summary, latency, environment, results, weights: outcome.path })
+}
+
+/// Prints reports to stdout: a table, or an array of JSON objects.
+///
+/// # Errors
+/// The authors' numbers cannot be read.
+pub fn print(reports: &[Report], json: bool) -> Result<()> {
+    if json {
+        let text = serde_json::to_string_pretty(reports).map_err(|error| {
+            Error::argument("print the results", "finite numbers", error.to_string())
+        })?;
+        println!("{text}");
+        return Ok(());
+    }
+    let columns: Vec<_> =
+        reports.iter().map(|r| (&r.summary, Some(&r.latency), &r.environment)).collect();
+    print!("\n{}", run_table(&columns)?.markdown());
+    for report in reports {
+        println!("\nresults: {}\nweights: {}", report.results.display(), report.weights.display());
+    }
+    if reports.iter().any(|report| report.summary.quick) {
+        println!("\nQUICK: fewer epochs than the recipe asks for; not comparable with the authors' numbers.");
+    }
+    if reports.iter().any(|report| report.summary.dataset == "synthetic-digits") {
+        println!("\nSYNTHETIC DIGITS: not MNIST; not comparable with the authors' numbers.");
+    }
+    Ok(())
+}

@@ -1,0 +1,219 @@
+//! From a node-masked network, the physically smaller one that computes the same.
+//!
+//! A blocked node emits 0 behind its mask, and whatever keeps 0 at 0 (ReLU, pooling, response
+//! normalisation, dropout) may stand between the mask and the next weights. So the node's row of
+//! the layer and its columns of the next one can go, through pooling and flattening. Batch
+//! normalisation does not keep 0 at 0: it emits its shift. It may stand before the mask, which then
+//! silences it, but not behind.
+
+use ndarray::{ArrayD, Axis};
+
+use crate::error::{Error, Result};
+use crate::network::{
+    Conv, Dropout, Group, Groups, Layer, Linear, Network, NodeMasks, Op, Shape, Weights,
+};
+
+/// Removes the nodes that `masks` block. The result has no masks; its dropout rates are those that
+/// the masks shrank them to; groups of a convolution that keep unequal counts become uneven ones.
+///
+/// # Errors
+/// Weights that are not the network's; masks that are not, or that no smaller network can follow: a
+/// blocked class of the last layer, a blocked node whose silence a batch normalisation undoes.
+pub fn compact(
+    network: &Network,
+    weights: &Weights,
+    masks: &NodeMasks,
+) -> Result<(Network, Weights)> {
+    weights.check(network)?;
+    let kept_nodes = kept_nodes(network, masks)?;
+    let shapes = network.shapes()?;
+
+    let mut layers = Vec::with_capacity(network.layers.len());
+    let mut small = Weights::default();
+    let mut kept: Vec<usize> = (0..network.input[0]).collect(); // channels that are left so far
+    for (index, layer) in network.layers.iter().enumerate() {
+        let input = network.input_of(index, &shapes);
+        let name = &layer.name;
+        let op = match &layer.op {
+            Op::Mask => continue,
+            Op::Conv(conv) => {
+                let rows = &kept_nodes[index];
+                let pieces = compact_conv(network, index, input, weights, &kept, rows)?;
+                small.insert(format!("{name}.bias"), select(weights, name, "bias", rows)?);
+                kept = rows.clone();
+                Op::Conv(pieces.store(name, conv, &mut small))
+            }
+            Op::Linear(_) => {
+                let rows = &kept_nodes[index];
+                let columns = features(&kept, input);
+                let weight = weights.get(&format!("{name}.weight"))?.select(Axis(0), rows);
+                small.insert(format!("{name}.weight"), weight.select(Axis(1), &columns));
+                small.insert(format!("{name}.bias"), select(weights, name, "bias", rows)?);
+                kept = rows.clone();
+                Op::Linear(Linear { outputs: rows.len() })
+            }
+            Op::BatchNorm(norm) => {
+                for part in ["weight", "bias", "running_mean", "running_var"] {
+                    small.insert(format!("{name}.{part}"), select(weights, name, part, &kept)?);
+                }
+                Op::BatchNorm(norm.clone())
+            }
+            Op::Dropout(dropout) => {
+                let rate = match &dropout.shrink {
+                    None => dropout.p,
+                    Some(shrink) => dropout.rate(kept_fraction(masks, &shrink.mask)),
+                };
+                Op::Dropout(Dropout { p: rate, shrink: None })
+            }
+            other => other.clone(),
+        };
+        layers.push(Layer { name: name.clone(), op });
+    }
+    let compacted = Network { name: network.name.clone(), input: network.input, layers };
+    small.check(&compacted)?;
+    Ok((compacted, small))
+}
+
+/// The fraction of a mask's nodes that live; 1 where there is no such mask.
+pub fn kept_fraction(masks: &NodeMasks, mask: &str) -> f64 {
+    match masks.get(mask) {
+        Some(alive) if !alive.is_empty() => {
+            alive.iter().filter(|&&alive| alive).count() as f64 / alive.len() as f64
+        }
+        _ => 1.0,
+    }
+}
+
+/// For every convolution and dense layer, by its place, the nodes that are left.
+fn kept_nodes(network: &Network, masks: &NodeMasks) -> Result<Vec<Vec<usize>>> {
+    let shapes = network.shapes()?;
+    let sites = network.mask_sites()?;
+    for (name, alive) in masks {
+        let site = sites.iter().find(|site| site.name == *name);
+        if site.map(|site| site.nodes) != Some(alive.len()) {
+            let expected = match site {
+                Some(site) => format!("{} nodes", site.nodes),
+                None => "a mask layer of that name".into(),
+            };
+            let found = format!("{} nodes", alive.len());
+            return Err(Error::argument(format!("compact {}: mask {name}", network.name), expected, found));
+        }
+    }
+
+    let is_producer = |layer: &Layer| matches!(layer.op, Op::Conv(_) | Op::Linear(_));
+    let last = network.layers.iter().rposition(is_producer);
+    let mut kept = vec![Vec::new(); network.layers.len()];
+    for (index, layer) in network.layers.iter().enumerate() {
+        if !is_producer(layer) {
+            continue;
+        }
+        // What each node emits where the next weights read it: silent once a mask blocks it,
+        // unless a batch normalisation speaks again behind that mask.
+        let mut silent = vec![false; shapes[index][0]];
+        let mut undone: Option<(&str, usize)> = None;
+        for next in network.layers[index + 1..].iter().take_while(|next| !is_producer(next)) {
+            match (&next.op, masks.get(&next.name)) {
+                (Op::Mask, Some(alive)) => {
+                    for (silent, &alive) in silent.iter_mut().zip(alive) {
+                        *silent |= !alive;
+                    }
+                    if undone.is_some_and(|(_, node)| silent[node]) {
+                        undone = None;
+                    }
+                }
+                (Op::BatchNorm(_), _) => {
+                    if let Some(node) = silent.iter().position(|&silent| silent) {
+                        undone = Some((&next.name, node));
+                    }
+                }
+                _ => {}
+            }
+        }
+        let refuse = |layer: &str, expected: &str, found: String| Error::Layer {
+            network: network.name.clone(),
+            layer: layer.to_owned(),
+            expected: expected.to_owned(),
+            found,
+        };
+        if let Some((norm, node)) = undone {
+            let expected = "a mask behind the batch normalisation, to silence its shift too";
+            return Err(refuse(norm, expected, format!("node {node} blocked only before it")));
+        }
+        if Some(index) == last && silent.contains(&true) {
+            let expected = "all outputs of the last layer alive: they are the classes";
+            return Err(refuse(&layer.name, expected, "a mask that blocks some".into()));
+        }
+        kept[index] = (0..silent.len()).filter(|&node| !silent[node]).collect();
+    }
+    Ok(kept)
+}
+
+/// The features of the channels `kept` once an activation of shape `input` is flattened.
+fn features(kept: &[usize], [_, height, width]: Shape) -> Vec<usize> {
+    let area = height * width;
+    kept.iter().flat_map(|channel| channel * area..(channel + 1) * area).collect()
+}
+
+/// The entries of a vector parameter that stay.
+fn select(weights: &Weights, layer: &str, part: &str, kept: &[usize]) -> Result<ArrayD<f32>> {
+    Ok(weights.get(&format!("{layer}.{part}"))?.select(Axis(0), kept))
+}
+
+/// What is left of a convolution's groups: their channel counts and their weights.
+struct Pieces {
+    groups: Vec<Group>,
+    weights: Vec<ArrayD<f32>>,
+}
+
+impl Pieces {
+    /// Puts the weights under the layer's name and returns the layer's description.
+    fn store(self, name: &str, conv: &Conv, weights: &mut Weights) -> Conv {
+        let outputs = self.groups.iter().map(|group| group.outputs).sum();
+        let even = self.groups.windows(2).all(|pair| pair[0] == pair[1]);
+        let groups = if even {
+            let views: Vec<_> = self.weights.iter().map(|array| array.view()).collect();
+            let joined = ndarray::concatenate(Axis(0), &views);
+            weights.insert(format!("{name}.weight"), joined.unwrap_or_default());
+            Groups::Even(self.groups.len())
+        } else {
+            for (place, array) in self.weights.into_iter().enumerate() {
+                weights.insert(format!("{name}.weight.{place}"), array);
+            }
+            Groups::Uneven(self.groups)
+        };
+        Conv { outputs, groups, ..conv.clone() }
+    }
+}
+
+fn compact_conv(
+    network: &Network,
+    index: usize,
+    input: Shape,
+    weights: &Weights,
+    kept_inputs: &[usize],
+    kept_outputs: &[usize],
+) -> Result<Pieces> {
+    let name = &network.layers[index].name;
+    let uneven = weights.find(&format!("{name}.weight")).is_none();
+    let mut pieces = Pieces { groups: Vec::new(), weights: Vec::new() };
+    let (mut first_input, mut first_output) = (0, 0);
+    for (place, group) in network.groups_of(index, input)?.into_iter().enumerate() {
+        let within = |kept: &[usize], first: usize, count: usize| -> Vec<usize> {
+            let own = kept.iter().filter(|&&channel| (first..first + count).contains(&channel));
+            own.map(|channel| channel - first).collect()
+        };
+        let inputs = within(kept_inputs, first_input, group.inputs);
+        let outputs = within(kept_outputs, first_output, group.outputs);
+        let (whole, first_row) = if uneven {
+            (weights.get(&format!("{name}.weight.{place}"))?, 0)
+        } else {
+            (weights.get(&format!("{name}.weight"))?, first_output)
+        };
+        let rows: Vec<usize> = outputs.iter().map(|row| row + first_row).collect();
+        pieces.weights.push(whole.select(Axis(0), &rows).select(Axis(1), &inputs));
+        pieces.groups.push(Group { inputs: inputs.len(), outputs: outputs.len() });
+        first_input += group.inputs;
+        first_output += group.outputs;
+    }
+    Ok(pieces)
+}

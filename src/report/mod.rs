@@ -1,0 +1,27 @@
+//! What a run leaves behind: the results tree, the machine it ran on, tables and plots.
+
+mod authors;
+mod environment;
+#[cfg(feature = "torch")]
+mod latency;
+mod plot;
+#[cfg(feature = "torch")]
+mod progress;
+mod results;
+#[cfg(feature = "torch")]
+mod summarise;
+mod tables;
+mod text;
+
+pub use authors::{Authors, NodeRow, SimdRow};
+pub use environment::Environment;
+#[cfg(feature = "torch")]
+pub use latency::measure_latency;
+pub use plot::stages_plot;
+#[cfg(feature = "torch")]
+pub use progress::Progress;
+pub use results::{Latency, LatencyRow, ResultsTree, RunFolder, StageSummary, Summary};
+#[cfg(feature = "torch")]
+pub use summarise::{summarise, write_run};
+pub use tables::{Tables, run_table};
+pub use text::Table;

@@ -1,0 +1,223 @@
+//! The results tree: `<root>/<experiment>/<network>/<hash of the recipe>/seed-<n>/`. This file owns
+//! all its paths.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use super::environment::Environment;
+use crate::error::{Error, Result};
+use crate::files;
+use crate::measure::Timing;
+use crate::train::recipe::{Recipe, Technique};
+
+/// What a run came to: `summary.json`. Accuracies are in percent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// A network of the zoo.
+    pub network: String,
+    /// How it was pruned.
+    pub technique: Technique,
+    /// What it was trained on: `mnist`, or `synthetic-digits`.
+    pub dataset: String,
+    /// Seed of the run.
+    pub seed: u64,
+    /// Whether the recipe was the short one.
+    pub quick: bool,
+    /// After the original training.
+    pub accuracy_before: f64,
+    /// After the last stage; best by test accuracy where the stage keeps the best, as the authors
+    /// took it.
+    pub accuracy_after: f64,
+    /// After the last epoch of the last stage.
+    pub accuracy_after_last_epoch: f64,
+    /// The layers that node pruning masks, in order.
+    pub node_layers: Vec<String>,
+    /// Living nodes of each; empty without node pruning.
+    pub nodes_kept: Vec<usize>,
+    /// All nodes of each.
+    pub nodes_total: Vec<usize>,
+    /// Weights of the network, biases not counted.
+    pub weights_total: usize,
+    /// Weights that are left.
+    pub weights_kept: usize,
+    /// Weights and biases of the original network, in bytes.
+    pub bytes_dense: usize,
+    /// The pruned network, stored, indices included: compacted after node pruning, in groups after
+    /// SIMD-aware pruning.
+    pub bytes_pruned: usize,
+    /// What each stage came to.
+    pub stages: Vec<StageSummary>,
+}
+
+/// What a stage came to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StageSummary {
+    /// Its name in the recipe.
+    pub name: String,
+    /// Accuracy of what it kept.
+    pub accuracy: f64,
+    /// Accuracy after its last epoch.
+    pub accuracy_last_epoch: f64,
+    /// Living nodes of each mask; empty without masks.
+    pub nodes_kept: Vec<usize>,
+    /// Weights that are left.
+    pub weights_kept: usize,
+}
+
+/// Measured inference times of the network before and after: `latency.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Latency {
+    /// The library that ran all of them.
+    pub library: String,
+    /// Threads that it used.
+    pub threads: usize,
+    /// Where and when; the network may have been trained elsewhere.
+    pub environment: Environment,
+    /// One row per batch size.
+    pub rows: Vec<LatencyRow>,
+}
+
+/// Times of one batch of images, by contestant: `dense`, `masked`, `compacted`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LatencyRow {
+    /// Images in the batch.
+    pub batch: usize,
+    /// Seconds per batch.
+    pub times: BTreeMap<String, Timing>,
+}
+
+/// The tree.
+#[derive(Clone, Debug)]
+pub struct ResultsTree {
+    root: PathBuf,
+}
+
+/// One run's folder in it.
+#[derive(Clone, Debug)]
+pub struct RunFolder {
+    folder: PathBuf,
+}
+
+/// A run that lies in the tree.
+#[derive(Clone, Debug)]
+pub struct StoredRun {
+    /// Hash of its recipe.
+    pub hash: String,
+    /// What it came to.
+    pub summary: Summary,
+    /// Where and when.
+    pub environment: Environment,
+    /// How fast, where that was measured.
+    pub latency: Option<Latency>,
+}
+
+impl ResultsTree {
+    /// The tree below `root`, which need not exist yet.
+    pub fn at(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// The folder of a recipe and its seed.
+    pub fn run(&self, recipe: &Recipe) -> RunFolder {
+        let experiment = self.root.join(recipe.technique.experiment());
+        let recipe_folder = experiment.join(&recipe.network).join(recipe.hash());
+        RunFolder { folder: recipe_folder.join(format!("seed-{}", recipe.seed)) }
+    }
+
+    /// Where a plot lies.
+    pub fn plot(&self, name: &str) -> PathBuf {
+        self.root.join("plots").join(format!("{name}.svg"))
+    }
+
+    /// The runs of an experiment on a network that have a summary, in order of hash and seed.
+    ///
+    /// # Errors
+    /// A folder that cannot be read, a file that is not what its name says.
+    pub fn runs(&self, technique: Technique, network: &str) -> Result<Vec<StoredRun>> {
+        let mut runs = Vec::new();
+        for recipe in subfolders(&self.root.join(technique.experiment()).join(network))? {
+            for folder in subfolders(&recipe)? {
+                let folder = RunFolder { folder };
+                if !folder.summary().exists() {
+                    continue;
+                }
+                let hash = recipe.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                let latency = folder.latency();
+                runs.push(StoredRun {
+                    hash,
+                    summary: read_json(&folder.summary())?,
+                    environment: read_json(&folder.environment())?,
+                    latency: if latency.exists() { Some(read_json(&latency)?) } else { None },
+                });
+            }
+        }
+        runs.sort_by(|a, b| (&a.hash, a.summary.seed).cmp(&(&b.hash, b.summary.seed)));
+        Ok(runs)
+    }
+}
+
+impl RunFolder {
+    /// The recipe that ran.
+    pub fn recipe(&self) -> PathBuf {
+        self.folder.join("recipe.toml")
+    }
+
+    /// A row per epoch.
+    pub fn metrics(&self) -> PathBuf {
+        self.folder.join("metrics.csv")
+    }
+
+    /// What it came to.
+    pub fn summary(&self) -> PathBuf {
+        self.folder.join("summary.json")
+    }
+
+    /// Where and when.
+    pub fn environment(&self) -> PathBuf {
+        self.folder.join("environment.json")
+    }
+
+    /// Measured inference times.
+    pub fn latency(&self) -> PathBuf {
+        self.folder.join("latency.json")
+    }
+
+    /// The folder itself.
+    pub fn path(&self) -> &Path {
+        &self.folder
+    }
+}
+
+/// Writes a value as indented JSON, whole or not at all.
+pub(super) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+    let text = serde_json::to_string_pretty(value).map_err(|error| {
+        Error::argument(format!("write {}", path.display()), "finite numbers", error.to_string())
+    })?;
+    files::replace(path, text + "\n")
+}
+
+fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    serde_json::from_str(&files::read_text(path)?).map_err(|error| {
+        let expected = "the JSON that a run of this version writes";
+        Error::malformed(path.display().to_string(), expected, error.to_string())
+    })
+}
+
+/// The folders in `folder`, in order of name; none where it does not exist.
+fn subfolders(folder: &Path) -> Result<Vec<PathBuf>> {
+    if !folder.exists() {
+        return Ok(Vec::new());
+    }
+    let mut folders = Vec::new();
+    for entry in fs::read_dir(folder).map_err(Error::io("read the folder", folder))? {
+        let path = entry.map_err(Error::io("read the folder", folder))?.path();
+        if path.is_dir() {
+            folders.push(path);
+        }
+    }
+    folders.sort();
+    Ok(folders)
+}

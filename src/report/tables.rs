@@ -1,0 +1,487 @@
+//! The tables of the paper and of the authors' README, ours beside theirs, from the results tree
+//! alone.
+
+use super::authors::{Authors, NodeRow, SimdRow};
+use super::environment::Environment;
+use super::plot::stages_plot;
+use super::results::{Latency, ResultsTree, StoredRun, Summary};
+use super::text::Table;
+use crate::error::{Error, Result};
+use crate::network::zoo;
+use crate::train::recipe::Technique;
+
+const NOT_MEASURED: &str = "not measured";
+const NOT_STATED: &str = "not stated";
+const BEGIN: &str = "<!-- results:begin -->";
+const END: &str = "<!-- results:end -->";
+
+/// Everything that `tables` writes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tables {
+    /// RESULTS.md.
+    pub results: String,
+    /// What stands between the markers of README.md.
+    pub readme: String,
+    /// Plots by name.
+    pub plots: Vec<(String, String)>,
+}
+
+/// Runs of one recipe.
+struct Group<'a> {
+    runs: Vec<&'a StoredRun>,
+}
+
+impl Group<'_> {
+    fn summaries(&self) -> impl Iterator<Item = &Summary> {
+        self.runs.iter().map(|run| &run.summary)
+    }
+
+    fn first(&self) -> &Summary {
+        &self.runs[0].summary
+    }
+
+    fn mean(&self, value: impl Fn(&Summary) -> f64, digits: usize) -> String {
+        mean_and_deviation(&self.summaries().map(value).collect::<Vec<_>>(), digits)
+    }
+
+    /// What a reader must know of these runs before the numbers.
+    fn label(&self) -> String {
+        let first = self.first();
+        let mut notes = Vec::new();
+        if first.quick {
+            notes.push("quick".to_owned());
+        }
+        if first.dataset == "synthetic-digits" {
+            notes.push("SYNTHETIC DIGITS".to_owned());
+        }
+        let seeds: Vec<String> = self.summaries().map(|s| s.seed.to_string()).collect();
+        notes.push(format!("seed{} {}", if seeds.len() == 1 { "" } else { "s" }, seeds.join(", ")));
+        notes.join(", ")
+    }
+}
+
+impl Tables {
+    /// Builds every table and plot from what lies in the tree.
+    ///
+    /// # Errors
+    /// A file in the tree that is not what its name says.
+    pub fn build(tree: &ResultsTree) -> Result<Self> {
+        let authors = Authors::published()?;
+        let mut plots = Vec::new();
+        let mut inference = Table::new([
+            "network", "technique", "seed", "batch", "dense", "masked", "compacted", "speedup",
+            "threads", "hardware", "date",
+        ]);
+        let mut all_runs = Table::new([
+            "technique", "network", "recipe", "seed", "data", "before", "after", "last epoch", "left",
+            "hardware", "date", "commit",
+        ]);
+
+        let mut node = node_header();
+        for row in &authors.node {
+            let runs = tree.runs(Technique::NodePruning, &row.network)?;
+            for group in by_recipe(&runs) {
+                node.row(node_cells(row, &group));
+                plots.extend(plot(&group)?);
+            }
+            if runs.is_empty() {
+                node.row(node_not_measured(row));
+            }
+            runs.iter().for_each(|run| inference_rows(&mut inference, run));
+            runs.iter().for_each(|run| all_runs.row(run_cells(run)));
+        }
+        let mut simd = simd_header();
+        for network in zoo::NAMES {
+            let stated = authors.simd.iter().find(|row| row.network == network);
+            let runs = tree.runs(Technique::SimdPruning, network)?;
+            for group in by_recipe(&runs) {
+                simd.row(simd_cells(network, stated, &group));
+                plots.extend(plot(&group)?);
+            }
+            if runs.is_empty() {
+                simd.row(simd_not_measured(network, stated));
+            }
+            runs.iter().for_each(|run| inference_rows(&mut inference, run));
+            runs.iter().for_each(|run| all_runs.row(run_cells(run)));
+        }
+
+        let reading = "Accuracy in percent on the test set, mean ± standard deviation over the seeds. \
+            *After* is the best epoch by test accuracy where the last stage keeps its best, since the \
+            authors selected so; *last epoch* selects nothing.";
+        let readme = format!(
+            "### Node pruning\n\n{}\n### SIMD-aware weight pruning\n\n{}\n{reading}\n",
+            node.markdown(),
+            simd.markdown()
+        );
+        let mut results = format!(
+            "# Results\n\nWritten by `cargo run --release --bin tables` from `results/`; no number is \
+             typed by hand.\n\n## Node pruning\n\n{}\n## SIMD-aware weight pruning\n\n{}\n{reading} \
+             *Weights left* are those of the compacted network, or of the groups that are left; sizes \
+             are of weights and biases in f32, with all indices.\n\n## Inference time\n\n{}\n\
+             Medians of one call in libtorch, the contestants in turns in one run; *speedup* is dense \
+             over compacted. Groups of weights need kernels that libtorch has not.\n\n## Runs\n\n{}",
+            node.markdown(),
+            simd.markdown(),
+            inference.markdown(),
+            all_runs.markdown()
+        );
+        if !plots.is_empty() {
+            results.push_str("\n## Plots\n");
+            for (name, _) in &plots {
+                results.push_str(&format!("\n![{name}](results/plots/{name}.svg)\n"));
+            }
+        }
+        Ok(Self { results, readme, plots })
+    }
+
+    /// README.md with our part of it replaced.
+    ///
+    /// # Errors
+    /// A README without the two markers.
+    pub fn into_readme(&self, readme: &str) -> Result<String> {
+        let parts = readme.split_once(BEGIN).and_then(|(before, rest)| {
+            let (_, after) = rest.split_once(END)?;
+            Some((before, after))
+        });
+        let Some((before, after)) = parts else {
+            let expected = format!("the markers {BEGIN} and {END}");
+            return Err(Error::malformed("README.md", expected, "not both of them"));
+        };
+        Ok(format!("{before}{BEGIN}\n\n{}\n{END}{after}", self.readme))
+    }
+}
+
+/// The table that `reproduce` ends with: authors and ours, a column per run.
+///
+/// # Errors
+/// The authors' numbers cannot be read.
+pub fn run_table(runs: &[(&Summary, Option<&Latency>, &Environment)]) -> Result<Table> {
+    let authors = Authors::published()?;
+    let mut header = vec![String::new()];
+    for (summary, ..) in runs {
+        let name = technique_name(summary.technique);
+        header.push(format!("{name}, authors"));
+        let quick = if summary.quick { " QUICK" } else { "" };
+        header.push(format!("{name}, ours{quick}"));
+    }
+    let mut table = Table::new(header);
+    let columns: Vec<[Vec<String>; 2]> = runs
+        .iter()
+        .map(|(summary, latency, environment)| {
+            [authors_column(&authors, summary), our_column(summary, *latency, environment)]
+        })
+        .collect();
+    let labels = [
+        "network", "data", "seed", "accuracy before", "accuracy after", "accuracy, last epoch",
+        "nodes kept", "weights left", "bytes dense", "bytes pruned", "batch 1: dense",
+        "batch 1: masked", "batch 1: compacted", "batch 128: dense", "batch 128: masked",
+        "batch 128: compacted", "measured on",
+    ];
+    for (index, label) in labels.iter().enumerate() {
+        let cells = columns.iter().flatten().map(|column| column[index].clone());
+        table.row(std::iter::once((*label).to_owned()).chain(cells));
+    }
+    Ok(table)
+}
+
+fn authors_column(authors: &Authors, summary: &Summary) -> Vec<String> {
+    let stated = |value: Option<String>| value.unwrap_or_else(|| NOT_STATED.into());
+    let (dataset, before, after, nodes, left) = match summary.technique {
+        Technique::NodePruning => {
+            let row = authors.node.iter().find(|row| row.network == summary.network);
+            let kept = row.map(|row| fractions(&row.kept, &summary.nodes_total));
+            (row.map(|r| &r.dataset), row.map(|r| r.before), row.map(|r| r.after), kept, None)
+        }
+        Technique::SimdPruning => {
+            let row = authors.simd.iter().find(|row| row.network == summary.network);
+            let left = row.and_then(|row| row.removed.last()).map(|removed| percent(100.0 - removed, 1));
+            (row.map(|r| &r.dataset), row.map(|r| r.before), None, None, left)
+        }
+    };
+    let mut column = vec![
+        summary.network.clone(),
+        stated(dataset.cloned()),
+        NOT_STATED.into(),
+        stated(before.map(|value| percent(value, 2))),
+        stated(after.map(|value| percent(value, 2))),
+        NOT_STATED.into(),
+        nodes.unwrap_or_default(),
+        stated(left),
+    ];
+    column.resize(17, NOT_STATED.into());
+    column
+}
+
+fn our_column(summary: &Summary, latency: Option<&Latency>, environment: &Environment) -> Vec<String> {
+    let mut column = vec![
+        summary.network.clone(),
+        summary.dataset.clone(),
+        summary.seed.to_string(),
+        percent(summary.accuracy_before, 2),
+        percent(summary.accuracy_after, 2),
+        percent(summary.accuracy_after_last_epoch, 2),
+        fractions(&summary.nodes_kept, &summary.nodes_total),
+        weights_left(summary),
+        summary.bytes_dense.to_string(),
+        summary.bytes_pruned.to_string(),
+    ];
+    for batch in [1, 128] {
+        for contestant in ["dense", "masked", "compacted"] {
+            column.push(time_of(latency, batch, contestant));
+        }
+    }
+    let environment = latency.map_or(environment, |latency| &latency.environment);
+    column.push(format!("{}, {}", environment.hardware(), environment.date));
+    column
+}
+
+fn weights_left(summary: &Summary) -> String {
+    let share = 100.0 * summary.weights_kept as f64 / summary.weights_total.max(1) as f64;
+    format!("{} of {} ({})", summary.weights_kept, summary.weights_total, percent(share, 1))
+}
+
+fn technique_name(technique: Technique) -> &'static str {
+    match technique {
+        Technique::NodePruning => "node pruning",
+        Technique::SimdPruning => "SIMD-aware",
+    }
+}
+
+fn percent(value: f64, digits: usize) -> String {
+    format!("{value:.digits$}%")
+}
+
+fn fractions(kept: &[usize], total: &[usize]) -> String {
+    let pairs: Vec<String> = kept.iter().zip(total).map(|(kept, total)| format!("{kept}/{total}")).collect();
+    pairs.join(" ")
+}
+
+/// `mean ± sample deviation`, or the number itself where there is but one.
+fn mean_and_deviation(values: &[f64], digits: usize) -> String {
+    let count = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / count;
+    if values.len() < 2 {
+        return format!("{mean:.digits$}");
+    }
+    let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (count - 1.0);
+    format!("{mean:.digits$} ± {:.digits$}", variance.sqrt())
+}
+
+/// The runs of each recipe and data set, full ones first.
+fn by_recipe(runs: &[StoredRun]) -> Vec<Group<'_>> {
+    let mut groups: Vec<Group<'_>> = Vec::new();
+    for run in runs {
+        let same = |group: &&mut Group<'_>| {
+            group.runs[0].hash == run.hash && group.first().dataset == run.summary.dataset
+        };
+        match groups.iter_mut().find(same) {
+            Some(group) => group.runs.push(run),
+            None => groups.push(Group { runs: vec![run] }),
+        }
+    }
+    groups.sort_by_key(|group| (group.first().quick, group.first().dataset.clone(), group.runs[0].hash.clone()));
+    groups
+}
+
+fn node_header() -> Table {
+    Table::new([
+        "network", "data", "kept, authors", "kept, ours", "before, authors", "before, ours",
+        "after, authors", "after, ours", "last epoch", "weights left, %", "bytes dense",
+        "bytes pruned", "runs",
+    ])
+}
+
+fn node_cells(authors: &NodeRow, group: &Group<'_>) -> Vec<String> {
+    let first = group.first();
+    let layers = 0..first.nodes_total.len();
+    let kept: Vec<String> =
+        layers.map(|i| group.mean(|s| s.nodes_kept.get(i).map_or(0.0, |&n| n as f64), 0)).collect();
+    let kept: Vec<String> =
+        kept.iter().zip(&first.nodes_total).map(|(kept, total)| format!("{kept} /{total}")).collect();
+    vec![
+        authors.network.clone(),
+        first.dataset.clone(),
+        fractions(&authors.kept, &first.nodes_total),
+        kept.join(", "),
+        format!("{:.2}", authors.before),
+        group.mean(|s| s.accuracy_before, 2),
+        format!("{:.2}", authors.after),
+        group.mean(|s| s.accuracy_after, 2),
+        group.mean(|s| s.accuracy_after_last_epoch, 2),
+        group.mean(|s| 100.0 * s.weights_kept as f64 / s.weights_total.max(1) as f64, 1),
+        first.bytes_dense.to_string(),
+        group.mean(|s| s.bytes_pruned as f64, 0),
+        group.label(),
+    ]
+}
+
+fn node_not_measured(authors: &NodeRow) -> Vec<String> {
+    let totals = zoo::by_name(&authors.network).and_then(|network| network.mask_sites());
+    let totals: Vec<usize> = totals.unwrap_or_default().iter().map(|site| site.nodes).collect();
+    let mut cells = vec![
+        authors.network.clone(),
+        authors.dataset.clone(),
+        fractions(&authors.kept, &totals),
+        NOT_MEASURED.into(),
+        format!("{:.2}", authors.before),
+        NOT_MEASURED.into(),
+        format!("{:.2}", authors.after),
+    ];
+    cells.resize(12, NOT_MEASURED.into());
+    cells
+}
+
+fn simd_header() -> Table {
+    Table::new([
+        "network", "data", "removed by stage, authors, %", "removed by stage, ours, %",
+        "before, authors", "before, ours", "after, authors", "after, ours", "bytes dense",
+        "bytes pruned", "runs",
+    ])
+}
+
+fn stated_removed(stated: Option<&SimdRow>) -> String {
+    stated.map_or(NOT_STATED.into(), |row| {
+        row.removed.iter().map(|value| format!("{value:.1}")).collect::<Vec<_>>().join(" ")
+    })
+}
+
+fn simd_cells(network: &str, stated: Option<&SimdRow>, group: &Group<'_>) -> Vec<String> {
+    let first = group.first();
+    let removed = |summary: &Summary, stage: usize| {
+        let kept = summary.stages.get(stage).map_or(0, |stage| stage.weights_kept);
+        100.0 * (1.0 - kept as f64 / summary.weights_total.max(1) as f64)
+    };
+    let stages = 1..first.stages.len();
+    let removed: Vec<String> = stages.map(|stage| group.mean(|s| removed(s, stage), 1)).collect();
+    vec![
+        network.to_owned(),
+        first.dataset.clone(),
+        stated_removed(stated),
+        removed.join(", "),
+        stated.map_or(NOT_STATED.into(), |row| format!("{:.2}", row.before)),
+        group.mean(|s| s.accuracy_before, 2),
+        NOT_STATED.into(),
+        group.mean(|s| s.accuracy_after, 2),
+        first.bytes_dense.to_string(),
+        group.mean(|s| s.bytes_pruned as f64, 0),
+        group.label(),
+    ]
+}
+
+fn simd_not_measured(network: &str, stated: Option<&SimdRow>) -> Vec<String> {
+    let mut cells = vec![
+        network.to_owned(),
+        stated.map_or(String::new(), |row| row.dataset.clone()),
+        stated_removed(stated),
+        NOT_MEASURED.into(),
+        stated.map_or(NOT_STATED.into(), |row| format!("{:.2}", row.before)),
+        NOT_MEASURED.into(),
+        NOT_STATED.into(),
+    ];
+    cells.resize(10, NOT_MEASURED.into());
+    cells
+}
+
+fn time_of(latency: Option<&Latency>, batch: usize, contestant: &str) -> String {
+    let row = latency.and_then(|latency| latency.rows.iter().find(|row| row.batch == batch));
+    let time = row.and_then(|row| row.times.get(contestant));
+    time.map_or(NOT_MEASURED.into(), |time| {
+        let micro = |seconds: f64| 1e6 * seconds;
+        format!("{:.1} us ({:.1} to {:.1})", micro(time.median), micro(time.low), micro(time.high))
+    })
+}
+
+fn inference_rows(table: &mut Table, run: &StoredRun) {
+    for row in run.latency.iter().flat_map(|latency| &latency.rows) {
+        let speedup = match (row.times.get("dense"), row.times.get("compacted")) {
+            (Some(dense), Some(compacted)) => format!("{:.2}x", dense.median / compacted.median),
+            _ => NOT_MEASURED.into(),
+        };
+        let mut cells = vec![
+            run.summary.network.clone(),
+            technique_name(run.summary.technique).to_owned(),
+            run.summary.seed.to_string(),
+            row.batch.to_string(),
+        ];
+        for contestant in ["dense", "masked", "compacted"] {
+            cells.push(time_of(run.latency.as_ref(), row.batch, contestant));
+        }
+        cells.push(speedup);
+        cells.push(run.latency.as_ref().map_or(0, |latency| latency.threads).to_string());
+        let measured = run.latency.as_ref().map_or(&run.environment, |latency| &latency.environment);
+        cells.extend([measured.hardware(), measured.date.clone()]);
+        table.row(cells);
+    }
+}
+
+fn run_cells(run: &StoredRun) -> Vec<String> {
+    let summary = &run.summary;
+    let nodes = fractions(&summary.nodes_kept, &summary.nodes_total);
+    let left = if summary.nodes_kept.is_empty() {
+        weights_left(summary)
+    } else {
+        format!("{nodes}; {}", weights_left(summary))
+    };
+    vec![
+        technique_name(summary.technique).to_owned() + if summary.quick { ", quick" } else { "" },
+        summary.network.clone(),
+        run.hash.clone(),
+        summary.seed.to_string(),
+        summary.dataset.clone(),
+        format!("{:.2}", summary.accuracy_before),
+        format!("{:.2}", summary.accuracy_after),
+        format!("{:.2}", summary.accuracy_after_last_epoch),
+        left,
+        run.environment.hardware(),
+        run.environment.date.clone(),
+        run.environment.commit.clone().unwrap_or_default(),
+    ]
+}
+
+/// A plot of a recipe's full runs.
+fn plot(group: &Group<'_>) -> Result<Option<(String, String)>> {
+    let first = group.first();
+    if first.quick {
+        return Ok(None);
+    }
+    let name = format!("{}-{}-{}", first.technique.experiment(), first.network, group.runs[0].hash);
+    let title = format!("{} of {} on {}", technique_name(first.technique), first.network, first.dataset);
+    let runs: Vec<&Summary> = group.summaries().collect();
+    Ok(Some((name, stages_plot(&title, &runs)?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deviations_are_those_of_a_sample() {
+        assert_eq!(mean_and_deviation(&[98.0, 99.0, 100.0], 2), "99.00 ± 1.00");
+        assert_eq!(mean_and_deviation(&[98.5], 2), "98.50");
+    }
+
+    #[test]
+    fn an_empty_tree_gives_tables_that_say_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let tables = Tables::build(&ResultsTree::at(folder.path())).unwrap();
+        assert_eq!(tables, Tables::build(&ResultsTree::at(folder.path())).unwrap());
+        for network in zoo::NAMES {
+            let rows = tables.readme.lines().filter(|line| line.starts_with(&format!("| {network} ")));
+            let rows: Vec<&str> = rows.collect();
+            assert_eq!(rows.len(), 2, "{network} in both tables");
+            assert!(rows.iter().all(|row| row.contains(NOT_MEASURED)));
+        }
+        assert!(tables.readme.contains("161/300 64/100") && tables.plots.is_empty());
+    }
+
+    #[test]
+    fn only_the_part_between_the_markers_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let tables = Tables::build(&ResultsTree::at(folder.path())).unwrap();
+        let readme = format!("head\n{BEGIN}\nold\n{END}\ntail\n");
+        let once = tables.into_readme(&readme).unwrap();
+        assert!(once.starts_with("head\n") && once.ends_with("\ntail\n") && !once.contains("old"));
+        assert_eq!(tables.into_readme(&once).unwrap(), once);
+        assert!(tables.into_readme("no markers").is_err());
+    }
+}

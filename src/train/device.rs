@@ -1,0 +1,79 @@
+//! Where tensors live: the processor, or an NVIDIA GPU.
+
+use std::path::Path;
+use std::str::FromStr;
+
+use tch::Device;
+
+use crate::error::{Error, Result};
+
+/// A device by the name it has on the command line: `cpu`, `cuda`, `cuda:1`.
+///
+/// # Errors
+/// Another name; CUDA where libtorch cannot use it, and why.
+pub fn by_name(name: &str) -> Result<Device> {
+    if name == "cpu" {
+        return Ok(Device::Cpu);
+    }
+    let index = match name.split_once(':') {
+        None if name == "cuda" => Some(0),
+        Some(("cuda", index)) => usize::from_str(index).ok(),
+        _ => None,
+    };
+    let Some(index) = index else {
+        return Err(Error::argument("device", "cpu, cuda or cuda:<number>", name));
+    };
+    load_cuda()?;
+    let count = tch::Cuda::device_count();
+    if !tch::Cuda::is_available() || count <= index as i64 {
+        return Err(Error::Unavailable {
+            what: format!("the device {name}"),
+            reason: format!("libtorch sees {count} NVIDIA GPUs"),
+            remedy: "use --device cpu, or check the driver with nvidia-smi".into(),
+        });
+    }
+    Ok(Device::Cuda(index))
+}
+
+/// Loads `libtorch_cuda.so`, which registers CUDA with libtorch. The linker drops it from our
+/// binaries, since nothing names a symbol of it.
+fn load_cuda() -> Result<()> {
+    if tch::Cuda::is_available() {
+        return Ok(());
+    }
+    let library = if cfg!(windows) { "torch_cuda.dll" } else { "libtorch_cuda.so" };
+    // SAFETY: the library is part of the libtorch that this process already runs; its initialisers
+    // register kernels and have no other preconditions.
+    match unsafe { libloading::Library::new(Path::new(library)) } {
+        Ok(loaded) => {
+            std::mem::forget(loaded); // its kernels are used until the process ends
+            Ok(())
+        }
+        Err(error) => Err(Error::Unavailable {
+            what: "CUDA in libtorch".into(),
+            reason: error.to_string(),
+            remedy: "use --device cpu, or run `cargo xtask setup` where the NVIDIA driver is installed".into(),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_device_is_refused_by_name() {
+        assert_eq!(by_name("cpu").unwrap(), Device::Cpu);
+        for name in ["gpu", "cuda:x", "tpu:0"] {
+            assert!(by_name(name).unwrap_err().to_string().contains(name));
+        }
+    }
+
+    #[test]
+    fn absent_cuda_is_an_error_that_says_what_to_do() {
+        match by_name("cuda") {
+            Ok(device) => assert_eq!(device, Device::Cuda(0)),
+            Err(error) => assert!(error.to_string().contains("--device cpu"), "{error}"),
+        }
+    }
+}

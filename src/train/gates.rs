@@ -1,0 +1,218 @@
+//! The masks of node pruning as tensors: what `prune::node` says of one mask, for all of them, on
+//! any device and without synchronising with it.
+
+use std::collections::BTreeMap;
+
+use tch::{Device, Kind, Tensor};
+
+use super::recipe::{Beta, Target};
+use crate::baselines::torch::{Tensors, to_array, to_tensor};
+use crate::error::{Error, Result};
+use crate::network::{MaskSite, Network, Op, Weights};
+use crate::prune::node::{OFF_BELOW, ON_ABOVE};
+
+/// The masks of one network, each with its `alpha` and `beta`, `[1, nodes]`.
+#[derive(Debug)]
+pub struct Gates {
+    masks: Vec<Mask>,
+    limit: f64,
+}
+
+#[derive(Debug)]
+struct Mask {
+    site: MaskSite,
+    alpha: Tensor,
+    beta: Tensor,
+    /// Whether the current stage lets `beta` learn.
+    learns: bool,
+}
+
+impl Gates {
+    /// The masks as `weights` hold them. Where they hold none: all nodes alive at the initial `beta`
+    /// if this stage prunes nodes, else no masks at all.
+    ///
+    /// # Errors
+    /// Whatever libtorch refuses.
+    pub fn new(
+        network: &Network,
+        weights: &Weights,
+        beta: Option<&Beta>,
+        target: Option<Target>,
+        device: Device,
+    ) -> Result<Self> {
+        let mut masks = Vec::new();
+        for site in network.mask_sites()? {
+            let stored = |part: &str| weights.find(&format!("{}.{part}", site.name));
+            let full = |value: f64| {
+                let made = Tensor::f_full([1, site.nodes as i64], value, (Kind::Float, device));
+                made.map_err(Error::torch("make a mask"))
+            };
+            let start = match (stored("alpha"), stored("beta"), beta) {
+                (Some(alpha), Some(beta), _) => Some((to_tensor(alpha, device)?, to_tensor(beta, device)?)),
+                (Some(alpha), None, Some(beta)) => Some((to_tensor(alpha, device)?, full(beta.initial)?)),
+                (None, _, Some(beta)) if target.is_some() => Some((full(1.0)?, full(beta.initial)?)),
+                _ => None,
+            };
+            if let Some((alpha, beta)) = start {
+                let learns = target.is_some_and(|target| target.includes(site.kind));
+                masks.push(Mask { site, alpha, beta: beta.set_requires_grad(learns), learns });
+            }
+        }
+        Ok(Self { masks, limit: beta.map_or(f64::INFINITY, |beta| beta.limit) })
+    }
+
+    /// Clamps every `beta` and lets every `alpha` follow, as the authors do before each forward pass.
+    ///
+    /// # Errors
+    /// Whatever libtorch refuses.
+    pub fn update(&mut self) -> Result<()> {
+        let limit = self.limit;
+        let follow = |mask: &mut Mask| -> Result<(), tch::TchError> {
+            let beta = mask.beta.f_clamp_(0.0, limit)?;
+            let on = beta.f_gt(f64::from(ON_ABOVE))?;
+            let stays = beta.f_ge(f64::from(OFF_BELOW))?;
+            // On, or as it was where it is not off: max(on, alpha * stays).
+            mask.alpha = mask.alpha.f_mul(&stays)?.f_maximum(&on.f_to_kind(Kind::Float)?)?;
+            Ok(())
+        };
+        let mut all = || self.masks.iter_mut().try_for_each(follow);
+        tch::no_grad(&mut all).map_err(Error::torch("update the masks"))
+    }
+
+    /// What a forward pass multiplies the nodes by: `alpha` in value; where `beta` learns, with the
+    /// gradient of `beta`.
+    ///
+    /// # Errors
+    /// Whatever libtorch refuses.
+    pub fn tensors(&self) -> Result<Tensors> {
+        let gate = |mask: &Mask| {
+            if !mask.learns {
+                return Ok(mask.alpha.shallow_clone());
+            }
+            mask.alpha.f_add(&mask.beta.f_sub(&mask.beta.f_detach()?)?)
+        };
+        let named = |mask: &Mask| Ok((mask.site.name.clone(), gate(mask)?));
+        self.masks.iter().map(named).collect::<Result<_, _>>().map_err(Error::torch("make the gates"))
+    }
+
+    /// The `beta` tensors that learn, by name.
+    pub fn learning(&mut self) -> impl Iterator<Item = (String, &mut Tensor)> {
+        let learning = self.masks.iter_mut().filter(|mask| mask.learns);
+        learning.map(|mask| (format!("{}.beta", mask.site.name), &mut mask.beta))
+    }
+
+    /// Puts the masks among the weights, under the authors' names.
+    ///
+    /// # Errors
+    /// Whatever libtorch refuses.
+    pub fn store(&self, weights: &mut Weights) -> Result<()> {
+        for mask in &self.masks {
+            weights.insert(format!("{}.alpha", mask.site.name), to_array(&mask.alpha)?);
+            weights.insert(format!("{}.beta", mask.site.name), to_array(&mask.beta)?);
+        }
+        Ok(())
+    }
+
+    /// The rates of the dropout layers that shrink with a mask. Waits for the device where there are
+    /// any.
+    ///
+    /// # Errors
+    /// Whatever libtorch refuses.
+    pub fn dropout_rates(&self, network: &Network) -> Result<BTreeMap<String, f64>> {
+        let mut rates = BTreeMap::new();
+        for layer in &network.layers {
+            let Op::Dropout(dropout) = &layer.op else { continue };
+            let Some(shrink) = &dropout.shrink else { continue };
+            if let Some(mask) = self.masks.iter().find(|mask| mask.site.name == shrink.mask) {
+                let kept = mask.alpha.f_mean(Kind::Float).and_then(|mean| mean.f_double_value(&[]));
+                let kept = kept.map_err(Error::torch("count living nodes"))?;
+                rates.insert(layer.name.clone(), dropout.rate(kept));
+            }
+        }
+        Ok(rates)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::zoo;
+    use crate::prune::node;
+    use ndarray::ArrayD;
+    use rand::RngExt;
+
+    const BETA: Beta = Beta { initial: 0.8002, limit: 0.802 };
+
+    /// LeNet-300-100's masks with these values in the first.
+    fn gates_with(alpha: &[f32], beta: &[f32]) -> Gates {
+        let network = zoo::lenet_300_100();
+        let mut weights = Weights::default();
+        let row = |values: &[f32]| {
+            let mut values = values.to_vec();
+            values.resize(300, 1.0);
+            ArrayD::from_shape_vec(ndarray::IxDyn(&[1, 300]), values).unwrap()
+        };
+        weights.insert("mask_ip1.alpha", row(alpha));
+        weights.insert("mask_ip1.beta", row(beta));
+        Gates::new(&network, &weights, Some(&BETA), Some(Target::All), Device::Cpu).unwrap()
+    }
+
+    #[test]
+    fn tensors_follow_beta_as_the_pure_function_does() {
+        let mut rng = crate::seed::stream(1, "test", &[]);
+        let before: Vec<f32> = (0..300).map(|_| f32::from(u8::from(rng.random::<bool>()))).collect();
+        let beta: Vec<f32> = (0..300)
+            .map(|node| match node % 4 {
+                0 => rng.random_range(-0.1..0.9),
+                1 => OFF_BELOW,
+                2 => ON_ABOVE,
+                _ => rng.random_range(0.7999..0.8002),
+            })
+            .collect();
+        let mut gates = gates_with(&before, &beta);
+        gates.update().unwrap();
+
+        let mut alive: Vec<bool> = before.iter().map(|&alpha| alpha == 1.0).collect();
+        let mut clamped = beta;
+        node::clamp(&mut clamped, 0.802);
+        node::update(&mut alive, &clamped);
+
+        let mut weights = Weights::default();
+        gates.store(&mut weights).unwrap();
+        let stored: Vec<bool> =
+            weights.get("mask_ip1.alpha").unwrap().iter().map(|&alpha| alpha == 1.0).collect();
+        assert_eq!(stored, alive);
+        let stored: Vec<f32> = weights.get("mask_ip1.beta").unwrap().iter().copied().collect();
+        assert_eq!(stored, clamped);
+    }
+
+    #[test]
+    fn the_gradients_are_those_of_the_pure_function() {
+        let gates = gates_with(&[1.0, 0.0], &[0.81, 0.79]);
+        let x = Tensor::from_slice(&[1.0_f32, 2.0, -3.0, 4.0]).view([2, 2]).set_requires_grad(true);
+        let grad_y = Tensor::from_slice(&[0.5_f32, -1.0, 2.0, 0.25]).view([2, 2]);
+        let gate = gates.tensors().unwrap()["mask_ip1"].narrow(1, 0, 2);
+        let y = &x * gate;
+        assert_eq!(Vec::<f32>::try_from(y.view(-1)).unwrap(), [1.0, 0.0, -3.0, 0.0]);
+        (&y * grad_y).sum(Kind::Float).backward();
+
+        for (node, alive) in [(0, true), (1, false)] {
+            let column = |values: [f32; 4]| [values[node], values[node + 2]];
+            let (grad_x, grad_beta) =
+                node::gradients(alive, &column([1.0, 2.0, -3.0, 4.0]), &column([0.5, -1.0, 2.0, 0.25]));
+            let column = Vec::<f32>::try_from(x.grad().select(1, node as i64)).unwrap();
+            assert_eq!(column, grad_x);
+            assert_eq!(gates.masks[0].beta.grad().double_value(&[0, node as i64]) as f32, grad_beta);
+        }
+    }
+
+    #[test]
+    fn only_targeted_masks_learn_and_a_plain_stage_has_none() {
+        let network = zoo::lenet_5();
+        let fresh = |target| Gates::new(&network, &Weights::default(), Some(&BETA), target, Device::Cpu).unwrap();
+        let names = |target| fresh(target).learning().map(|(name, _)| name).collect::<Vec<_>>();
+        assert_eq!(names(Some(Target::Conv)), ["mask_conv1.beta", "mask_conv2.beta"]);
+        assert_eq!(names(Some(Target::Ip)), ["mask_ip1.beta"]);
+        assert!(fresh(None).tensors().unwrap().is_empty());
+    }
+}

@@ -1,0 +1,37 @@
+//! Training and pruning by recipe, with gradients through `tch`.
+//!
+//! A recipe is a chain of stages, each from the result of the one before. A stage's result lies in
+//! the checkpoint folder under the hash of everything that it depends on, so that recipes which
+//! begin alike share their beginning, and a run that was cut goes on where it stopped.
+
+pub mod recipe;
+
+#[cfg(feature = "torch")]
+mod checkpoint;
+#[cfg(feature = "torch")]
+pub mod device;
+#[cfg(feature = "torch")]
+mod gates;
+#[cfg(feature = "torch")]
+mod images;
+#[cfg(feature = "torch")]
+mod initial;
+#[cfg(feature = "torch")]
+mod run;
+#[cfg(feature = "torch")]
+mod sgd;
+#[cfg(feature = "torch")]
+mod stage;
+
+#[cfg(feature = "torch")]
+pub use checkpoint::EpochMetrics;
+#[cfg(feature = "torch")]
+pub use images::{ImageTensors, Score};
+#[cfg(feature = "torch")]
+pub use initial::initial_weights;
+#[cfg(feature = "torch")]
+pub use run::{Outcome, Run, StageOutcome};
+#[cfg(feature = "torch")]
+pub use sgd::Sgd;
+#[cfg(feature = "torch")]
+pub use stage::{Observer, Silent};

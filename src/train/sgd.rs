@@ -1,0 +1,165 @@
+//! Stochastic gradient descent with momentum and weight decay, as PyTorch's `SGD` computes it:
+//! v = momentum v + (grad + decay w), w = w - rate v.
+//!
+//! The optimiser of `tch` would do, were its momentum not out of reach: a checkpoint without it
+//! could not go on where it stopped.
+
+use std::collections::BTreeMap;
+
+use tch::{Kind, Tensor};
+
+use crate::baselines::torch::Tensors;
+use crate::error::{Error, Result};
+
+/// The optimiser's state: a velocity for each parameter that has been stepped.
+#[derive(Debug)]
+pub struct Sgd {
+    momentum: f64,
+    weight_decay: f64,
+    weight_decay_of: BTreeMap<String, f64>,
+    velocities: Tensors,
+}
+
+impl Sgd {
+    /// An optimiser at rest. `weight_decay_of` overrides the decay of single parameters by name.
+    pub fn new(momentum: f64, weight_decay: f64, weight_decay_of: BTreeMap<String, f64>) -> Self {
+        Self { momentum, weight_decay, weight_decay_of, velocities: Tensors::new() }
+    }
+
+    /// The velocities by parameter name.
+    pub fn velocities(&self) -> &Tensors {
+        &self.velocities
+    }
+
+    /// Goes on from velocities that were saved.
+    pub fn resume(&mut self, velocities: Tensors) {
+        self.velocities = velocities;
+    }
+
+    /// One step of one parameter, in place.
+    ///
+    /// # Errors
+    /// A gradient of another shape.
+    pub fn step(&mut self, name: &str, parameter: &mut Tensor, gradient: &Tensor, rate: f64) -> Result<()> {
+        let decay = self.weight_decay_of.get(name).copied().unwrap_or(self.weight_decay);
+        self.step_with_decay(name, parameter, gradient, [rate, decay])
+    }
+
+    /// One step of a parameter that does not decay.
+    ///
+    /// # Errors
+    /// As [`Sgd::step`].
+    pub fn step_without_decay(
+        &mut self,
+        name: &str,
+        parameter: &mut Tensor,
+        gradient: &Tensor,
+        rate: f64,
+    ) -> Result<()> {
+        self.step_with_decay(name, parameter, gradient, [rate, 0.0])
+    }
+
+    fn step_with_decay(
+        &mut self,
+        name: &str,
+        parameter: &mut Tensor,
+        gradient: &Tensor,
+        [rate, decay]: [f64; 2],
+    ) -> Result<()> {
+        let velocity = match self.velocities.get_mut(name) {
+            Some(velocity) => velocity,
+            None => {
+                let zero = parameter.f_detach().and_then(|p| p.f_zeros_like());
+                let zero = zero.map_err(Error::torch("make a velocity"))?;
+                self.velocities.entry(name.to_owned()).or_insert(zero)
+            }
+        };
+        let momentum = self.momentum;
+        let mut update = |parameter: &mut Tensor| -> Result<(), tch::TchError> {
+            if on_host(&[parameter, gradient, velocity]) {
+                step_on_host(parameter, gradient, velocity, [rate, momentum, decay]);
+                return Ok(());
+            }
+            let mut change = velocity.f_mul_scalar_(momentum)?.f_add_(gradient)?;
+            if decay != 0.0 {
+                change = change.f_add_(&parameter.f_mul_scalar(decay)?)?;
+            }
+            let _ = parameter.f_sub_(&change.f_mul_scalar(rate)?)?;
+            Ok(())
+        };
+        tch::no_grad(|| update(parameter)).map_err(Error::torch(format!("step {name}")))
+    }
+}
+
+/// Whether all are contiguous f32 in host memory, of one size.
+fn on_host(tensors: &[&Tensor]) -> bool {
+    tensors.iter().all(|tensor| {
+        tensor.device() == tch::Device::Cpu
+            && tensor.kind() == Kind::Float
+            && tensor.is_contiguous()
+            && tensor.numel() == tensors[0].numel()
+    })
+}
+
+/// The same in one pass over memory. libtorch's operations would take six.
+fn step_on_host(
+    parameter: &mut Tensor,
+    gradient: &Tensor,
+    velocity: &mut Tensor,
+    [rate, momentum, decay]: [f64; 3],
+) {
+    let length = parameter.numel();
+    // SAFETY: `on_host` has seen that all three are contiguous f32 of `length` elements in host
+    // memory. They are three tensors: a parameter, its gradient, which autograd has just made, and a
+    // velocity, which only `Sgd` holds. So no two slices overlap, and nothing else runs on them now.
+    let (parameter, gradient, velocity) = unsafe {
+        (
+            std::slice::from_raw_parts_mut(parameter.data_ptr().cast::<f32>(), length),
+            std::slice::from_raw_parts(gradient.data_ptr().cast::<f32>(), length),
+            std::slice::from_raw_parts_mut(velocity.data_ptr().cast::<f32>(), length),
+        )
+    };
+    let [rate, momentum, decay] = [rate as f32, momentum as f32, decay as f32];
+    for ((parameter, &gradient), velocity) in parameter.iter_mut().zip(gradient).zip(velocity) {
+        *velocity = momentum * *velocity + (gradient + decay * *parameter);
+        *parameter -= rate * *velocity;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::nn::{self, OptimizerConfig};
+    use tch::{Device, Kind};
+
+    #[test]
+    fn steps_are_those_of_libtorchs_own_optimiser() {
+        let store = nn::VarStore::new(Device::Cpu);
+        let theirs = store.root().var("w", &[40], nn::Init::Const(0.5));
+        let mut optimiser = nn::sgd(0.9, 0.0, 0.01, false).build(&store, 0.1).unwrap();
+
+        let mut parameter = Tensor::full([40], 0.5, (Kind::Float, Device::Cpu));
+        let mut ours = Sgd::new(0.9, 0.01, BTreeMap::new());
+        let target = Tensor::arange(40, (Kind::Float, Device::Cpu)) / 40.0;
+        for _ in 0..20 {
+            let loss = (&theirs - &target).square().sum(Kind::Float);
+            optimiser.backward_step(&loss);
+            let gradient = (&parameter - &target) * 2.0;
+            ours.step("w", &mut parameter, &gradient, 0.1).unwrap();
+        }
+        let apart = (&parameter - &theirs).abs().max().double_value(&[]);
+        assert!(apart <= 1e-6, "{apart}");
+    }
+
+    #[test]
+    fn a_parameter_can_have_a_decay_of_its_own() {
+        let step = |decay_of: BTreeMap<String, f64>| {
+            let mut parameter = Tensor::ones([1], (Kind::Float, Device::Cpu));
+            let gradient = parameter.zeros_like();
+            Sgd::new(0.9, 0.0, decay_of).step("w", &mut parameter, &gradient, 1.0).unwrap();
+            parameter.double_value(&[0])
+        };
+        assert_eq!(step(BTreeMap::new()), 1.0);
+        assert_eq!(step(BTreeMap::from([("w".into(), 0.25)])), 0.75);
+    }
+}

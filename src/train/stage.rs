@@ -1,0 +1,302 @@
+//! One stage of a recipe: epochs of gradient descent, with its pruning.
+
+use std::collections::BTreeMap;
+
+use rand::seq::SliceRandom;
+use tch::{Device, Kind, Reduction, Tensor};
+
+use super::checkpoint::{Checkpoint, EpochMetrics, StageFolder, State};
+use super::gates::Gates;
+use super::images::{ImageTensors, Score};
+use super::recipe::{Keep, Prune, Recipe, Stage};
+use super::sgd::Sgd;
+use crate::baselines::torch::{Mode, Tensors, forward, to_array, to_tensor};
+use crate::error::{Error, Result};
+use crate::network::{Network, NodeMasks, Op, ParameterRole, Weights, as_matrix};
+use crate::prune::{self, WeightMask};
+use crate::seed;
+
+/// Told how a run goes on. Every method does nothing unless it is overridden.
+pub trait Observer {
+    /// A stage begins or goes on; so many of its epochs were done before, and so many are to come
+    /// in this stage and all later ones.
+    fn stage(&mut self, _stage: &Stage, _epochs_done: usize, _epochs_to_come: usize) {}
+    /// So many of an epoch's batches are done.
+    fn batch(&mut self, _done: usize, _batches: usize) {}
+    /// An epoch is done and its checkpoint is written.
+    fn epoch(&mut self, _metrics: &EpochMetrics) {}
+}
+
+/// Observes nothing.
+#[derive(Debug)]
+pub struct Silent;
+
+impl Observer for Silent {}
+
+/// What all stages of a run share.
+pub(super) struct Context<'a> {
+    pub recipe: &'a Recipe,
+    pub network: &'a Network,
+    pub train: &'a ImageTensors,
+    pub test: &'a ImageTensors,
+    pub device: Device,
+}
+
+/// A stage at work: the weights on the device and all that changes with them.
+pub(super) struct Trainer<'a> {
+    context: &'a Context<'a>,
+    stage: &'a Stage,
+    index: usize,
+    parameters: Tensors,
+    trained: Vec<String>,
+    gates: Gates,
+    weight_masks: BTreeMap<String, Tensor>,
+    sgd: Sgd,
+    state: State,
+    kept: Weights,
+}
+
+impl<'a> Trainer<'a> {
+    /// Begins stage `index` from `start`, or goes on from its checkpoint.
+    pub fn new(
+        context: &'a Context<'a>,
+        index: usize,
+        start: &Weights,
+        folder: &StageFolder,
+        checkpoint: Option<Checkpoint>,
+    ) -> Result<Self> {
+        let (recipe, network, device) = (context.recipe, context.network, context.device);
+        let stage = &recipe.stages[index];
+        let masks = simd_masks(stage, network, start)?;
+        let mut begin = start.clone();
+        for (name, array) in begin.iter_mut() {
+            if let Some(mask) = masks.get(name) {
+                prune::apply(name, array, mask)?;
+            }
+        }
+        let weights = checkpoint.as_ref().map_or(&begin, |checkpoint| &checkpoint.weights);
+        let target = match stage.prune {
+            Some(Prune::Node { target, .. }) => Some(target),
+            _ => None,
+        };
+        let mut parameters = Tensors::new();
+        let mut trained = Vec::new();
+        for parameter in network.parameters()? {
+            let learns = parameter.role.is_trained();
+            let tensor = to_tensor(weights.get(&parameter.name)?, device)?.set_requires_grad(learns);
+            if learns {
+                trained.push(parameter.name.clone());
+            }
+            parameters.insert(parameter.name, tensor);
+        }
+        let mut weight_masks = BTreeMap::new();
+        for (name, mask) in &masks {
+            let flags = mask.map(|&kept| f32::from(u8::from(kept))).into_dyn();
+            let shape = parameters[name].size();
+            let tensor = to_tensor(&flags, device)?.f_reshape(&shape);
+            weight_masks.insert(name.clone(), tensor.map_err(Error::torch("shape a mask"))?);
+        }
+        let sgd = Sgd::new(recipe.momentum, recipe.weight_decay, recipe.weight_decay_of.clone());
+        let mut trainer = Self {
+            context,
+            stage,
+            index,
+            parameters,
+            trained,
+            gates: Gates::new(network, weights, recipe.beta.as_ref(), target, device)?,
+            weight_masks,
+            sgd,
+            state: State {
+                run: folder.run().to_owned(),
+                epochs_done: 0,
+                correct_at_start: 0,
+                correct_kept: 0,
+                metrics: Vec::new(),
+            },
+            kept: Weights::default(),
+        };
+        match checkpoint {
+            Some(checkpoint) => {
+                let velocities = checkpoint.velocities.iter();
+                let copy = |(name, array): (&str, _)| Ok((name.to_owned(), to_tensor(array, device)?));
+                trainer.sgd.resume(velocities.map(copy).collect::<Result<_>>()?);
+                trainer.state = checkpoint.state;
+                trainer.kept = checkpoint.kept;
+            }
+            None => {
+                trainer.gates.update()?;
+                trainer.state.correct_at_start = trainer.score()?.correct;
+                trainer.state.correct_kept = trainer.state.correct_at_start;
+                trainer.kept = trainer.weights()?;
+            }
+        }
+        Ok(trainer)
+    }
+
+    /// Runs the epochs that are left, with a checkpoint after each, and returns the last one.
+    pub fn run(mut self, folder: &StageFolder, observer: &mut dyn Observer) -> Result<Checkpoint> {
+        let mut checkpoint = self.checkpoint()?;
+        while self.state.epochs_done < self.stage.epochs {
+            let epoch = self.context.recipe.first_epoch + self.state.epochs_done;
+            let train_loss = self.epoch(epoch, observer)?;
+            self.gates.update()?;
+            let score = self.score()?;
+            let weights = self.weights()?;
+            let masks = weights.node_masks(self.context.network)?;
+            self.state.epochs_done += 1;
+            self.state.metrics.push(EpochMetrics {
+                stage: self.stage.name.clone(),
+                epoch,
+                learning_rate: self.stage.learning_rate_at(epoch),
+                train_loss,
+                test_correct: score.correct,
+                test_total: score.total,
+                nodes_kept: counts(self.context.network, &masks)?,
+            });
+            if self.stage.keep == Keep::Last || score.correct > self.state.correct_kept {
+                self.state.correct_kept = score.correct;
+                self.kept = weights;
+            }
+            checkpoint = self.checkpoint()?;
+            folder.write(&folder.progress(), &checkpoint)?;
+            if let Some(metrics) = self.state.metrics.last() {
+                observer.epoch(metrics);
+            }
+        }
+        Ok(checkpoint)
+    }
+
+    /// One pass over the training images; returns the mean loss.
+    fn epoch(&mut self, epoch: usize, observer: &mut dyn Observer) -> Result<f64> {
+        let recipe = self.context.recipe;
+        let place = [self.index as u64, epoch as u64];
+        tch::manual_seed(seed::number(recipe.seed, "dropout", &place)); // libtorch's own stream
+        let count = self.context.train.len();
+        let mut order: Vec<i64> = (0..count as i64).collect();
+        order.shuffle(&mut seed::stream(recipe.seed, "shuffle", &place));
+        let order = Tensor::f_from_slice(&order).and_then(|order| order.f_to_device(self.context.device));
+        let order = order.map_err(Error::torch("copy the order of the images"))?;
+
+        let rate = self.stage.learning_rate_at(epoch);
+        let batches = count.div_ceil(recipe.batch_size);
+        let mut losses = Vec::with_capacity(batches);
+        for batch in 0..batches {
+            let first = batch * recipe.batch_size;
+            let length = recipe.batch_size.min(count - first);
+            let chosen = order.f_narrow(0, first as i64, length as i64);
+            let chosen = chosen.map_err(Error::torch("choose a batch"))?;
+            losses.push((self.step(&chosen, rate)?, length));
+            observer.batch(batch + 1, batches);
+        }
+        self.mean_loss(&losses, epoch, rate)
+    }
+
+    /// One step of gradient descent on the images `chosen`; returns the loss, on the device.
+    fn step(&mut self, chosen: &Tensor, rate: f64) -> Result<Tensor> {
+        self.gates.update()?;
+        let network = self.context.network;
+        let dropout = self.gates.dropout_rates(network)?;
+        let take = |all: &Tensor| all.f_index_select(0, chosen).map_err(Error::torch("gather a batch"));
+        let (images, labels) = (take(&self.context.train.images)?, take(&self.context.train.labels)?);
+        let gates = self.gates.tensors()?;
+        let scores = forward(network, &self.parameters, &gates, &images, Mode::Training(&dropout))?;
+        let refused = || Error::torch("differentiate the loss");
+        let loss = scores
+            .f_cross_entropy_loss::<&Tensor>(&labels, None, Reduction::Mean, -100, 0.0)
+            .map_err(refused())?;
+
+        let mut learning: Vec<&Tensor> = self.trained.iter().map(|name| &self.parameters[name]).collect();
+        let betas: Vec<(String, Tensor)> =
+            self.gates.learning().map(|(name, beta)| (name, beta.shallow_clone())).collect();
+        learning.extend(betas.iter().map(|(_, beta)| beta));
+        let gradients = Tensor::f_run_backward(&[&loss], &learning, false, false).map_err(refused())?;
+
+        for (name, gradient) in self.trained.iter().zip(&gradients) {
+            if let Some(parameter) = self.parameters.get_mut(name) {
+                self.sgd.step(name, parameter, gradient, rate)?;
+                if let Some(mask) = self.weight_masks.get(name) {
+                    let masked = tch::no_grad(|| parameter.f_mul_(mask).map(drop));
+                    masked.map_err(Error::torch("mask the weights"))?;
+                }
+            }
+        }
+        self.step_betas(&gradients[self.trained.len()..], rate)?;
+        loss.f_detach().map_err(refused())
+    }
+
+    /// The step of each `beta` that learns: no weight decay, and the penalty.
+    fn step_betas(&mut self, gradients: &[Tensor], rate: f64) -> Result<()> {
+        let Some(Prune::Node { penalty, .. }) = self.stage.prune else { return Ok(()) };
+        for ((name, beta), gradient) in self.gates.learning().zip(gradients) {
+            self.sgd.step_without_decay(&name, beta, gradient, rate)?;
+            let pulled = tch::no_grad(|| beta.f_sub_scalar_(penalty * rate).map(drop));
+            pulled.map_err(Error::torch("penalise beta"))?;
+        }
+        Ok(())
+    }
+
+    /// The mean over an epoch's images, fetched from the device at once.
+    fn mean_loss(&self, losses: &[(Tensor, usize)], epoch: usize, rate: f64) -> Result<f64> {
+        let refused = || Error::torch("fetch the losses");
+        let tensors: Vec<&Tensor> = losses.iter().map(|(loss, _)| loss).collect();
+        let stacked = Tensor::f_stack(&tensors, 0).and_then(|all| all.f_to_kind(Kind::Double));
+        let values = Vec::<f64>::try_from(&stacked.map_err(refused())?).map_err(refused())?;
+        if let Some(batch) = values.iter().position(|loss| !loss.is_finite()) {
+            return Err(Error::Diverged {
+                stage: self.stage.name.clone(),
+                epoch,
+                batch: batch + 1,
+                learning_rate: rate,
+                loss: values[batch],
+            });
+        }
+        let images: usize = losses.iter().map(|(_, length)| length).sum();
+        let sum: f64 = values.iter().zip(losses).map(|(loss, (_, n))| loss * *n as f64).sum();
+        Ok(sum / images as f64)
+    }
+
+    fn score(&self) -> Result<Score> {
+        self.context.test.score(self.context.network, &self.parameters, &self.gates.tensors()?)
+    }
+
+    /// The weights as they are now, masks among them, on the host.
+    fn weights(&self) -> Result<Weights> {
+        let copy = |(name, tensor): (&String, &Tensor)| Ok((name.clone(), to_array(tensor)?));
+        let mut weights: Weights = self.parameters.iter().map(copy).collect::<Result<_>>()?;
+        self.gates.store(&mut weights)?;
+        Ok(weights)
+    }
+
+    fn checkpoint(&self) -> Result<Checkpoint> {
+        let copy = |(name, tensor): (&String, &Tensor)| Ok((name.clone(), to_array(tensor)?));
+        Ok(Checkpoint {
+            state: self.state.clone(),
+            weights: self.weights()?,
+            velocities: self.sgd.velocities().iter().map(copy).collect::<Result<_>>()?,
+            kept: self.kept.clone(),
+        })
+    }
+}
+
+/// Living nodes of each mask, in order of layers; empty where nothing is masked.
+pub(super) fn counts(network: &Network, masks: &NodeMasks) -> Result<Vec<usize>> {
+    let count = |alive: &Vec<bool>| prune::node::count(alive);
+    let sites = network.mask_sites()?;
+    Ok(sites.iter().filter_map(|site| masks.get(&site.name).map(count)).collect())
+}
+
+/// The masks of a SIMD-pruning stage, by parameter, from the weights that it starts with.
+fn simd_masks(stage: &Stage, network: &Network, start: &Weights) -> Result<BTreeMap<String, WeightMask>> {
+    let Some(Prune::Simd { width, threshold }) = stage.prune else {
+        return Ok(BTreeMap::new());
+    };
+    let mut masks = BTreeMap::new();
+    for parameter in network.parameters()? {
+        let layer = &network.layers[parameter.layer].op;
+        if parameter.role == ParameterRole::Weight && matches!(layer, Op::Conv(_) | Op::Linear(_)) {
+            let weights = as_matrix(&parameter.name, start.get(&parameter.name)?)?;
+            masks.insert(parameter.name, prune::simd::mask(weights, width, threshold)?);
+        }
+    }
+    Ok(masks)
+}
