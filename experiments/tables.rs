@@ -8,7 +8,9 @@ use scalpel::files;
 use scalpel::report::{ResultsTree, Tables};
 
 #[derive(Parser)]
-#[command(about = "Writes RESULTS.md, the tables of README.md and every plot from the results tree")]
+#[command(
+    about = "Writes RESULTS.md, the tables of README.md and every plot from the results tree"
+)]
 struct Cli {
     /// The results tree
     #[arg(long, default_value = "results")]

@@ -159,7 +159,11 @@ impl Error {
         expected: impl Into<String>,
         found: impl Into<String>,
     ) -> Self {
-        Self::Argument { operation: operation.into(), expected: expected.into(), found: found.into() }
+        Self::Argument {
+            operation: operation.into(),
+            expected: expected.into(),
+            found: found.into(),
+        }
     }
 
     /// Wraps an error of libtorch with the operation (a verb and its object).

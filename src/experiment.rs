@@ -134,7 +134,9 @@ pub fn print(reports: &[Report], json: bool) -> Result<()> {
         println!("\nresults: {}\nweights: {}", report.results.display(), report.weights.display());
     }
     if reports.iter().any(|report| report.summary.quick) {
-        println!("\nQUICK: fewer epochs than the recipe asks for; not comparable with the authors' numbers.");
+        println!(
+            "\nQUICK: fewer epochs than the recipe asks for; not comparable with the authors' numbers."
+        );
     }
     if reports.iter().any(|report| report.summary.dataset == "synthetic-digits") {
         println!("\nSYNTHETIC DIGITS: not MNIST; not comparable with the authors' numbers.");

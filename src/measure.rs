@@ -50,7 +50,9 @@ pub fn interleave(contestants: &mut [&mut dyn FnMut()], effort: Effort) -> Vec<T
         .collect();
     let mut samples = vec![Vec::with_capacity(effort.rounds); contestants.len()];
     for _ in 0..effort.rounds.max(1) {
-        for ((contestant, &repeats), samples) in contestants.iter_mut().zip(&repeats).zip(&mut samples) {
+        for ((contestant, &repeats), samples) in
+            contestants.iter_mut().zip(&repeats).zip(&mut samples)
+        {
             let start = Instant::now();
             for _ in 0..repeats {
                 contestant();
@@ -97,7 +99,8 @@ mod tests {
 
     #[test]
     fn the_slower_contestant_is_seen_to_be_slower() {
-        let work = |turns: u64| std::hint::black_box((0..turns).fold(1_u64, |x, i| x.rotate_left(3) ^ i));
+        let work =
+            |turns: u64| std::hint::black_box((0..turns).fold(1_u64, |x, i| x.rotate_left(3) ^ i));
         let (mut short, mut long) = (|| drop(work(2_000)), || drop(work(200_000)));
         let timings = interleave(&mut [&mut short, &mut long], Effort::LITTLE);
         assert!(timings[1].median > 5.0 * timings[0].median, "{timings:?}");

@@ -74,7 +74,8 @@ impl TorchNetwork {
         let mut gates = Tensors::new();
         for site in network.mask_sites()? {
             if let Some(alive) = masks.get(&site.name) {
-                let values: Vec<f32> = alive.iter().map(|&alive| f32::from(u8::from(alive))).collect();
+                let values: Vec<f32> =
+                    alive.iter().map(|&alive| f32::from(u8::from(alive))).collect();
                 let gate = Tensor::from_slice(&values).to_device(device).view([1, -1]);
                 gates.insert(site.name, gate);
             }
@@ -116,13 +117,18 @@ pub fn forward(
         let get = |part: &str| {
             let full = format!("{name}.{part}");
             parameters.get(&full).ok_or_else(|| {
-                Error::malformed(format!("weights of {}", network.name), format!("an array {full}"), "none")
+                Error::malformed(
+                    format!("weights of {}", network.name),
+                    format!("an array {full}"),
+                    "none",
+                )
             })
         };
         let refused = || Error::torch(format!("run {name} of {}", network.name));
         x = match &layer.op {
             Op::Conv(conv) => {
-                let (bias, stride, padding) = (get("bias")?, conv.stride as i64, conv.padding as i64);
+                let (bias, stride, padding) =
+                    (get("bias")?, conv.stride as i64, conv.padding as i64);
                 match &conv.groups {
                     Groups::Even(groups) => x
                         .f_conv2d(get("weight")?, Some(bias), stride, padding, 1, *groups as i64)
@@ -141,18 +147,25 @@ pub fn forward(
             }
             Op::Relu => x.f_relu().map_err(refused())?,
             Op::MaxPool(pool) => {
-                let [kernel, stride, padding] = [pool.kernel, pool.stride, pool.padding].map(|n| n as i64);
+                let [kernel, stride, padding] =
+                    [pool.kernel, pool.stride, pool.padding].map(|n| n as i64);
                 x.f_max_pool2d(kernel, stride, padding, 1, false).map_err(refused())?
             }
             Op::AveragePool(pool) => {
-                let [kernel, stride, padding] = [pool.kernel, pool.stride, pool.padding].map(|n| n as i64);
+                let [kernel, stride, padding] =
+                    [pool.kernel, pool.stride, pool.padding].map(|n| n as i64);
                 x.f_avg_pool2d(kernel, stride, padding, false, true, None).map_err(refused())?
             }
             Op::LocalResponseNorm(norm) => {
                 let size = norm.size as i64;
                 let normalise = || {
                     let mean = x.f_square()?.f_avg_pool2d(size, 1, size / 2, false, true, None)?;
-                    x.f_div(&mean.f_mul_scalar(norm.alpha)?.f_add_scalar(1.0)?.f_pow_tensor_scalar(norm.beta)?)
+                    x.f_div(
+                        &mean
+                            .f_mul_scalar(norm.alpha)?
+                            .f_add_scalar(1.0)?
+                            .f_pow_tensor_scalar(norm.beta)?,
+                    )
                 };
                 normalise().map_err(refused())?
             }
@@ -211,7 +224,8 @@ fn uneven(
                 x.f_conv2d(kernel, Some(&bias), stride, padding, 1, 1)?
             } else {
                 let (size, side) = (x.size(), kernel.size()[3]);
-                let [height, width] = [size[2], size[3]].map(|n| (n + 2 * padding - side) / stride + 1);
+                let [height, width] =
+                    [size[2], size[3]].map(|n| (n + 2 * padding - side) / stride + 1);
                 bias.f_view([1, nodes, 1, 1])?.f_expand([size[0], nodes, height, width], false)?
             });
         }

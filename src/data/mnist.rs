@@ -61,7 +61,12 @@ fn load_from(folder: &Path, base: &str) -> Result<Dataset> {
         name: "mnist".into(),
         origin: Origin::Folder(folder.to_owned()),
         classes: 10,
-        train: split(TRAIN_IMAGES.name, &read(TRAIN_IMAGES)?, TRAIN_LABELS.name, &read(TRAIN_LABELS)?)?,
+        train: split(
+            TRAIN_IMAGES.name,
+            &read(TRAIN_IMAGES)?,
+            TRAIN_LABELS.name,
+            &read(TRAIN_LABELS)?,
+        )?,
         test: split(TEST_IMAGES.name, &read(TEST_IMAGES)?, TEST_LABELS.name, &read(TEST_LABELS)?)?,
     })
 }
@@ -143,7 +148,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let base = serve(1, "404 Not Found", Vec::new());
         let error = known().download(&base, folder.path()).unwrap_err();
-        assert!(matches!(&error, Error::Download { reason, .. } if reason.contains("404")), "{error}");
+        assert!(
+            matches!(&error, Error::Download { reason, .. } if reason.contains("404")),
+            "{error}"
+        );
         let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let error = known().download(&format!("http://{closed}"), folder.path()).unwrap_err();
         assert!(matches!(error, Error::Download { .. }), "{error}");

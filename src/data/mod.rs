@@ -90,7 +90,9 @@ pub enum Source {
 pub fn load(name: &str, source: Source) -> Result<Dataset> {
     match (name, source) {
         ("mnist", Source::Real) => mnist::load(&fetch::Places::from_environment()?),
-        ("mnist", Source::Synthetic) => Ok(synthetic_digits(SyntheticCounts::LIKE_MNIST, SYNTHETIC_SEED)),
+        ("mnist", Source::Synthetic) => {
+            Ok(synthetic_digits(SyntheticCounts::LIKE_MNIST, SYNTHETIC_SEED))
+        }
         ("cifar-10" | "imagenet", _) => Err(Error::Unavailable {
             what: format!("the data set {name}"),
             reason: "this version has no loader for it".into(),

@@ -95,10 +95,7 @@ fn strokes(digit: usize) -> Vec<Stroke> {
             arc((0.5, 0.67), (0.23, 0.21), 0.0, 2.0),
         ],
         7 => vec![line((0.24, 0.14), (0.77, 0.14)), line((0.77, 0.14), (0.43, 0.88))],
-        8 => vec![
-            arc((0.5, 0.31), (0.2, 0.18), 0.0, 2.0),
-            arc((0.5, 0.69), (0.25, 0.2), 0.0, 2.0),
-        ],
+        8 => vec![arc((0.5, 0.31), (0.2, 0.18), 0.0, 2.0), arc((0.5, 0.69), (0.25, 0.2), 0.0, 2.0)],
         _ => vec![arc((0.49, 0.33), (0.23, 0.21), 0.0, 2.0), line((0.72, 0.34), (0.63, 0.88))],
     }
 }
@@ -116,7 +113,10 @@ fn draw(digit: usize, rng: &mut ChaCha8Rng, image: &mut [u8]) {
     };
     let waves: [[[f64; 4]; 3]; 2] = std::array::from_fn(|_| std::array::from_fn(|_| wave(rng)));
     let bend = |axis: usize, (x, y): Point| -> f64 {
-        waves[axis].iter().map(|[amplitude, fx, fy, phase]| amplitude * (fx * x + fy * y + phase).sin()).sum()
+        waves[axis]
+            .iter()
+            .map(|[amplitude, fx, fy, phase]| amplitude * (fx * x + fy * y + phase).sin())
+            .sum()
     };
     let place = |point: Point| -> Point {
         let point = (point.0 + bend(0, point), point.1 + bend(1, point));
@@ -136,10 +136,23 @@ fn draw(digit: usize, rng: &mut ChaCha8Rng, image: &mut [u8]) {
         .collect();
 
     let (pen, pressure) = (rng.random_range(0.7..1.6), rng.random_range(0.8..1.0));
-    for (index, pixel) in image.iter_mut().enumerate() {
-        let center = ((index % SIDE) as f64 + 0.5, (index / SIDE) as f64 + 0.5);
-        let squared = segments.iter().map(|s| squared_distance(center, *s)).fold(f64::MAX, f64::min);
-        let ink = (pen + 0.6 - squared.sqrt()).clamp(0.0, 1.0) * pressure;
+    let reach = pen + 0.6; // how far from a stroke's middle there is ink
+    let mut distances = [reach * reach; SIDE * SIDE];
+    for &(from, to) in &segments {
+        let pixels = |a: f64, b: f64| {
+            let (low, high) = (a.min(b) - reach, a.max(b) + reach);
+            low.clamp(0.0, SIDE as f64) as usize..high.ceil().clamp(0.0, SIDE as f64) as usize
+        };
+        for y in pixels(from.1, to.1) {
+            for x in pixels(from.0, to.0) {
+                let distance = &mut distances[y * SIDE + x];
+                let center = (x as f64 + 0.5, y as f64 + 0.5);
+                *distance = distance.min(squared_distance(center, (from, to)));
+            }
+        }
+    }
+    for (pixel, distance) in image.iter_mut().zip(distances) {
+        let ink = (reach - distance.sqrt()).clamp(0.0, 1.0) * pressure;
         let grain = if ink > 0.0 { rng.random_range(-0.06..0.06) } else { 0.0 };
         *pixel = (255.0 * (ink + grain).clamp(0.0, 1.0)).round() as u8;
     }

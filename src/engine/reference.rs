@@ -47,11 +47,9 @@ pub fn run(
                 }
                 Op::Linear(_) => dense(&input, parameter("weight")?, parameter("bias")?),
                 Op::Relu => input.values.iter().map(|value| value.max(0.0)).collect(),
-                Op::MaxPool(pool) => {
-                    windows(&input, pool, output, |window, _| {
-                        window.fold(f64::NEG_INFINITY, f64::max)
-                    })
-                }
+                Op::MaxPool(pool) => windows(&input, pool, output, |window, _| {
+                    window.fold(f64::NEG_INFINITY, f64::max)
+                }),
                 Op::AveragePool(pool) => {
                     windows(&input, pool, output, |window, area| window.sum::<f64>() / area)
                 }
@@ -115,9 +113,13 @@ fn convolve(
             for (y, x) in (0..height).flat_map(|y| (0..width).map(move |x| (y, x))) {
                 let mut sum = f64::from(bias[[node]]);
                 for channel in 0..group.inputs {
-                    for (ky, kx) in (0..conv.kernel).flat_map(|ky| (0..conv.kernel).map(move |kx| (ky, kx))) {
+                    for (ky, kx) in
+                        (0..conv.kernel).flat_map(|ky| (0..conv.kernel).map(move |kx| (ky, kx)))
+                    {
                         let (py, px) = (y * conv.stride + ky, x * conv.stride + kx);
-                        if let Some(pixel) = input.pixel(first_input + channel, py, px, conv.padding) {
+                        if let Some(pixel) =
+                            input.pixel(first_input + channel, py, px, conv.padding)
+                        {
                             sum += f64::from(array[[row, channel, ky, kx]]) * pixel;
                         }
                     }
@@ -151,7 +153,8 @@ fn windows(
             let (top, left) = (y * pool.stride, x * pool.stride);
             let places = (top..top + pool.kernel)
                 .flat_map(|py| (left..left + pool.kernel).map(move |px| (py, px)));
-            let mut pixels = places.filter_map(|(py, px)| input.pixel(channel, py, px, pool.padding));
+            let mut pixels =
+                places.filter_map(|(py, px)| input.pixel(channel, py, px, pool.padding));
             values.push(reduce(&mut pixels, (pool.kernel * pool.kernel) as f64));
         }
     }

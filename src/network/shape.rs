@@ -51,7 +51,8 @@ impl Network {
             Groups::Uneven(groups) => {
                 let sums = groups.iter().fold((0, 0), |(i, o), g| (i + g.inputs, o + g.outputs));
                 if sums != (inputs, outputs) {
-                    let expected = format!("groups of {inputs} inputs and {outputs} outputs in all");
+                    let expected =
+                        format!("groups of {inputs} inputs and {outputs} outputs in all");
                     return Err(self.wrong(index, expected, format!("{} and {}", sums.0, sums.1)));
                 }
                 Ok(groups.clone())
@@ -79,7 +80,8 @@ impl Network {
         match &self.layers[index].op {
             Op::Conv(conv) => {
                 self.groups_of(index, input)?;
-                let side = |length| self.side(index, length, conv.kernel, conv.stride, conv.padding);
+                let side =
+                    |length| self.side(index, length, conv.kernel, conv.stride, conv.padding);
                 Ok([conv.outputs, side(height)?, side(width)?])
             }
             Op::Linear(linear) => Ok([linear.outputs, 1, 1]),

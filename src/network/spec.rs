@@ -327,7 +327,13 @@ impl Network {
                         self.wrong(index, "a convolution or dense layer before the mask", "none")
                     })?;
                     let nodes = shapes[producer][0];
-                    sites.push(MaskSite { name: layer.name.clone(), layer: index, producer, kind, nodes });
+                    sites.push(MaskSite {
+                        name: layer.name.clone(),
+                        layer: index,
+                        producer,
+                        kind,
+                        nodes,
+                    });
                 }
                 _ => {}
             }

@@ -26,9 +26,9 @@ impl Weights {
     /// # Errors
     /// None has that name.
     pub fn get(&self, name: &str) -> Result<&ArrayD<f32>> {
-        self.arrays
-            .get(name)
-            .ok_or_else(|| Error::malformed("weights", format!("an array {name}"), self.names_found()))
+        self.arrays.get(name).ok_or_else(|| {
+            Error::malformed("weights", format!("an array {name}"), self.names_found())
+        })
     }
 
     /// The array of that name, where there is one.
@@ -90,7 +90,8 @@ impl Weights {
                 return Err(Error::malformed(what(), "a parameter of the network", "another name"));
             };
             if array.shape() != shape {
-                let (expected, found) = (format!("shape {shape:?}"), format!("{:?}", array.shape()));
+                let (expected, found) =
+                    (format!("shape {shape:?}"), format!("{:?}", array.shape()));
                 return Err(Error::malformed(what(), expected, found));
             }
             if let Some(value) = array.iter().find(|value| !value.is_finite()) {
@@ -208,9 +209,8 @@ pub(crate) fn open<'a>(
 /// An array of the file; `what` is for messages.
 pub(crate) fn dense(what: &str, view: &TensorView<'_>) -> Result<ArrayD<f32>> {
     let values = elements(what, view, Dtype::F32)?;
-    ArrayD::from_shape_vec(IxDyn(view.shape()), values).map_err(|error| {
-        Error::malformed(what, "as many values as its shape", error.to_string())
-    })
+    ArrayD::from_shape_vec(IxDyn(view.shape()), values)
+        .map_err(|error| Error::malformed(what, "as many values as its shape", error.to_string()))
 }
 
 /// The elements of an array that must be of type `dtype`.

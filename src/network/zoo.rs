@@ -3,8 +3,8 @@
 //! A network of your own is one more function here: see README.md.
 
 use super::spec::{
-    BatchNorm, Conv, Dropout, Groups, Layer, Linear, LocalResponseNorm, Network, Op, Pool, ShrinkLaw,
-    Shrinking,
+    BatchNorm, Conv, Dropout, Groups, Layer, Linear, LocalResponseNorm, Network, Op, Pool,
+    ShrinkLaw, Shrinking,
 };
 use crate::error::{Error, Result};
 
@@ -48,8 +48,16 @@ pub fn lenet_5() -> Network {
 /// ConvNet: three convolutions and a dense layer on CIFAR-10 (cuda-convnet's, from Caffe).
 pub fn convnet() -> Network {
     let mut net = Builder::new("convnet", [3, 32, 32]);
-    net.conv("conv1", 32, 5, 2).relu("conv1").max_pool("pool1", 3, 2, 1).norm("norm1").mask("conv1");
-    net.conv("conv2", 32, 5, 2).relu("conv2").avg_pool("pool2", 3, 2, 1).norm("norm2").mask("conv2");
+    net.conv("conv1", 32, 5, 2)
+        .relu("conv1")
+        .max_pool("pool1", 3, 2, 1)
+        .norm("norm1")
+        .mask("conv1");
+    net.conv("conv2", 32, 5, 2)
+        .relu("conv2")
+        .avg_pool("pool2", 3, 2, 1)
+        .norm("norm2")
+        .mask("conv2");
     net.conv("conv3", 64, 5, 2).relu("conv3").mask("conv3").avg_pool("pool3", 3, 2, 1);
     net.ip("ip1", 10);
     net.network
@@ -76,17 +84,37 @@ pub fn nin() -> Network {
 /// AlexNet with two groups and batch normalisation, on ImageNet.
 pub fn alexnet() -> Network {
     let mut net = Builder::new("alexnet", [3, 227, 227]);
-    net.conv_with("conv1", Conv { outputs: 96, kernel: 11, stride: 4, padding: 0, groups: Groups::Even(1) });
+    net.conv_with(
+        "conv1",
+        Conv { outputs: 96, kernel: 11, stride: 4, padding: 0, groups: Groups::Even(1) },
+    );
     net.relu("conv1").batch_norm("bn1").max_pool("pool1", 3, 2, 0).mask("conv1");
-    net.conv_with("conv2", Conv { outputs: 256, kernel: 5, stride: 1, padding: 2, groups: Groups::Even(2) });
+    net.conv_with(
+        "conv2",
+        Conv { outputs: 256, kernel: 5, stride: 1, padding: 2, groups: Groups::Even(2) },
+    );
     net.relu("conv2").batch_norm("bn2").max_pool("pool2", 3, 2, 0).mask("conv2");
     net.conv("conv3", 384, 3, 1).relu("conv3").mask("conv3");
-    net.conv_with("conv4", Conv { outputs: 384, kernel: 3, stride: 1, padding: 1, groups: Groups::Even(2) });
+    net.conv_with(
+        "conv4",
+        Conv { outputs: 384, kernel: 3, stride: 1, padding: 1, groups: Groups::Even(2) },
+    );
     net.relu("conv4").mask("conv4");
-    net.conv_with("conv5", Conv { outputs: 256, kernel: 3, stride: 1, padding: 1, groups: Groups::Even(2) });
+    net.conv_with(
+        "conv5",
+        Conv { outputs: 256, kernel: 3, stride: 1, padding: 1, groups: Groups::Even(2) },
+    );
     net.relu("conv5").max_pool("pool5", 3, 2, 0).mask("conv5");
-    net.ip("ip6", 4096).relu("ip6").mask("ip6").dropout("dropout6", "mask_ip6", ShrinkLaw::SquareRoot);
-    net.ip("ip7", 4096).relu("ip7").mask("ip7").dropout("dropout7", "mask_ip7", ShrinkLaw::SquareRoot);
+    net.ip("ip6", 4096).relu("ip6").mask("ip6").dropout(
+        "dropout6",
+        "mask_ip6",
+        ShrinkLaw::SquareRoot,
+    );
+    net.ip("ip7", 4096).relu("ip7").mask("ip7").dropout(
+        "dropout7",
+        "mask_ip7",
+        ShrinkLaw::SquareRoot,
+    );
     net.ip("ip8", 1000);
     net.network
 }
@@ -135,7 +163,10 @@ impl Builder {
     }
 
     fn norm(&mut self, name: &str) -> &mut Self {
-        self.push(name, Op::LocalResponseNorm(LocalResponseNorm { size: 3, alpha: 5e-5, beta: 0.75 }))
+        self.push(
+            name,
+            Op::LocalResponseNorm(LocalResponseNorm { size: 3, alpha: 5e-5, beta: 0.75 }),
+        )
     }
 
     fn batch_norm(&mut self, name: &str) -> &mut Self {

@@ -96,7 +96,11 @@ fn kept_nodes(network: &Network, masks: &NodeMasks) -> Result<Vec<Vec<usize>>> {
                 None => "a mask layer of that name".into(),
             };
             let found = format!("{} nodes", alive.len());
-            return Err(Error::argument(format!("compact {}: mask {name}", network.name), expected, found));
+            return Err(Error::argument(
+                format!("compact {}: mask {name}", network.name),
+                expected,
+                found,
+            ));
         }
     }
 

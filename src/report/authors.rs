@@ -52,8 +52,9 @@ impl Authors {
     /// # Errors
     /// A table that was edited into something else.
     pub fn published() -> Result<Self> {
-        toml::from_str(include_str!("authors.toml"))
-            .map_err(|error| Error::malformed("authors.toml", "the authors' tables", error.to_string()))
+        toml::from_str(include_str!("authors.toml")).map_err(|error| {
+            Error::malformed("authors.toml", "the authors' tables", error.to_string())
+        })
     }
 }
 

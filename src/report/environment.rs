@@ -39,7 +39,10 @@ impl Environment {
             isa: isa(),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             device: device.into(),
-            gpu: first_line("nvidia-smi", &["--query-gpu=name,driver_version", "--format=csv,noheader"]),
+            gpu: first_line(
+                "nvidia-smi",
+                &["--query-gpu=name,driver_version", "--format=csv,noheader"],
+            ),
             system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
             libtorch: libtorch_version(),
             scalpel: env!("CARGO_PKG_VERSION").into(),
@@ -70,7 +73,10 @@ fn first_line(program: &str, arguments: &[&str]) -> Option<String> {
 fn commit() -> Option<String> {
     let commit = first_line("git", &["rev-parse", "--short=12", "HEAD"])?;
     // Results are written while a run goes on; they do not make the program another one.
-    let changed = first_line("git", &["status", "--porcelain", "--", ".", ":(exclude)results", ":(exclude)RESULTS.md"]);
+    let changed = first_line(
+        "git",
+        &["status", "--porcelain", "--", ".", ":(exclude)results", ":(exclude)RESULTS.md"],
+    );
     Some(if changed.is_some() { format!("{commit}+") } else { commit })
 }
 

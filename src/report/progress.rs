@@ -51,9 +51,20 @@ impl Observer for Progress {
         self.epochs_done = epochs_done;
         self.epochs_to_come = epochs_to_come;
         self.bar.set_length(self.bar.position() + TICKS * epochs_to_come as u64);
-        self.bar.set_prefix(format!("{} {} {}/{}", self.label, stage.name, epochs_done + 1, stage.epochs));
+        self.bar.set_prefix(format!(
+            "{} {} {}/{}",
+            self.label,
+            stage.name,
+            epochs_done + 1,
+            stage.epochs
+        ));
         if self.bar.is_hidden() {
-            eprintln!("{}: stage {}, {} epochs", self.label, stage.name, stage.epochs - epochs_done);
+            eprintln!(
+                "{}: stage {}, {} epochs",
+                self.label,
+                stage.name,
+                stage.epochs - epochs_done
+            );
         }
     }
 
@@ -66,9 +77,11 @@ impl Observer for Progress {
     fn epoch(&mut self, metrics: &EpochMetrics) {
         self.epochs_done += 1;
         let next = (self.epochs_done + 1).min(self.epochs_of_stage);
-        self.bar.set_prefix(format!("{} {} {next}/{}", self.label, self.stage, self.epochs_of_stage));
+        self.bar
+            .set_prefix(format!("{} {} {next}/{}", self.label, self.stage, self.epochs_of_stage));
         let nodes: Vec<String> = metrics.nodes_kept.iter().map(usize::to_string).collect();
-        let nodes = if nodes.is_empty() { String::new() } else { format!(", nodes {}", nodes.join(" ")) };
+        let nodes =
+            if nodes.is_empty() { String::new() } else { format!(", nodes {}", nodes.join(" ")) };
         self.bar.set_message(format!("{:.2}%{nodes}", metrics.accuracy()));
     }
 }

@@ -89,10 +89,7 @@ pub fn write_run(
 }
 
 /// A row per epoch; a column of living nodes per masked layer, empty while nothing is masked.
-fn metrics_csv<'a>(
-    rows: impl Iterator<Item = &'a EpochMetrics>,
-    node_layers: &[String],
-) -> String {
+fn metrics_csv<'a>(rows: impl Iterator<Item = &'a EpochMetrics>, node_layers: &[String]) -> String {
     let mut text = String::from("stage,epoch,learning_rate,train_loss,test_accuracy");
     for layer in node_layers {
         text.push_str(",nodes_");

@@ -69,12 +69,31 @@ impl Tables {
         let authors = Authors::published()?;
         let mut plots = Vec::new();
         let mut inference = Table::new([
-            "network", "technique", "seed", "batch", "dense", "masked", "compacted", "speedup",
-            "threads", "hardware", "date",
+            "network",
+            "technique",
+            "seed",
+            "batch",
+            "dense",
+            "masked",
+            "compacted",
+            "speedup",
+            "threads",
+            "hardware",
+            "date",
         ]);
         let mut all_runs = Table::new([
-            "technique", "network", "recipe", "seed", "data", "before", "after", "last epoch", "left",
-            "hardware", "date", "commit",
+            "technique",
+            "network",
+            "recipe",
+            "seed",
+            "data",
+            "before",
+            "after",
+            "last epoch",
+            "left",
+            "hardware",
+            "date",
+            "commit",
         ]);
 
         let mut node = node_header();
@@ -172,10 +191,23 @@ pub fn run_table(runs: &[(&Summary, Option<&Latency>, &Environment)]) -> Result<
         })
         .collect();
     let labels = [
-        "network", "data", "seed", "accuracy before", "accuracy after", "accuracy, last epoch",
-        "nodes kept", "weights left", "bytes dense", "bytes pruned", "batch 1: dense",
-        "batch 1: masked", "batch 1: compacted", "batch 128: dense", "batch 128: masked",
-        "batch 128: compacted", "measured on",
+        "network",
+        "data",
+        "seed",
+        "accuracy before",
+        "accuracy after",
+        "accuracy, last epoch",
+        "nodes kept",
+        "weights left",
+        "bytes dense",
+        "bytes pruned",
+        "batch 1: dense",
+        "batch 1: masked",
+        "batch 1: compacted",
+        "batch 128: dense",
+        "batch 128: masked",
+        "batch 128: compacted",
+        "measured on",
     ];
     for (index, label) in labels.iter().enumerate() {
         let cells = columns.iter().flatten().map(|column| column[index].clone());
@@ -194,7 +226,8 @@ fn authors_column(authors: &Authors, summary: &Summary) -> Vec<String> {
         }
         Technique::SimdPruning => {
             let row = authors.simd.iter().find(|row| row.network == summary.network);
-            let left = row.and_then(|row| row.removed.last()).map(|removed| percent(100.0 - removed, 1));
+            let left =
+                row.and_then(|row| row.removed.last()).map(|removed| percent(100.0 - removed, 1));
             (row.map(|r| &r.dataset), row.map(|r| r.before), None, None, left)
         }
     };
@@ -212,7 +245,11 @@ fn authors_column(authors: &Authors, summary: &Summary) -> Vec<String> {
     column
 }
 
-fn our_column(summary: &Summary, latency: Option<&Latency>, environment: &Environment) -> Vec<String> {
+fn our_column(
+    summary: &Summary,
+    latency: Option<&Latency>,
+    environment: &Environment,
+) -> Vec<String> {
     let mut column = vec![
         summary.network.clone(),
         summary.dataset.clone(),
@@ -252,7 +289,8 @@ fn percent(value: f64, digits: usize) -> String {
 }
 
 fn fractions(kept: &[usize], total: &[usize]) -> String {
-    let pairs: Vec<String> = kept.iter().zip(total).map(|(kept, total)| format!("{kept}/{total}")).collect();
+    let pairs: Vec<String> =
+        kept.iter().zip(total).map(|(kept, total)| format!("{kept}/{total}")).collect();
     pairs.join(" ")
 }
 
@@ -279,15 +317,27 @@ fn by_recipe(runs: &[StoredRun]) -> Vec<Group<'_>> {
             None => groups.push(Group { runs: vec![run] }),
         }
     }
-    groups.sort_by_key(|group| (group.first().quick, group.first().dataset.clone(), group.runs[0].hash.clone()));
+    groups.sort_by_key(|group| {
+        (group.first().quick, group.first().dataset.clone(), group.runs[0].hash.clone())
+    });
     groups
 }
 
 fn node_header() -> Table {
     Table::new([
-        "network", "data", "kept, authors", "kept, ours", "before, authors", "before, ours",
-        "after, authors", "after, ours", "last epoch", "weights left, %", "bytes dense",
-        "bytes pruned", "runs",
+        "network",
+        "data",
+        "kept, authors",
+        "kept, ours",
+        "before, authors",
+        "before, ours",
+        "after, authors",
+        "after, ours",
+        "last epoch",
+        "weights left, %",
+        "bytes dense",
+        "bytes pruned",
+        "runs",
     ])
 }
 
@@ -296,8 +346,11 @@ fn node_cells(authors: &NodeRow, group: &Group<'_>) -> Vec<String> {
     let layers = 0..first.nodes_total.len();
     let kept: Vec<String> =
         layers.map(|i| group.mean(|s| s.nodes_kept.get(i).map_or(0.0, |&n| n as f64), 0)).collect();
-    let kept: Vec<String> =
-        kept.iter().zip(&first.nodes_total).map(|(kept, total)| format!("{kept} /{total}")).collect();
+    let kept: Vec<String> = kept
+        .iter()
+        .zip(&first.nodes_total)
+        .map(|(kept, total)| format!("{kept} /{total}"))
+        .collect();
     vec![
         authors.network.clone(),
         first.dataset.clone(),
@@ -333,9 +386,17 @@ fn node_not_measured(authors: &NodeRow) -> Vec<String> {
 
 fn simd_header() -> Table {
     Table::new([
-        "network", "data", "removed by stage, authors, %", "removed by stage, ours, %",
-        "before, authors", "before, ours", "after, authors", "after, ours", "bytes dense",
-        "bytes pruned", "runs",
+        "network",
+        "data",
+        "removed by stage, authors, %",
+        "removed by stage, ours, %",
+        "before, authors",
+        "before, ours",
+        "after, authors",
+        "after, ours",
+        "bytes dense",
+        "bytes pruned",
+        "runs",
     ])
 }
 
@@ -408,7 +469,8 @@ fn inference_rows(table: &mut Table, run: &StoredRun) {
         }
         cells.push(speedup);
         cells.push(run.latency.as_ref().map_or(0, |latency| latency.threads).to_string());
-        let measured = run.latency.as_ref().map_or(&run.environment, |latency| &latency.environment);
+        let measured =
+            run.latency.as_ref().map_or(&run.environment, |latency| &latency.environment);
         cells.extend([measured.hardware(), measured.date.clone()]);
         table.row(cells);
     }
@@ -445,7 +507,8 @@ fn plot(group: &Group<'_>) -> Result<Option<(String, String)>> {
         return Ok(None);
     }
     let name = format!("{}-{}-{}", first.technique.experiment(), first.network, group.runs[0].hash);
-    let title = format!("{} of {} on {}", technique_name(first.technique), first.network, first.dataset);
+    let title =
+        format!("{} of {} on {}", technique_name(first.technique), first.network, first.dataset);
     let runs: Vec<&Summary> = group.summaries().collect();
     Ok(Some((name, stages_plot(&title, &runs)?)))
 }
@@ -466,7 +529,8 @@ mod tests {
         let tables = Tables::build(&ResultsTree::at(folder.path())).unwrap();
         assert_eq!(tables, Tables::build(&ResultsTree::at(folder.path())).unwrap());
         for network in zoo::NAMES {
-            let rows = tables.readme.lines().filter(|line| line.starts_with(&format!("| {network} ")));
+            let rows =
+                tables.readme.lines().filter(|line| line.starts_with(&format!("| {network} ")));
             let rows: Vec<&str> = rows.collect();
             assert_eq!(rows.len(), 2, "{network} in both tables");
             assert!(rows.iter().all(|row| row.contains(NOT_MEASURED)));

@@ -58,7 +58,11 @@ impl Csr {
         index::check(what, shape[0], shape[1], &row_ptr, &columns)?;
         if values.len() != columns.len() {
             let expected = format!("{} entries", columns.len());
-            return Err(Error::malformed(format!("{what}, values"), expected, values.len().to_string()));
+            return Err(Error::malformed(
+                format!("{what}, values"),
+                expected,
+                values.len().to_string(),
+            ));
         }
         Ok(Self { shape, row_ptr, columns, values })
     }

@@ -133,7 +133,8 @@ impl Model {
 
     /// The size of the arrays that a network needs to run: all but its masks.
     pub fn bytes(&self) -> Bytes {
-        let needed = self.iter().filter(|(name, _)| !name.ends_with(".alpha") && !name.ends_with(".beta"));
+        let needed =
+            self.iter().filter(|(name, _)| !name.ends_with(".alpha") && !name.ends_with(".beta"));
         needed.map(|(_, stored)| stored.bytes()).sum()
     }
 
@@ -195,17 +196,25 @@ impl Model {
     /// # Errors
     /// Arrays that the format cannot hold.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
-        let mut description = Description { network: self.network.clone(), ..Description::default() };
+        let mut description =
+            Description { network: self.network.clone(), ..Description::default() };
         let mut parts: Vec<Part> = Vec::new();
         for (name, stored) in self.iter() {
             match stored {
                 Stored::Dense(array) => {
                     let values: Vec<f32> = array.iter().copied().collect();
-                    parts.push(Part::new(name.to_owned(), array.shape().to_vec(), Dtype::F32, &values));
+                    parts.push(Part::new(
+                        name.to_owned(),
+                        array.shape().to_vec(),
+                        Dtype::F32,
+                        &values,
+                    ));
                 }
                 Stored::Groups(groups, shape) => {
                     let format = SparseFormat::Groups { width: groups.width() };
-                    description.sparse.insert(name.into(), SparseArray { shape: shape.clone(), format });
+                    description
+                        .sparse
+                        .insert(name.into(), SparseArray { shape: shape.clone(), format });
                     parts.push(Part::vector(name, "values", Dtype::F32, groups.values()));
                     parts.push(Part::indices(name, groups.groups(), groups.index_bytes()));
                     parts.push(Part::vector(name, "row_ptr", Dtype::U32, groups.row_ptr()));
@@ -213,7 +222,9 @@ impl Model {
                 }
                 Stored::Csr(csr, shape) => {
                     let format = SparseFormat::Csr;
-                    description.sparse.insert(name.into(), SparseArray { shape: shape.clone(), format });
+                    description
+                        .sparse
+                        .insert(name.into(), SparseArray { shape: shape.clone(), format });
                     parts.push(Part::vector(name, "values", Dtype::F32, csr.values()));
                     parts.push(Part::indices(name, csr.columns(), csr.index_bytes()));
                     parts.push(Part::vector(name, "row_ptr", Dtype::U32, csr.row_ptr()));
@@ -224,7 +235,11 @@ impl Model {
         for part in &parts {
             let view = TensorView::new(part.dtype, part.shape.clone(), &part.bytes);
             let view = view.map_err(|error| {
-                Error::argument(format!("store {}", part.name), "a storable array", error.to_string())
+                Error::argument(
+                    format!("store {}", part.name),
+                    "a storable array",
+                    error.to_string(),
+                )
             })?;
             views.push((part.name.as_str(), view));
         }
@@ -303,7 +318,9 @@ impl Reader<'_> {
 
     fn view(&self, part: &str) -> Result<TensorView<'_>> {
         let name = format!("{}/{part}", self.array);
-        self.file.tensor(&name).map_err(|_| Error::malformed(&self.what, format!("a part {name}"), "none"))
+        self.file
+            .tensor(&name)
+            .map_err(|_| Error::malformed(&self.what, format!("a part {name}"), "none"))
     }
 
     fn part<T: Pod>(&self, part: &str, dtype: Dtype) -> Result<Vec<T>> {

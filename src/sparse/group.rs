@@ -95,7 +95,11 @@ impl GroupSparse {
         ] {
             if expected != Some(found) {
                 let expected = expected.map_or("fewer entries".into(), |n| format!("{n} entries"));
-                return Err(Error::malformed(format!("{what}, {part}"), expected, found.to_string()));
+                return Err(Error::malformed(
+                    format!("{what}, {part}"),
+                    expected,
+                    found.to_string(),
+                ));
             }
         }
         Ok(Self { rows, columns, width, row_ptr, groups, values, tail })
@@ -228,7 +232,10 @@ mod tests {
             (parts(&[0, 3, 2], &[0, 1]), "row_ptr: expected ascending"),
             (parts(&[0, 1, 2], &[0, 2]), "indices: expected below 2, found 2"),
             (parts(&[0, 2, 2], &[1, 0]), "ascending within a row, found 1 before 0"),
-            (GroupParts { values: vec![1.0], ..parts(&[0, 1, 2], &[0, 1]) }, "values: expected 4 entries"),
+            (
+                GroupParts { values: vec![1.0], ..parts(&[0, 1, 2], &[0, 1]) },
+                "values: expected 4 entries",
+            ),
             (GroupParts { tail: vec![], ..parts(&[0, 1, 2], &[0, 1]) }, "tail: expected 2 entries"),
         ] {
             let error = build(parts).unwrap_err().to_string();

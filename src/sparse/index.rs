@@ -27,7 +27,11 @@ pub(super) fn check(
         return bad("row_ptr", expected, format!("{} and {}", pointers[0], pointers[rows]));
     }
     if let Some(pair) = pointers.windows(2).find(|pair| pair[0] > pair[1]) {
-        return bad("row_ptr", "ascending entries".into(), format!("{} before {}", pair[0], pair[1]));
+        return bad(
+            "row_ptr",
+            "ascending entries".into(),
+            format!("{} before {}", pair[0], pair[1]),
+        );
     }
     for pair in pointers.windows(2) {
         let row = &indices[pair[0] as usize..pair[1] as usize];

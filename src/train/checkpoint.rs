@@ -116,7 +116,8 @@ impl StageFolder {
         }
         let name = path.display().to_string();
         let (arrays, metadata) = Weights::from_bytes(&files::read(path)?, &name)?;
-        let state = metadata.get(STATE_KEY).and_then(|text| serde_json::from_str::<State>(text).ok());
+        let state =
+            metadata.get(STATE_KEY).and_then(|text| serde_json::from_str::<State>(text).ok());
         let state = state.ok_or_else(|| Error::malformed(&name, "a checkpoint", "another file"))?;
         if state.run != self.run {
             let (path, expected) = (path.to_owned(), self.run.clone());

@@ -52,7 +52,9 @@ fn load_cuda() -> Result<()> {
         Err(error) => Err(Error::Unavailable {
             what: "CUDA in libtorch".into(),
             reason: error.to_string(),
-            remedy: "use --device cpu, or run `cargo xtask setup` where the NVIDIA driver is installed".into(),
+            remedy:
+                "use --device cpu, or run `cargo xtask setup` where the NVIDIA driver is installed"
+                    .into(),
         }),
     }
 }

@@ -48,9 +48,15 @@ impl Gates {
                 made.map_err(Error::torch("make a mask"))
             };
             let start = match (stored("alpha"), stored("beta"), beta) {
-                (Some(alpha), Some(beta), _) => Some((to_tensor(alpha, device)?, to_tensor(beta, device)?)),
-                (Some(alpha), None, Some(beta)) => Some((to_tensor(alpha, device)?, full(beta.initial)?)),
-                (None, _, Some(beta)) if target.is_some() => Some((full(1.0)?, full(beta.initial)?)),
+                (Some(alpha), Some(beta), _) => {
+                    Some((to_tensor(alpha, device)?, to_tensor(beta, device)?))
+                }
+                (Some(alpha), None, Some(beta)) => {
+                    Some((to_tensor(alpha, device)?, full(beta.initial)?))
+                }
+                (None, _, Some(beta)) if target.is_some() => {
+                    Some((full(1.0)?, full(beta.initial)?))
+                }
                 _ => None,
             };
             if let Some((alpha, beta)) = start {
@@ -92,7 +98,11 @@ impl Gates {
             mask.alpha.f_add(&mask.beta.f_sub(&mask.beta.f_detach()?)?)
         };
         let named = |mask: &Mask| Ok((mask.site.name.clone(), gate(mask)?));
-        self.masks.iter().map(named).collect::<Result<_, _>>().map_err(Error::torch("make the gates"))
+        self.masks
+            .iter()
+            .map(named)
+            .collect::<Result<_, _>>()
+            .map_err(Error::torch("make the gates"))
     }
 
     /// The `beta` tensors that learn, by name.
@@ -160,7 +170,8 @@ mod tests {
     #[test]
     fn tensors_follow_beta_as_the_pure_function_does() {
         let mut rng = crate::seed::stream(1, "test", &[]);
-        let before: Vec<f32> = (0..300).map(|_| f32::from(u8::from(rng.random::<bool>()))).collect();
+        let before: Vec<f32> =
+            (0..300).map(|_| f32::from(u8::from(rng.random::<bool>()))).collect();
         let beta: Vec<f32> = (0..300)
             .map(|node| match node % 4 {
                 0 => rng.random_range(-0.1..0.9),
@@ -198,18 +209,26 @@ mod tests {
 
         for (node, alive) in [(0, true), (1, false)] {
             let column = |values: [f32; 4]| [values[node], values[node + 2]];
-            let (grad_x, grad_beta) =
-                node::gradients(alive, &column([1.0, 2.0, -3.0, 4.0]), &column([0.5, -1.0, 2.0, 0.25]));
+            let (grad_x, grad_beta) = node::gradients(
+                alive,
+                &column([1.0, 2.0, -3.0, 4.0]),
+                &column([0.5, -1.0, 2.0, 0.25]),
+            );
             let column = Vec::<f32>::try_from(x.grad().select(1, node as i64)).unwrap();
             assert_eq!(column, grad_x);
-            assert_eq!(gates.masks[0].beta.grad().double_value(&[0, node as i64]) as f32, grad_beta);
+            assert_eq!(
+                gates.masks[0].beta.grad().double_value(&[0, node as i64]) as f32,
+                grad_beta
+            );
         }
     }
 
     #[test]
     fn only_targeted_masks_learn_and_a_plain_stage_has_none() {
         let network = zoo::lenet_5();
-        let fresh = |target| Gates::new(&network, &Weights::default(), Some(&BETA), target, Device::Cpu).unwrap();
+        let fresh = |target| {
+            Gates::new(&network, &Weights::default(), Some(&BETA), target, Device::Cpu).unwrap()
+        };
         let names = |target| fresh(target).learning().map(|(name, _)| name).collect::<Vec<_>>();
         assert_eq!(names(Some(Target::Conv)), ["mask_conv1.beta", "mask_conv2.beta"]);
         assert_eq!(names(Some(Target::Ip)), ["mask_ip1.beta"]);

@@ -41,7 +41,12 @@ impl ImageTensors {
     ///
     /// # Errors
     /// No images; channels that `pixels` says nothing about.
-    pub fn new(split: &Split, pixels: &Pixels, limit: Option<usize>, device: Device) -> Result<Self> {
+    pub fn new(
+        split: &Split,
+        pixels: &Pixels,
+        limit: Option<usize>,
+        device: Device,
+    ) -> Result<Self> {
         let count = limit.map_or(split.len(), |limit| limit.min(split.len()));
         let [channels, height, width] = split.shape;
         if count == 0 || pixels.mean.len() != channels || pixels.deviation.len() != channels {
@@ -52,12 +57,14 @@ impl ImageTensors {
         let area = height * width;
         let mut values = vec![0_f32; count * channels * area];
         for (index, plane) in values.chunks_mut(area).enumerate() {
-            let (mean, deviation) = (pixels.mean[index % channels], pixels.deviation[index % channels]);
+            let (mean, deviation) =
+                (pixels.mean[index % channels], pixels.deviation[index % channels]);
             for (value, &pixel) in plane.iter_mut().zip(&split.pixels[index * area..]) {
                 *value = ((f64::from(pixel) / 255.0 - mean) / deviation) as f32;
             }
         }
-        let labels: Vec<i64> = split.labels[..count].iter().map(|&label| i64::from(label)).collect();
+        let labels: Vec<i64> =
+            split.labels[..count].iter().map(|&label| i64::from(label)).collect();
         let shape = [count, channels, height, width].map(|length| length as i64);
         let copy = || {
             Ok(Self {

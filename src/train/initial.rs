@@ -34,7 +34,9 @@ pub fn initial_weights(network: &Network, initial: &Initial, seed: u64) -> Resul
             (ParameterRole::Bias, Some(Distribution::Normal { bias, .. })) => {
                 vec![*bias as f32; parameter.len()]
             }
-            (ParameterRole::Scale | ParameterRole::RunningVariance, _) => vec![1.0; parameter.len()],
+            (ParameterRole::Scale | ParameterRole::RunningVariance, _) => {
+                vec![1.0; parameter.len()]
+            }
             _ => vec![0.0; parameter.len()],
         };
         let mut array = ArrayD::zeros(IxDyn(&parameter.shape));
@@ -69,12 +71,17 @@ mod tests {
         let initial = Initial { conv: fan_in(), ip: fan_in() };
         let weights = initial_weights(&zoo::lenet_5(), &initial, 1).unwrap();
         weights.check(&zoo::lenet_5()).unwrap();
-        for (name, inputs) in [("conv1", 25.0_f32), ("conv2", 500.0), ("ip1", 800.0), ("ip2", 500.0)] {
+        for (name, inputs) in
+            [("conv1", 25.0_f32), ("conv2", 500.0), ("ip1", 800.0), ("ip2", 500.0)]
+        {
             let bound = 1.0 / inputs.sqrt();
             for part in ["weight", "bias"] {
                 let array = weights.get(&format!("{name}.{part}")).unwrap();
                 let largest = array.iter().fold(0.0_f32, |m, v| m.max(v.abs()));
-                assert!(largest <= bound && largest > 0.7 * bound, "{name}.{part}: {largest} of {bound}");
+                assert!(
+                    largest <= bound && largest > 0.7 * bound,
+                    "{name}.{part}: {largest} of {bound}"
+                );
             }
         }
         assert_ne!(weights, initial_weights(&zoo::lenet_5(), &initial, 2).unwrap());
@@ -88,7 +95,8 @@ mod tests {
         };
         let weights = initial_weights(&zoo::convnet(), &initial, 1).unwrap();
         let weight = weights.get("conv2.weight").unwrap();
-        let square = weight.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>() / weight.len() as f64;
+        let square =
+            weight.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>() / weight.len() as f64;
         approx::assert_relative_eq!(square.sqrt(), 0.05, max_relative = 0.02);
         assert!(weights.get("conv2.bias").unwrap().iter().all(|&bias| bias == 1.0));
         assert!(weights.get("ip1.bias").unwrap().iter().all(|&bias| bias == 0.0));

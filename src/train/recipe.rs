@@ -229,12 +229,17 @@ impl Recipe {
     /// # Errors
     /// There is none.
     pub fn built_in(network: &str, technique: Technique) -> Result<Self> {
-        let found = BUILT_IN.iter().find(|(name, other, _)| *name == network && *other == technique);
+        let found =
+            BUILT_IN.iter().find(|(name, other, _)| *name == network && *other == technique);
         let Some((.., text)) = found else {
             let with = BUILT_IN.iter().filter(|(_, other, _)| *other == technique);
             let names: Vec<&str> = with.map(|(name, ..)| *name).collect();
             let expected = format!("one of {}, or a recipe of your own", names.join(", "));
-            return Err(Error::argument(format!("recipe for {}", technique.experiment()), expected, network));
+            return Err(Error::argument(
+                format!("recipe for {}", technique.experiment()),
+                expected,
+                network,
+            ));
         };
         Self::parse(text, &format!("recipe {network}/{}.toml", technique.experiment()))
     }
@@ -271,7 +276,8 @@ impl Recipe {
 
     /// The recipe as it runs at full length: without the fields that say how to shorten it.
     pub fn full(&self) -> Self {
-        let stages = self.stages.iter().map(|s| Stage { quick_epochs: None, ..s.clone() }).collect();
+        let stages =
+            self.stages.iter().map(|s| Stage { quick_epochs: None, ..s.clone() }).collect();
         Self { stages, ..self.clone() }
     }
 
@@ -333,47 +339,105 @@ impl Recipe {
     /// Refuses a recipe that contradicts itself.
     fn check(&self, name: &str) -> Result<()> {
         let require = |holds: bool, field: &str, expected: &str, found: String| {
-            if holds { Ok(()) } else { Err(Error::malformed(format!("{name}, {field}"), expected, found)) }
+            if holds {
+                Ok(())
+            } else {
+                Err(Error::malformed(format!("{name}, {field}"), expected, found))
+            }
         };
         let finite = |value: f64| value.is_finite() && value >= 0.0;
         let network = zoo::by_name(&self.network)?;
         require(self.batch_size > 0, "batch_size", "at least 1", self.batch_size.to_string())?;
-        require(finite(self.momentum) && self.momentum < 1.0, "momentum", "0 to below 1", self.momentum.to_string())?;
-        require(finite(self.weight_decay), "weight_decay", "0 or more", self.weight_decay.to_string())?;
+        require(
+            finite(self.momentum) && self.momentum < 1.0,
+            "momentum",
+            "0 to below 1",
+            self.momentum.to_string(),
+        )?;
+        require(
+            finite(self.weight_decay),
+            "weight_decay",
+            "0 or more",
+            self.weight_decay.to_string(),
+        )?;
         let parameters = network.parameters()?;
         for (parameter, decay) in &self.weight_decay_of {
             let known = parameters.iter().any(|p| p.name == *parameter);
-            require(known && finite(*decay), "weight_decay_of", "a decay of 0 or more for a parameter of the network", format!("{parameter} = {decay}"))?;
+            require(
+                known && finite(*decay),
+                "weight_decay_of",
+                "a decay of 0 or more for a parameter of the network",
+                format!("{parameter} = {decay}"),
+            )?;
         }
         let channels = network.input[0];
-        for (field, values) in [("mean", &self.pixels.mean), ("deviation", &self.pixels.deviation)] {
+        for (field, values) in [("mean", &self.pixels.mean), ("deviation", &self.pixels.deviation)]
+        {
             let expected = format!("a number for each of the {channels} channels");
-            require(values.len() == channels && values.iter().all(|v| v.is_finite()), &format!("pixels.{field}"), &expected, format!("{values:?}"))?;
+            require(
+                values.len() == channels && values.iter().all(|v| v.is_finite()),
+                &format!("pixels.{field}"),
+                &expected,
+                format!("{values:?}"),
+            )?;
         }
-        require(self.pixels.deviation.iter().all(|&d| d > 0.0), "pixels.deviation", "numbers above 0", format!("{:?}", self.pixels.deviation))?;
+        require(
+            self.pixels.deviation.iter().all(|&d| d > 0.0),
+            "pixels.deviation",
+            "numbers above 0",
+            format!("{:?}", self.pixels.deviation),
+        )?;
         require(!self.stages.is_empty(), "stages", "at least one", "none".into())?;
         for (index, stage) in self.stages.iter().enumerate() {
             let field = |part: &str| format!("stage {}, {part}", stage.name);
             let fresh = self.stages[..index].iter().all(|other| other.name != stage.name);
             require(fresh, &field("name"), "a name of its own", stage.name.clone())?;
             require(stage.epochs > 0, &field("epochs"), "at least 1", "0".into())?;
-            require(stage.learning_rate_epochs > 0, &field("learning_rate_epochs"), "at least 1", "0".into())?;
-            require(finite(stage.learning_rate), &field("learning_rate"), "0 or more", stage.learning_rate.to_string())?;
+            require(
+                stage.learning_rate_epochs > 0,
+                &field("learning_rate_epochs"),
+                "at least 1",
+                "0".into(),
+            )?;
+            require(
+                finite(stage.learning_rate),
+                &field("learning_rate"),
+                "0 or more",
+                stage.learning_rate.to_string(),
+            )?;
             let technique = match &stage.prune {
                 None => self.technique,
                 Some(Prune::Node { penalty, .. }) => {
                     require(finite(*penalty), &field("penalty"), "0 or more", penalty.to_string())?;
-                    let beta = self.beta.as_ref().is_some_and(|b| finite(b.initial) && b.limit >= b.initial);
-                    require(beta, "beta", "its initial value and a limit of at least that, since a stage prunes nodes", format!("{:?}", self.beta))?;
+                    let beta = self
+                        .beta
+                        .as_ref()
+                        .is_some_and(|b| finite(b.initial) && b.limit >= b.initial);
+                    require(
+                        beta,
+                        "beta",
+                        "its initial value and a limit of at least that, since a stage prunes nodes",
+                        format!("{:?}", self.beta),
+                    )?;
                     Technique::NodePruning
                 }
                 Some(Prune::Simd { width, threshold }) => {
                     let sound = *width > 0 && *threshold > 0.0 && threshold.is_finite();
-                    require(sound, &field("prune"), "a width of at least 1 and a threshold above 0", format!("{width}, {threshold}"))?;
+                    require(
+                        sound,
+                        &field("prune"),
+                        "a width of at least 1 and a threshold above 0",
+                        format!("{width}, {threshold}"),
+                    )?;
                     Technique::SimdPruning
                 }
             };
-            require(technique == self.technique, &field("prune"), "what the recipe's technique prunes", format!("{technique:?}"))?;
+            require(
+                technique == self.technique,
+                &field("prune"),
+                "what the recipe's technique prunes",
+                format!("{technique:?}"),
+            )?;
         }
         Ok(())
     }

@@ -101,9 +101,11 @@ impl Run<'_> {
                 None => {
                     outcome.trained = true;
                     let progress = folder.read(&folder.progress())?;
-                    let done = progress.as_ref().map_or(0, |checkpoint| checkpoint.state.epochs_done);
+                    let done =
+                        progress.as_ref().map_or(0, |checkpoint| checkpoint.state.epochs_done);
                     let later = &recipe.stages[index + 1..];
-                    let to_come = stage.epochs - done + later.iter().map(|s| s.epochs).sum::<usize>();
+                    let to_come =
+                        stage.epochs - done + later.iter().map(|s| s.epochs).sum::<usize>();
                     observer.stage(stage, done, to_come);
                     let trainer = Trainer::new(&context, index, &weights, &folder, progress)?;
                     let checkpoint = trainer.run(&folder, observer)?;
@@ -119,7 +121,8 @@ impl Run<'_> {
             outcome.stages.push(StageOutcome {
                 name: stage.name.clone(),
                 correct: checkpoint.state.correct_kept,
-                correct_last_epoch: last.map_or(checkpoint.state.correct_at_start, |m| m.test_correct),
+                correct_last_epoch: last
+                    .map_or(checkpoint.state.correct_at_start, |m| m.test_correct),
                 nodes_kept: counts(&network, &masks)?,
                 weights_kept: small_weights.count_kept(&small)?.0,
                 metrics: checkpoint.state.metrics,

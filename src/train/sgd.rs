@@ -40,7 +40,13 @@ impl Sgd {
     ///
     /// # Errors
     /// A gradient of another shape.
-    pub fn step(&mut self, name: &str, parameter: &mut Tensor, gradient: &Tensor, rate: f64) -> Result<()> {
+    pub fn step(
+        &mut self,
+        name: &str,
+        parameter: &mut Tensor,
+        gradient: &Tensor,
+        rate: f64,
+    ) -> Result<()> {
         let decay = self.weight_decay_of.get(name).copied().unwrap_or(self.weight_decay);
         self.step_with_decay(name, parameter, gradient, [rate, decay])
     }

@@ -83,7 +83,8 @@ impl<'a> Trainer<'a> {
         let mut trained = Vec::new();
         for parameter in network.parameters()? {
             let learns = parameter.role.is_trained();
-            let tensor = to_tensor(weights.get(&parameter.name)?, device)?.set_requires_grad(learns);
+            let tensor =
+                to_tensor(weights.get(&parameter.name)?, device)?.set_requires_grad(learns);
             if learns {
                 trained.push(parameter.name.clone());
             }
@@ -118,7 +119,8 @@ impl<'a> Trainer<'a> {
         match checkpoint {
             Some(checkpoint) => {
                 let velocities = checkpoint.velocities.iter();
-                let copy = |(name, array): (&str, _)| Ok((name.to_owned(), to_tensor(array, device)?));
+                let copy =
+                    |(name, array): (&str, _)| Ok((name.to_owned(), to_tensor(array, device)?));
                 trainer.sgd.resume(velocities.map(copy).collect::<Result<_>>()?);
                 trainer.state = checkpoint.state;
                 trainer.kept = checkpoint.kept;
@@ -174,7 +176,8 @@ impl<'a> Trainer<'a> {
         let count = self.context.train.len();
         let mut order: Vec<i64> = (0..count as i64).collect();
         order.shuffle(&mut seed::stream(recipe.seed, "shuffle", &place));
-        let order = Tensor::f_from_slice(&order).and_then(|order| order.f_to_device(self.context.device));
+        let order =
+            Tensor::f_from_slice(&order).and_then(|order| order.f_to_device(self.context.device));
         let order = order.map_err(Error::torch("copy the order of the images"))?;
 
         let rate = self.stage.learning_rate_at(epoch);
@@ -196,8 +199,10 @@ impl<'a> Trainer<'a> {
         self.gates.update()?;
         let network = self.context.network;
         let dropout = self.gates.dropout_rates(network)?;
-        let take = |all: &Tensor| all.f_index_select(0, chosen).map_err(Error::torch("gather a batch"));
-        let (images, labels) = (take(&self.context.train.images)?, take(&self.context.train.labels)?);
+        let take =
+            |all: &Tensor| all.f_index_select(0, chosen).map_err(Error::torch("gather a batch"));
+        let (images, labels) =
+            (take(&self.context.train.images)?, take(&self.context.train.labels)?);
         let gates = self.gates.tensors()?;
         let scores = forward(network, &self.parameters, &gates, &images, Mode::Training(&dropout))?;
         let refused = || Error::torch("differentiate the loss");
@@ -205,11 +210,13 @@ impl<'a> Trainer<'a> {
             .f_cross_entropy_loss::<&Tensor>(&labels, None, Reduction::Mean, -100, 0.0)
             .map_err(refused())?;
 
-        let mut learning: Vec<&Tensor> = self.trained.iter().map(|name| &self.parameters[name]).collect();
+        let mut learning: Vec<&Tensor> =
+            self.trained.iter().map(|name| &self.parameters[name]).collect();
         let betas: Vec<(String, Tensor)> =
             self.gates.learning().map(|(name, beta)| (name, beta.shallow_clone())).collect();
         learning.extend(betas.iter().map(|(_, beta)| beta));
-        let gradients = Tensor::f_run_backward(&[&loss], &learning, false, false).map_err(refused())?;
+        let gradients =
+            Tensor::f_run_backward(&[&loss], &learning, false, false).map_err(refused())?;
 
         for (name, gradient) in self.trained.iter().zip(&gradients) {
             if let Some(parameter) = self.parameters.get_mut(name) {
@@ -286,7 +293,11 @@ pub(super) fn counts(network: &Network, masks: &NodeMasks) -> Result<Vec<usize>>
 }
 
 /// The masks of a SIMD-pruning stage, by parameter, from the weights that it starts with.
-fn simd_masks(stage: &Stage, network: &Network, start: &Weights) -> Result<BTreeMap<String, WeightMask>> {
+fn simd_masks(
+    stage: &Stage,
+    network: &Network,
+    start: &Weights,
+) -> Result<BTreeMap<String, WeightMask>> {
     let Some(Prune::Simd { width, threshold }) = stage.prune else {
         return Ok(BTreeMap::new());
     };

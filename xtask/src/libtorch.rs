@@ -31,7 +31,9 @@ pub fn provide(root: &Path) -> Result<PathBuf> {
                 .context("this system names no cache folder: set XDG_CACHE_HOME or HOME")?
                 .join("scalpel");
             let variant = Variant::of_this_machine();
-            cached(&cache, variant, |folder| wheels::download(&variant.requirements(&requirements), folder))?
+            cached(&cache, variant, |folder| {
+                wheels::download(&variant.requirements(&requirements), folder)
+            })?
         }
     };
     point(&link, &folder)?;
@@ -74,21 +76,31 @@ impl Variant {
 /// The folder that the user, not `.cargo/config.toml`, has named in `LIBTORCH`.
 fn set_by_user(link: &Path) -> Option<PathBuf> {
     let folder = PathBuf::from(std::env::var_os("LIBTORCH")?);
-    let is_the_link = folder == link || (folder.file_name() == link.file_name() && folder.parent()?.canonicalize().ok() == link.parent()?.canonicalize().ok());
+    let is_the_link = folder == link
+        || (folder.file_name() == link.file_name()
+            && folder.parent()?.canonicalize().ok() == link.parent()?.canonicalize().ok());
     (!is_the_link && !folder.as_os_str().is_empty()).then_some(folder)
 }
 
 /// A libtorch that the user has named, or what is wrong with it.
 fn checked(folder: PathBuf) -> Result<PathBuf> {
-    let library = format!("{}torch_cpu{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
+    let library =
+        format!("{}torch_cpu{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
     for part in [format!("lib/{library}"), "include/torch/csrc/api/include/torch/torch.h".into()] {
         if !folder.join(&part).is_file() {
-            bail!("LIBTORCH is {}, which holds no {part}: name the folder of a libtorch {VERSION}, or unset it", folder.display());
+            bail!(
+                "LIBTORCH is {}, which holds no {part}: name the folder of a libtorch {VERSION}, or unset it",
+                folder.display()
+            );
         }
     }
     if let Ok(version) = fs::read_to_string(folder.join("build-version")) {
         if version.trim().split('+').next() != Some(VERSION) {
-            bail!("LIBTORCH is {}, version {}: tch 0.24 needs {VERSION}; name another folder, or unset it", folder.display(), version.trim());
+            bail!(
+                "LIBTORCH is {}, version {}: tch 0.24 needs {VERSION}; name another folder, or unset it",
+                folder.display(),
+                version.trim()
+            );
         }
     }
     folder.canonicalize().with_context(|| format!("cannot resolve LIBTORCH, {}", folder.display()))
@@ -96,12 +108,17 @@ fn checked(folder: PathBuf) -> Result<PathBuf> {
 
 /// The libtorch in `cache`, unpacked from what `fetch` puts into the folder that it is given where
 /// the cache does not hold it whole.
-fn cached(cache: &Path, variant: Variant, fetch: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+fn cached(
+    cache: &Path,
+    variant: Variant,
+    fetch: impl FnOnce(&Path) -> Result<()>,
+) -> Result<PathBuf> {
     let target = cache.join(format!("libtorch-{VERSION}-{}", variant.name()));
     if is_whole(&target) {
         return Ok(target);
     }
-    fs::create_dir_all(cache).with_context(|| format!("cannot create the cache {}", cache.display()))?;
+    fs::create_dir_all(cache)
+        .with_context(|| format!("cannot create the cache {}", cache.display()))?;
     let _lock = lock(&cache.join("libtorch.lock"))?;
     if is_whole(&target) {
         return Ok(target); // another process provided it while this one waited
@@ -113,7 +130,8 @@ fn cached(cache: &Path, variant: Variant, fetch: impl FnOnce(&Path) -> Result<()
     remove(&target)?;
     let (downloads, unpacked) = (work.join("wheels"), work.join("libtorch"));
     for folder in [&downloads, &unpacked] {
-        fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        fs::create_dir_all(folder)
+            .with_context(|| format!("cannot create {}", folder.display()))?;
     }
     eprintln!("libtorch {VERSION} ({}) goes into {}, once", variant.name(), target.display());
     fetch(&downloads)?;
@@ -121,8 +139,10 @@ fn cached(cache: &Path, variant: Variant, fetch: impl FnOnce(&Path) -> Result<()
         eprintln!("unpacking {}", wheel.file_name().unwrap_or_default().display());
         wheels::unpack(&wheel, &unpacked, wheels::place_in_libtorch)?;
     }
-    fs::write(unpacked.join(MANIFEST), manifest(&unpacked)?).context("cannot write libtorch's manifest")?;
-    fs::rename(&unpacked, &target).with_context(|| format!("cannot create {}", target.display()))?;
+    fs::write(unpacked.join(MANIFEST), manifest(&unpacked)?)
+        .context("cannot write libtorch's manifest")?;
+    fs::rename(&unpacked, &target)
+        .with_context(|| format!("cannot create {}", target.display()))?;
     remove(&work)?;
     Ok(target)
 }
@@ -151,12 +171,15 @@ fn manifest(folder: &Path) -> Result<String> {
     let mut files = Vec::new();
     let mut open = vec![folder.to_owned()];
     while let Some(next) = open.pop() {
-        for entry in fs::read_dir(&next).with_context(|| format!("cannot read {}", next.display()))? {
+        for entry in
+            fs::read_dir(&next).with_context(|| format!("cannot read {}", next.display()))?
+        {
             let entry = entry?;
             if entry.file_type()?.is_dir() {
                 open.push(entry.path());
             } else {
-                files.push((entry.path().strip_prefix(folder)?.to_owned(), entry.metadata()?.len()));
+                files
+                    .push((entry.path().strip_prefix(folder)?.to_owned(), entry.metadata()?.len()));
             }
         }
     }
@@ -203,7 +226,11 @@ mod tests {
     fn small_wheel(folder: &Path) -> Result<()> {
         let mut archive = zip::ZipWriter::new(File::create(folder.join("torch-2.11.0.whl"))?);
         let options = zip::write::SimpleFileOptions::default();
-        for (name, text) in [("torch/lib/libtorch_cpu.so", "library"), ("torch/include/torch.h", "header"), ("torch/nn.py", "")] {
+        for (name, text) in [
+            ("torch/lib/libtorch_cpu.so", "library"),
+            ("torch/include/torch.h", "header"),
+            ("torch/nn.py", ""),
+        ] {
             archive.start_file(name, options)?;
             archive.write_all(text.as_bytes())?;
         }

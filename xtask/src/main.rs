@@ -42,11 +42,9 @@ fn main() -> Result<()> {
     libtorch::provide(&root)?;
     match job {
         Job::Setup => Ok(()),
-        Job::Reproduce { arguments } => cargo(
-            &root,
-            &["run", "--release", "--bin", "reproduce", "--"],
-            &arguments,
-        ),
+        Job::Reproduce { arguments } => {
+            cargo(&root, &["run", "--release", "--bin", "reproduce", "--"], &arguments)
+        }
         Job::Test { arguments } => cargo(&root, &["test", "--workspace"], &arguments),
     }
 }

@@ -42,7 +42,9 @@ pub fn download(requirements: &[PathBuf], folder: &Path) -> Result<()> {
     // Results go to stdout; a download's progress is not one.
     let status = pip.stdout(io::stderr()).status().context("cannot run pip")?;
     if !status.success() {
-        bail!("pip could not download libtorch (its own lines above say why); run the same command again, or set LIBTORCH to a libtorch 2.11.0");
+        bail!(
+            "pip could not download libtorch (its own lines above say why); run the same command again, or set LIBTORCH to a libtorch 2.11.0"
+        );
     }
     Ok(())
 }
@@ -57,10 +59,14 @@ fn python_with_pip() -> Result<&'static str> {
             .is_ok_and(|status| status.success())
     };
     if !answers(&["--version"]) {
-        bail!("libtorch comes from PyPI and needs python3, which is not on the PATH: install it, or set LIBTORCH to a libtorch 2.11.0");
+        bail!(
+            "libtorch comes from PyPI and needs python3, which is not on the PATH: install it, or set LIBTORCH to a libtorch 2.11.0"
+        );
     }
     if !answers(&["-m", "pip", "--version"]) {
-        bail!("libtorch comes from PyPI and needs pip, which this python3 lacks: install it (Debian: python3-pip), or set LIBTORCH to a libtorch 2.11.0");
+        bail!(
+            "libtorch comes from PyPI and needs pip, which this python3 lacks: install it (Debian: python3-pip), or set LIBTORCH to a libtorch 2.11.0"
+        );
     }
     Ok("python3")
 }
@@ -68,7 +74,9 @@ fn python_with_pip() -> Result<&'static str> {
 /// Every wheel in `folder`, in order of name.
 pub fn list(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut wheels = Vec::new();
-    for entry in fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
+    for entry in
+        fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?
+    {
         let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == "whl") {
             wheels.push(path);
@@ -81,7 +89,8 @@ pub fn list(folder: &Path) -> Result<Vec<PathBuf>> {
 /// Unpacks the files of a wheel for which `place` names a path, relative to `target`.
 pub fn unpack(wheel: &Path, target: &Path, place: impl Fn(&Path) -> Option<PathBuf>) -> Result<()> {
     let context = || format!("cannot unpack {}", wheel.display());
-    let mut archive = zip::ZipArchive::new(File::open(wheel).with_context(context)?).with_context(context)?;
+    let mut archive =
+        zip::ZipArchive::new(File::open(wheel).with_context(context)?).with_context(context)?;
     for index in 0..archive.len() {
         let mut entry = archive.by_index(index).with_context(context)?;
         let Some(name) = entry.enclosed_name().filter(|_| entry.is_file()) else {
@@ -94,8 +103,10 @@ pub fn unpack(wheel: &Path, target: &Path, place: impl Fn(&Path) -> Option<PathB
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent).with_context(context)?;
         }
-        let mut file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
-        io::copy(&mut entry, &mut file).with_context(|| format!("cannot write {}", path.display()))?;
+        let mut file =
+            File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
+        io::copy(&mut entry, &mut file)
+            .with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(())
 }
@@ -126,8 +137,12 @@ mod tests {
 
     #[test]
     fn every_supported_platform_has_tags_and_another_says_what_to_do() {
-        assert!(platform_tags("linux", "x86_64").unwrap().contains(&"manylinux_2_28_x86_64".into()));
-        assert!(platform_tags("linux", "aarch64").unwrap().contains(&"manylinux2014_aarch64".into()));
+        assert!(
+            platform_tags("linux", "x86_64").unwrap().contains(&"manylinux_2_28_x86_64".into())
+        );
+        assert!(
+            platform_tags("linux", "aarch64").unwrap().contains(&"manylinux2014_aarch64".into())
+        );
         assert_eq!(platform_tags("macos", "aarch64").unwrap(), ["macosx_11_0_arm64"]);
         let error = platform_tags("freebsd", "riscv64").unwrap_err().to_string();
         assert!(error.contains("riscv64 freebsd") && error.contains("LIBTORCH"), "{error}");
@@ -135,7 +150,8 @@ mod tests {
 
     #[test]
     fn libraries_and_headers_have_a_place_and_the_rest_has_none() {
-        let place = |name: &str| place_in_libtorch(Path::new(name)).map(|path| path.display().to_string());
+        let place =
+            |name: &str| place_in_libtorch(Path::new(name)).map(|path| path.display().to_string());
         assert_eq!(place("torch/lib/libc10.so").as_deref(), Some("lib/libc10.so"));
         assert_eq!(place("torch/include/ATen/ATen.h").as_deref(), Some("include/ATen/ATen.h"));
         assert_eq!(place("nvidia/cu13/lib/libcupti.so.13").as_deref(), Some("lib/libcupti.so.13"));

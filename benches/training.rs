@@ -1,0 +1,119 @@
+//! One epoch of LeNet-300-100 as this project trains it (gathering, masks, evaluation and checkpoint
+//! included) against a bare tch loop over the same matrices, in turns in one run.
+//!
+//! ```text
+//! cargo bench --bench training
+//! ```
+//!
+//! Prints the median seconds of both and their ratio.
+
+use std::time::Instant;
+
+use scalpel::data::{SyntheticCounts, synthetic_digits};
+use scalpel::train::recipe::{Keep, Prune, Recipe, Stage, Target, Technique};
+use scalpel::train::{EpochMetrics, ImageTensors, Observer, Run};
+use tch::nn::{self, Module, OptimizerConfig};
+use tch::{Device, Kind, Tensor};
+
+const ROUNDS: usize = 7;
+
+/// The bare loop: three layers, the optimiser of tch, batches gathered from one tensor.
+struct Bare {
+    _store: nn::VarStore,
+    network: nn::Sequential,
+    optimiser: nn::Optimizer,
+}
+
+impl Bare {
+    fn new() -> Self {
+        let store = nn::VarStore::new(Device::Cpu);
+        let root = store.root();
+        let layer =
+            |name, inputs, outputs| nn::linear(&root / name, inputs, outputs, Default::default());
+        let network = nn::seq()
+            .add(layer("ip1", 784, 300))
+            .add_fn(|x| x.relu())
+            .add(layer("ip2", 300, 100))
+            .add_fn(|x| x.relu())
+            .add(layer("ip3", 100, 10));
+        let optimiser = nn::sgd(0.9, 0.0, 1e-4, false).build(&store, 0.01).expect("an optimiser");
+        Self { _store: store, network, optimiser }
+    }
+
+    fn epoch(&mut self, data: &ImageTensors, batch_size: i64) {
+        let count = data.len() as i64;
+        let order = Tensor::randperm(count, (Kind::Int64, Device::Cpu));
+        for first in (0..count).step_by(batch_size as usize) {
+            let chosen = order.narrow(0, first, batch_size.min(count - first));
+            let images = data.images.index_select(0, &chosen).flatten(1, -1);
+            let labels = data.labels.index_select(0, &chosen);
+            let loss = self.network.forward(&images).cross_entropy_for_logits(&labels);
+            self.optimiser.backward_step(&loss);
+        }
+    }
+}
+
+/// Between two of our epochs, runs a bare one; times both.
+struct Turns<'a> {
+    bare: Bare,
+    data: &'a ImageTensors,
+    batch_size: i64,
+    start: Instant,
+    ours: Vec<f64>,
+    bares: Vec<f64>,
+}
+
+impl Observer for Turns<'_> {
+    fn epoch(&mut self, _: &EpochMetrics) {
+        self.ours.push(self.start.elapsed().as_secs_f64());
+        let start = Instant::now();
+        self.bare.epoch(self.data, self.batch_size);
+        self.bares.push(start.elapsed().as_secs_f64());
+        self.start = Instant::now();
+    }
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.remove(0); // the first is warm-up
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn main() {
+    let dataset = synthetic_digits(SyntheticCounts::LIKE_MNIST, 1);
+    let built_in = Recipe::built_in("lenet-300-100", Technique::NodePruning).expect("a recipe");
+    let train =
+        ImageTensors::new(&dataset.train, &built_in.pixels, None, Device::Cpu).expect("images");
+    println!("LeNet-300-100, 60,000 images, {} threads", tch::get_num_threads());
+    let node = Prune::Node { target: Target::All, penalty: 2e-4 };
+    for (name, prune) in [("plain", None), ("with masks that learn", Some(node))] {
+        let stage = Stage {
+            name: "timed".into(),
+            learning_rate: 0.01,
+            learning_rate_epochs: 100,
+            epochs: ROUNDS + 1,
+            quick_epochs: None,
+            prune,
+            keep: Keep::Last,
+        };
+        let recipe = Recipe { stages: vec![stage], ..built_in.clone() };
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut turns = Turns {
+            bare: Bare::new(),
+            data: &train,
+            batch_size: recipe.batch_size as i64,
+            start: Instant::now(),
+            ours: Vec::new(),
+            bares: Vec::new(),
+        };
+        let (dataset, checkpoints) = (&dataset, folder.path());
+        let run = Run { recipe: &recipe, dataset, device: Device::Cpu, checkpoints };
+        let outcome = run.run(&mut turns).expect("a run");
+        assert!(
+            outcome.stages[0].correct_last_epoch * 10 > outcome.test_total * 9,
+            "it must have learnt"
+        );
+        let (ours, bare) = (median(turns.ours), median(turns.bares));
+        println!("{name}: ours {ours:.3} s, bare {bare:.3} s an epoch, ratio {:.2}", ours / bare);
+    }
+}
