@@ -4,6 +4,7 @@
 //! the checkpoint folder under the hash of everything that it depends on, so that recipes which
 //! begin alike share their beginning, and a run that was cut goes on where it stopped.
 
+mod initial;
 pub mod recipe;
 
 #[cfg(feature = "torch")]
@@ -15,20 +16,18 @@ mod gates;
 #[cfg(feature = "torch")]
 mod images;
 #[cfg(feature = "torch")]
-mod initial;
-#[cfg(feature = "torch")]
 mod run;
 #[cfg(feature = "torch")]
 mod sgd;
 #[cfg(feature = "torch")]
 mod stage;
 
+pub use initial::initial_weights;
+
 #[cfg(feature = "torch")]
 pub use checkpoint::EpochMetrics;
 #[cfg(feature = "torch")]
 pub use images::{ImageTensors, Score};
-#[cfg(feature = "torch")]
-pub use initial::initial_weights;
 #[cfg(feature = "torch")]
 pub use run::{Outcome, Run, StageOutcome};
 #[cfg(feature = "torch")]
