@@ -1,1 +1,220 @@
-fn main() {}
+//! Prunes, compacts or converts a file of weights, without training.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use scalpel::error::Error;
+use scalpel::network::{Network, Weights, as_matrix, zoo};
+use scalpel::prune::{self, WeightMask, compact, magnitude, random, simd};
+use scalpel::sparse::{Format, Model};
+use scalpel::train::import;
+use serde_json::json;
+
+#[derive(Parser)]
+#[command(about = "Prunes, compacts or converts a file of weights, without training")]
+struct Cli {
+    #[command(subcommand)]
+    how: How,
+    /// Print JSON
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Subcommand)]
+enum How {
+    /// Remove aligned groups whose root mean square is below a threshold
+    Simd {
+        /// Weights in a group
+        #[arg(long, default_value_t = 8)]
+        width: usize,
+        #[arg(long)]
+        threshold: f64,
+        #[command(flatten)]
+        files: Files,
+    },
+    /// Remove the nodes that the masks in the file block: a smaller dense network
+    Node {
+        /// The network of the zoo that the weights are of
+        #[arg(long)]
+        network: String,
+        #[command(flatten)]
+        files: Files,
+    },
+    /// Remove the smallest weights, each on its own
+    Magnitude {
+        /// How much of all weights to remove, 0 to 1
+        #[arg(long)]
+        fraction: f64,
+        /// The same fraction of every layer
+        #[arg(long)]
+        per_layer: bool,
+        #[command(flatten)]
+        files: Files,
+    },
+    /// Remove random aligned groups, a baseline
+    Random {
+        /// Weights in a group
+        #[arg(long, default_value_t = 1)]
+        width: usize,
+        /// How much of every layer's groups to remove, 0 to 1
+        #[arg(long)]
+        fraction: f64,
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        #[command(flatten)]
+        files: Files,
+    },
+    /// Change nothing but the file's format
+    Convert {
+        #[command(flatten)]
+        files: Files,
+    },
+}
+
+#[derive(Args)]
+struct Files {
+    /// safetensors, or an archive of TorchScript
+    input: PathBuf,
+    /// safetensors
+    #[arg(short, long)]
+    output: PathBuf,
+    /// How weights are stored
+    #[arg(long, value_enum, default_value_t = Storage::Dense)]
+    format: Storage,
+    /// Weights in a stored group; the pruned width, where absent
+    #[arg(long)]
+    group_width: Option<usize>,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Storage {
+    Dense,
+    Groups,
+    Csr,
+}
+
+fn main() -> anyhow::Result<()> {
+    let cli = Cli::parse();
+    let (files, width) = match &cli.how {
+        How::Simd { files, width, .. } | How::Random { files, width, .. } => (files, Some(*width)),
+        How::Node { files, .. } | How::Magnitude { files, .. } | How::Convert { files } => {
+            (files, None)
+        }
+    };
+    let (weights, described) = import::read(&files.input)?;
+    let (kept, network) = pruned(&cli.how, &weights, described)?;
+    let format = match (files.format, files.group_width.or(width)) {
+        (Storage::Dense, _) => Format::Dense,
+        (Storage::Csr, _) => Format::Csr,
+        (Storage::Groups, Some(width)) => Format::Groups(width),
+        (Storage::Groups, None) => anyhow::bail!("--format groups needs --group-width"),
+    };
+    let model = Model::new(&kept, network.as_ref(), format)?;
+    model.save(&files.output)?;
+
+    let before = Model::new(&weights, None, Format::Dense)?.bytes().total();
+    report(&cli, &files.output, (count(&weights), before), (count(&kept), model.bytes().total()));
+    Ok(())
+}
+
+/// The weights that are left, and their network where it is no longer one of the zoo.
+fn pruned(
+    how: &How,
+    weights: &Weights,
+    described: Option<Network>,
+) -> anyhow::Result<(Weights, Option<Network>)> {
+    let mut kept = weights.clone();
+    match how {
+        How::Convert { .. } => {}
+        How::Node { network, .. } => {
+            let network = described.map_or_else(|| zoo::by_name(network), Ok)?;
+            let masks = weights.node_masks(&network)?;
+            if masks.is_empty() {
+                let expected = format!("masks of {}, such as mask_ip1.alpha", network.name);
+                return Err(Error::malformed("the input file", expected, "none").into());
+            }
+            let (network, weights) = compact::compact(&network, weights, &masks)?;
+            return Ok((weights, Some(network)));
+        }
+        How::Simd { width, threshold, .. } => {
+            each(&mut kept, |name, array| {
+                Ok(simd::mask(as_matrix(name, array)?, *width, *threshold)?)
+            })?;
+        }
+        How::Random { width, fraction, seed, .. } => {
+            let mut place = *seed;
+            each(&mut kept, |name, array| {
+                place = place.wrapping_add(1); // another stream for every layer
+                Ok(random::groups(as_matrix(name, array)?.dim(), *width, *fraction, place)?)
+            })?;
+        }
+        How::Magnitude { fraction, per_layer: true, .. } => {
+            each(&mut kept, |name, array| {
+                Ok(magnitude::per_layer(as_matrix(name, array)?, *fraction)?)
+            })?;
+        }
+        How::Magnitude { fraction, per_layer: false, .. } => {
+            let prunable = weights.iter().filter(|(name, array)| is_weight(name, array.ndim()));
+            let views = prunable.map(|(name, array)| as_matrix(name, array));
+            let mut masks =
+                magnitude::global(&views.collect::<Result<Vec<_>, _>>()?, *fraction)?.into_iter();
+            each(&mut kept, |_, _| Ok(masks.next().unwrap_or_default()))?;
+        }
+    }
+    Ok((kept, described))
+}
+
+/// Applies the mask that `criterion` gives for each layer's weights.
+fn each(
+    weights: &mut Weights,
+    mut criterion: impl FnMut(&str, &ndarray::ArrayD<f32>) -> anyhow::Result<WeightMask>,
+) -> anyhow::Result<()> {
+    let mut pruned = 0;
+    for (name, array) in weights.iter_mut().filter(|(name, array)| is_weight(name, array.ndim())) {
+        let mask = criterion(name, array)?;
+        prune::apply(name, array, &mask)?;
+        pruned += 1;
+    }
+    anyhow::ensure!(
+        pruned > 0,
+        "the input file has no array whose name ends in .weight and that has two or more axes"
+    );
+    Ok(())
+}
+
+/// Whether an array holds a layer's weights: `ip1.weight`, or `conv2.weight.1` of an uneven group.
+fn is_weight(name: &str, axes: usize) -> bool {
+    let name = name.trim_end_matches(|c: char| c.is_ascii_digit()).trim_end_matches('.');
+    axes >= 2 && name.ends_with(".weight")
+}
+
+/// Weights that are not 0, and all.
+fn count(weights: &Weights) -> (usize, usize) {
+    let layers = weights.iter().filter(|(name, array)| is_weight(name, array.ndim()));
+    layers.fold((0, 0), |(kept, all), (_, array)| {
+        (kept + array.iter().filter(|&&weight| weight != 0.0).count(), all + array.len())
+    })
+}
+
+fn report(
+    cli: &Cli,
+    output: &Path,
+    ((_, total), bytes_before): ((usize, usize), usize),
+    ((kept, _), bytes): ((usize, usize), usize),
+) {
+    let removed = 100.0 * (1.0 - kept as f64 / total.max(1) as f64);
+    if cli.json {
+        let report = json!({
+            "output": output,
+            "weights_total": total,
+            "weights_kept": kept,
+            "removed_percent": removed,
+            "bytes_before": bytes_before,
+            "bytes_after": bytes,
+        });
+        println!("{report}");
+    } else {
+        println!("{}: {kept} of {total} weights left, {removed:.1}% removed", output.display());
+        println!("{bytes_before} bytes before, {bytes} after, indices included");
+    }
+}

@@ -99,9 +99,10 @@ mod tests {
 
     #[test]
     fn the_slower_contestant_is_seen_to_be_slower() {
-        let work =
-            |turns: u64| std::hint::black_box((0..turns).fold(1_u64, |x, i| x.rotate_left(3) ^ i));
-        let (mut short, mut long) = (|| drop(work(2_000)), || drop(work(200_000)));
+        let work = |turns: u64| {
+            std::hint::black_box((0..turns).fold(1_u64, |x, i| x.rotate_left(3) ^ i));
+        };
+        let (mut short, mut long) = (|| work(2_000), || work(200_000));
         let timings = interleave(&mut [&mut short, &mut long], Effort::LITTLE);
         assert!(timings[1].median > 5.0 * timings[0].median, "{timings:?}");
     }

@@ -50,7 +50,6 @@ pub struct TorchNetwork {
     network: Network,
     parameters: Tensors,
     gates: Tensors,
-    device: Device,
 }
 
 impl TorchNetwork {
@@ -80,12 +79,12 @@ impl TorchNetwork {
                 gates.insert(site.name, gate);
             }
         }
-        Ok(Self { network: network.clone(), parameters, gates, device })
+        Ok(Self { network: network.clone(), parameters, gates })
     }
 
-    /// Where the tensors are.
-    pub fn device(&self) -> Device {
-        self.device
+    /// The network, its parameters and the gates of its masks.
+    pub fn parts(&self) -> (&Network, &Tensors, &Tensors) {
+        (&self.network, &self.parameters, &self.gates)
     }
 
     /// The class scores `[batch, classes]` of `images`, `[batch, channels, height, width]`.

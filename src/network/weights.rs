@@ -36,8 +36,10 @@ impl Weights {
         self.arrays.get(name)
     }
 
-    /// Adds an array, or replaces the one of that name.
+    /// Adds an array, or replaces the one of that name. It is kept in standard (row-major) order.
     pub fn insert(&mut self, name: impl Into<String>, array: ArrayD<f32>) {
+        let standard = array.is_standard_layout();
+        let array = if standard { array } else { array.as_standard_layout().into_owned() };
         self.arrays.insert(name.into(), array);
     }
 
@@ -62,7 +64,7 @@ impl Weights {
             Some(rest) => rest.to_owned(),
             None => name,
         };
-        Self { arrays: self.arrays.into_iter().map(|(name, array)| (strip(name), array)).collect() }
+        self.arrays.into_iter().map(|(name, array)| (strip(name), array)).collect()
     }
 
     /// Checks that these are the weights of `network`: every parameter is there with its shape and
@@ -181,7 +183,76 @@ impl Weights {
 
 impl FromIterator<(String, ArrayD<f32>)> for Weights {
     fn from_iter<I: IntoIterator<Item = (String, ArrayD<f32>)>>(arrays: I) -> Self {
-        Self { arrays: arrays.into_iter().collect() }
+        let mut weights = Self::default();
+        for (name, array) in arrays {
+            weights.insert(name, array);
+        }
+        weights
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::zoo;
+
+    fn weights() -> Weights {
+        let parameters = zoo::lenet_300_100().parameters().unwrap();
+        parameters.into_iter().map(|p| (p.name, ArrayD::ones(IxDyn(&p.shape)))).collect()
+    }
+
+    #[test]
+    fn arrays_are_kept_in_standard_order_however_they_came() {
+        let mut weights = weights();
+        let turned = ArrayD::from_shape_fn(IxDyn(&[784, 300]), |at| (at[0] * 300 + at[1]) as f32);
+        weights.insert("ip1.weight", turned.reversed_axes());
+        let matrix = as_matrix("ip1.weight", weights.get("ip1.weight").unwrap()).unwrap();
+        assert_eq!((matrix.dim(), matrix[[1, 2]]), ((300, 784), 601.0));
+    }
+
+    #[test]
+    fn what_a_network_does_not_fit_is_named() {
+        let network = zoo::lenet_300_100();
+        weights().check(&network).unwrap();
+        let spoilt = |spoil: &dyn Fn(&mut Weights)| {
+            let mut weights = weights();
+            spoil(&mut weights);
+            weights.check(&network).unwrap_err().to_string()
+        };
+        let missing = spoilt(&|w| drop(w.remove("ip2.bias")));
+        assert!(missing.contains("an array ip2.bias"), "{missing}");
+        let shape = spoilt(&|w| w.insert("ip3.weight", ArrayD::zeros(IxDyn(&[100, 10]))));
+        assert!(shape.contains("ip3.weight: expected shape [10, 100], found [100, 10]"), "{shape}");
+        let unknown = spoilt(&|w| w.insert("ip4.weight", ArrayD::zeros(IxDyn(&[1, 1]))));
+        assert!(unknown.contains("ip4.weight"), "{unknown}");
+        let broken = spoilt(&|w| w.insert("ip1.bias", ArrayD::from_elem(IxDyn(&[300]), f32::NAN)));
+        assert!(broken.contains("finite numbers, found NaN"), "{broken}");
+    }
+
+    #[test]
+    fn files_come_back_and_damaged_ones_are_errors() {
+        let bytes = weights().to_bytes(Some(("key", "value".into()))).unwrap();
+        let (read, metadata) = Weights::from_bytes(&bytes, "file").unwrap();
+        assert_eq!(read, weights());
+        assert_eq!(metadata["key"], "value");
+        for cut in [0, 4, 8, 100, bytes.len() - 1] {
+            assert!(Weights::from_bytes(&bytes[..cut], "file").is_err(), "cut at {cut}");
+        }
+        for flip in (0..bytes.len().min(900)).step_by(7) {
+            let mut damaged = bytes.clone();
+            damaged[flip] ^= 0x55;
+            let _ = Weights::from_bytes(&damaged, "file"); // an error or other weights, no panic
+        }
+    }
+
+    #[test]
+    fn masks_are_read_by_the_authors_names_behind_a_wrapper() {
+        let mut weights = Weights::default();
+        let alpha = ArrayD::from_shape_fn(IxDyn(&[1, 100]), |at| f32::from(u8::from(at[1] < 64)));
+        weights.insert("module.mask_ip2.alpha", alpha);
+        let masks = weights.without_wrapper_prefix().node_masks(&zoo::lenet_300_100()).unwrap();
+        assert_eq!(masks.keys().collect::<Vec<_>>(), ["mask_ip2"]);
+        assert_eq!(masks["mask_ip2"].iter().filter(|&&alive| alive).count(), 64);
     }
 }
 

@@ -1,0 +1,327 @@
+//! The binaries as a user runs them: runs that survive, and files that fit each other.
+#![cfg(feature = "torch")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::time::Duration;
+use std::{fs, thread};
+
+use serde_json::Value;
+
+/// Three short stages on few images; `prune` is that of the middle one.
+fn recipe(technique: &str, prune: &str, learning_rate: f64) -> String {
+    format!(
+        r#"
+network = "lenet-300-100"
+technique = "{technique}"
+dataset = "mnist"
+seed = 1
+train_images = 5000
+batch_size = 50
+momentum = 0.9
+weight_decay = 1e-4
+first_epoch = 1
+pixels = {{ mean = [0.1307], deviation = [0.3081] }}
+initial = {{ conv = {{ fan-in = {{}} }}, ip = {{ fan-in = {{}} }} }}
+beta = {{ initial = 0.8002, limit = 0.802 }}
+stages = [
+    {{ name = "original", learning_rate = {learning_rate}, learning_rate_epochs = 3, epochs = 4, keep = "best" }},
+    {{ name = "prune", learning_rate = 0.01, learning_rate_epochs = 4, epochs = 4, prune = {prune}, keep = "last" }},
+    {{ name = "retrain", learning_rate = 0.01, learning_rate_epochs = 4, epochs = 3, keep = "best" }},
+]
+"#
+    )
+}
+
+const NODE: &str = r#"{ node = { target = "all", penalty = 0.0003 } }"#;
+const SIMD: &str = "{ simd = { width = 8, threshold = 0.03 } }";
+
+fn node_recipe() -> String {
+    recipe("node-pruning", NODE, 0.05)
+}
+
+/// A run's folder: its recipe, checkpoints and results.
+struct Workplace {
+    folder: tempfile::TempDir,
+    binary: &'static str,
+}
+
+impl Workplace {
+    fn new(binary: &'static str, recipe: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("recipe.toml"), recipe).unwrap();
+        Self { folder, binary }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn command(&self) -> Command {
+        let binary = match self.binary {
+            "node_pruning" => env!("CARGO_BIN_EXE_node_pruning"),
+            _ => env!("CARGO_BIN_EXE_simd_pruning"),
+        };
+        let mut command = Command::new(binary);
+        command.args(["lenet-300-100", "--synthetic", "--threads", "1", "--json", "--recipe"]);
+        command.arg(self.path("recipe.toml"));
+        command.arg("--checkpoints").arg(self.path("checkpoints"));
+        command.arg("--results").arg(self.path("results"));
+        command.stdin(Stdio::null());
+        command
+    }
+
+    /// Runs to the end and returns the report.
+    fn finish(&self) -> Value {
+        let output = self.command().output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let reports: Value = serde_json::from_slice(&output.stdout).unwrap();
+        reports[0].clone()
+    }
+}
+
+fn file(report: &Value, key: &str) -> PathBuf {
+    PathBuf::from(report[key].as_str().unwrap())
+}
+
+fn read(path: &Path) -> Vec<u8> {
+    fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn failure(output: &Output) -> String {
+    assert!(!output.status.success(), "it should have failed");
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// A node-pruning run that was never interrupted, shared by the tests that only read it.
+fn finished() -> &'static (Workplace, Value) {
+    static RUN: OnceLock<(Workplace, Value)> = OnceLock::new();
+    RUN.get_or_init(|| {
+        let workplace = Workplace::new("node_pruning", &node_recipe());
+        let report = workplace.finish();
+        (workplace, report)
+    })
+}
+
+fn killed_runs_end_like_an_uninterrupted_one(binary: &'static str, recipe: &str, whole: &Value) {
+    let workplace = Workplace::new(binary, recipe);
+    let mut kills = 0;
+    for attempt in 0..40_u64 {
+        let mut child =
+            workplace.command().stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        // Later and later, so that every run gets further than the one before.
+        thread::sleep(Duration::from_millis(700 + 173 * attempt));
+        if child.try_wait().unwrap().is_some() {
+            break;
+        }
+        child.kill().unwrap(); // SIGKILL
+        child.wait().unwrap();
+        kills += 1;
+    }
+    assert!(kills >= 2, "the run was too short to be interrupted");
+    let resumed = workplace.finish();
+    assert_eq!(read(&file(&resumed, "weights")), read(&file(whole, "weights")), "{kills} kills");
+    for name in ["metrics.csv", "summary.json", "recipe.toml"] {
+        let [resumed, whole] =
+            [&resumed, whole].map(|report| read(&file(report, "results").join(name)));
+        assert_eq!(resumed, whole, "{name} after {kills} kills");
+    }
+}
+
+#[test]
+fn node_pruning_killed_at_any_point_ends_in_the_same_weights() {
+    killed_runs_end_like_an_uninterrupted_one("node_pruning", &node_recipe(), &finished().1);
+}
+
+#[test]
+fn simd_pruning_killed_at_any_point_ends_in_the_same_weights() {
+    let recipe = recipe("simd-pruning", SIMD, 0.05);
+    let whole = Workplace::new("simd_pruning", &recipe);
+    let report = whole.finish();
+    killed_runs_end_like_an_uninterrupted_one("simd_pruning", &recipe, &report);
+}
+
+#[test]
+fn a_finished_run_is_not_trained_again() {
+    let (workplace, first) = finished();
+    let before = read(&file(first, "results").join("environment.json"));
+    let again = workplace.finish();
+    assert_eq!(again["summary"], first["summary"]);
+    assert_eq!(read(&file(&again, "results").join("environment.json")), before);
+}
+
+#[test]
+fn training_on_digits_learns_and_node_pruning_prunes() {
+    let summary = &finished().1["summary"];
+    assert_eq!(summary["dataset"], "synthetic-digits");
+    let accuracy = summary["accuracy_after"].as_f64().unwrap();
+    assert!(accuracy > 90.0, "{accuracy}");
+    let kept: Vec<u64> =
+        summary["nodes_kept"].as_array().unwrap().iter().map(|n| n.as_u64().unwrap()).collect();
+    assert!(kept[0] < 300 && kept[0] > 0, "{kept:?}");
+    assert!(summary["bytes_pruned"].as_u64() < summary["bytes_dense"].as_u64());
+}
+
+#[test]
+fn a_loss_that_is_no_number_stops_the_run_and_names_the_place() {
+    let workplace = Workplace::new("node_pruning", &recipe("node-pruning", NODE, 1e12));
+    let message = failure(&workplace.command().output().unwrap());
+    assert!(message.contains("stage original") && message.contains("epoch 1"), "{message}");
+    assert!(
+        message.contains("batch") && message.contains("learning rate 1000000000000"),
+        "{message}"
+    );
+    assert!(!workplace.path("results").exists(), "no result of a run that failed");
+}
+
+#[test]
+fn a_full_disk_is_named_and_the_run_goes_on_once_there_is_room() {
+    let workplace = Workplace::new("node_pruning", &node_recipe());
+    // No file may grow beyond 200 KiB: a write then fails as it does on a full disk.
+    let mut shell = Command::new("bash");
+    shell.args(["-c", "trap '' XFSZ; ulimit -f 200; exec \"$@\"", "bash"]);
+    let inner = workplace.command();
+    shell.arg(inner.get_program()).args(inner.get_args());
+    let message = failure(&shell.output().unwrap());
+    assert!(
+        message.contains("cannot write") && message.contains("progress.safetensors"),
+        "{message}"
+    );
+    let litter = fs::read_dir(workplace.path("checkpoints")).unwrap().flatten();
+    for stage in
+        litter.flat_map(|entry| fs::read_dir(entry.path().join("seed-1")).unwrap().flatten())
+    {
+        assert_eq!(stage.file_name(), "lock", "nothing half-written stays");
+    }
+    let report = workplace.finish();
+    assert_eq!(read(&file(&report, "weights")), read(&file(&finished().1, "weights")));
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_is_named_before_training() {
+    let workplace = Workplace::new("node_pruning", &node_recipe());
+    fs::write(workplace.path("checkpoints"), "a file where the folder should be").unwrap();
+    let message = failure(&workplace.command().output().unwrap());
+    assert!(message.contains("create the folder") && message.contains("checkpoints"), "{message}");
+}
+
+#[test]
+fn a_checkpoint_of_another_run_is_refused_and_kept() {
+    let (_, report) = finished();
+    let foreign = file(report, "weights").with_file_name("result.safetensors");
+    let workplace = Workplace::new("node_pruning", &node_recipe());
+    // The folder of the first stage of seed 2, with a checkpoint of seed 1's last stage in it.
+    let output = workplace.command().args(["--seed", "2"]).output().unwrap();
+    assert!(output.status.success());
+    let mut changed = Vec::new();
+    for stage in fs::read_dir(workplace.path("checkpoints")).unwrap().flatten() {
+        let path = stage.path().join("seed-2/result.safetensors");
+        fs::copy(&foreign, &path).unwrap();
+        changed.push(path);
+    }
+    let message = failure(&workplace.command().args(["--seed", "2"]).output().unwrap());
+    assert!(message.contains("this checkpoint is of lenet-300-100, stage retrain"), "{message}");
+    assert!(message.contains("not of lenet-300-100, stage original"), "{message}");
+    assert!(message.contains("seed 2") && message.contains("nothing was overwritten"), "{message}");
+    for path in changed {
+        assert_eq!(read(&path), read(&foreign), "it must lie there as it was");
+    }
+}
+
+#[test]
+fn recipes_with_an_unknown_field_or_no_seed_are_refused() {
+    for (from, to, message) in [
+        ("batch_size = 50", "batch_size = 50\nnesterov = true", "nesterov"),
+        ("seed = 1", "", "seed"),
+        ("epochs = 4, keep", "epochs = 0, keep", "stage original, epochs"),
+        ("node-pruning", "simd-pruning", "what the recipe's technique prunes"),
+    ] {
+        let workplace = Workplace::new("node_pruning", &node_recipe().replacen(from, to, 1));
+        let error = failure(&workplace.command().output().unwrap());
+        assert!(error.contains(message) && error.contains("recipe.toml"), "{error}");
+    }
+}
+
+fn evaluate(weights: &Path) -> Value {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_evaluate"));
+    command.args(["--network", "lenet-300-100", "--synthetic", "--json", "--weights"]).arg(weights);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn prune(arguments: &[&str], input: &Path, output: &Path) -> Value {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_prune"));
+    command.args(arguments).arg("--json").arg(input).arg("-o").arg(output);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn masked_compacted_and_sparse_files_of_one_network_score_the_same() {
+    let (_, report) = finished();
+    let folder = tempfile::tempdir().unwrap();
+    let masked = evaluate(&file(report, "weights"));
+    assert_eq!(masked["accuracy"], report["summary"]["accuracy_after"]);
+    assert_eq!(masked["nodes_kept"], report["summary"]["nodes_kept"]);
+    assert_eq!(masked["total"], 10_000);
+
+    let compacted = folder.path().join("compacted.safetensors");
+    let node = prune(&["node", "--network", "lenet-300-100"], &file(report, "weights"), &compacted);
+    assert_eq!(node["bytes_after"], report["summary"]["bytes_pruned"]);
+    assert_eq!(evaluate(&compacted), masked);
+
+    let dense = folder.path().join("dense.safetensors");
+    let groups = folder.path().join("groups.safetensors");
+    let simd = ["simd", "--width", "8", "--threshold", "0.03"];
+    prune(&simd, &file(report, "weights"), &dense);
+    let stored =
+        prune(&[&simd[..], &["--format", "groups"]].concat(), &file(report, "weights"), &groups);
+    assert_eq!(evaluate(&groups), evaluate(&dense));
+    assert!(stored["bytes_after"].as_u64() < stored["bytes_before"].as_u64());
+    // The file is its arrays and a header: the bytes that were announced are the bytes that are there.
+    let size = fs::metadata(&groups).unwrap().len();
+    let announced = stored["bytes_after"].as_u64().unwrap();
+    let masks = 4 * 2 * (300 + 100);
+    assert!(size > announced + masks && size < announced + masks + 4096, "{size}, {announced}");
+
+    let csr = folder.path().join("csr.safetensors");
+    let magnitude = ["magnitude", "--fraction", "0.9", "--format", "csr"];
+    let stored = prune(&magnitude, &file(report, "weights"), &csr);
+    assert_eq!(stored["weights_kept"], 26_620);
+    assert_eq!(evaluate(&csr)["total"], 10_000);
+}
+
+#[test]
+fn a_python_pickle_is_refused_with_the_way_to_convert_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = folder.path().join("LeNet_300_100.best_origin.pth.tar");
+    fs::write(&input, [0x80, 2, 0x8a, 10, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20]).unwrap();
+    let output = folder.path().join("out.safetensors");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_prune"));
+    command.arg("convert").arg(&input).arg("-o").arg(&output);
+    let message = failure(&command.output().unwrap());
+    assert!(message.contains("Python pickle") && message.contains("python3 -c"), "{message}");
+    assert!(!output.exists());
+}
+
+#[test]
+fn tables_are_the_same_bytes_when_written_twice() {
+    let (workplace, _) = finished();
+    let tables = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tables"));
+        command
+            .arg("--results")
+            .arg(workplace.path("results"))
+            .arg("--into")
+            .arg(workplace.path("."));
+        assert!(command.output().unwrap().status.success());
+        read(&workplace.path("RESULTS.md"))
+    };
+    let first = tables();
+    assert_eq!(first, tables());
+    let text = String::from_utf8(first).unwrap();
+    assert!(text.contains("SYNTHETIC DIGITS") && text.contains("not measured"), "{text}");
+}
