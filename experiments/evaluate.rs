@@ -23,7 +23,7 @@ struct Cli {
     /// Test on digits drawn by this program
     #[arg(long)]
     synthetic: bool,
-    /// cpu, cuda or cuda:<number>
+    /// cpu, cuda or cuda:N
     #[arg(long, default_value = "cpu")]
     device: String,
     /// Print JSON

@@ -30,7 +30,7 @@ pub struct Options {
     /// Train on digits drawn by this program instead of MNIST; the result says so
     #[arg(long)]
     pub synthetic: bool,
-    /// cpu, cuda or cuda:<number>
+    /// cpu, cuda or cuda:N
     #[arg(long, default_value = "cpu")]
     pub device: String,
     /// Threads of libtorch; all cores, where absent

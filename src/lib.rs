@@ -19,6 +19,7 @@ pub mod measure;
 pub mod network;
 pub mod prune;
 pub mod report;
+pub mod requirement;
 pub mod seed;
 pub mod sparse;
 pub mod train;

@@ -191,6 +191,69 @@ impl FromIterator<(String, ArrayD<f32>)> for Weights {
     }
 }
 
+/// A `safetensors` file whose bytes depend on nothing but its content. At most one entry of
+/// metadata, since the library writes several in an order that differs from run to run.
+pub(crate) fn serialize(
+    views: Vec<(&str, TensorView<'_>)>,
+    metadata: Option<(&str, String)>,
+) -> Result<Vec<u8>> {
+    let metadata = metadata.map(|(key, text)| HashMap::from([(key.to_owned(), text)]));
+    safetensors::serialize(views, metadata).map_err(refused)
+}
+
+/// The arrays of a `safetensors` file and its metadata; `name` is for messages.
+pub(crate) fn open<'a>(
+    bytes: &'a [u8],
+    name: &str,
+) -> Result<(SafeTensors<'a>, HashMap<String, String>)> {
+    let malformed = |found: String| Error::malformed(name, "a safetensors file", found);
+    let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| malformed(e.to_string()))?;
+    let file = SafeTensors::deserialize(bytes).map_err(|e| malformed(e.to_string()))?;
+    Ok((file, header.metadata().clone().unwrap_or_default()))
+}
+
+/// An array of the file; `what` is for messages.
+pub(crate) fn dense(what: &str, view: &TensorView<'_>) -> Result<ArrayD<f32>> {
+    let values = elements(what, view, Dtype::F32)?;
+    ArrayD::from_shape_vec(IxDyn(view.shape()), values)
+        .map_err(|error| Error::malformed(what, "as many values as its shape", error.to_string()))
+}
+
+/// The elements of an array that must be of type `dtype`.
+pub(crate) fn elements<T: Pod>(what: &str, view: &TensorView<'_>, dtype: Dtype) -> Result<Vec<T>> {
+    if view.dtype() != dtype {
+        return Err(Error::malformed(what, format!("{dtype:?}"), format!("{:?}", view.dtype())));
+    }
+    Ok(bytemuck::pod_collect_to_vec(view.data()))
+}
+
+/// Whether an array counts batches, as PyTorch's batch normalisation does; no forward pass reads it.
+pub(crate) fn is_counter(name: &str) -> bool {
+    name.ends_with(".num_batches_tracked")
+}
+
+/// A weight array `[outputs, ...]` as a matrix with a row per output, its other axes flattened.
+///
+/// # Errors
+/// An array of fewer than two axes, or one that is not in standard order in memory.
+pub fn as_matrix<'a>(name: &str, weights: &'a ArrayD<f32>) -> Result<ArrayView2<'a, f32>> {
+    let operation = || format!("view {name} as a matrix");
+    if weights.ndim() < 2 {
+        let found = format!("shape {:?}", weights.shape());
+        return Err(Error::argument(operation(), "weights of two or more axes", found));
+    }
+    let inputs: usize = weights.shape()[1..].iter().product();
+    weights.view().into_shape_with_order((weights.len_of(Axis(0)), inputs)).map_err(
+        |error: ndarray::ShapeError| {
+            Error::argument(operation(), "weights in standard order", error.to_string())
+        },
+    )
+}
+
+fn refused(error: safetensors::SafeTensorError) -> Error {
+    Error::argument("write a safetensors file", "arrays that it can hold", error.to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -254,67 +317,4 @@ mod tests {
         assert_eq!(masks.keys().collect::<Vec<_>>(), ["mask_ip2"]);
         assert_eq!(masks["mask_ip2"].iter().filter(|&&alive| alive).count(), 64);
     }
-}
-
-/// A `safetensors` file whose bytes depend on nothing but its content. At most one entry of
-/// metadata, since the library writes several in an order that differs from run to run.
-pub(crate) fn serialize(
-    views: Vec<(&str, TensorView<'_>)>,
-    metadata: Option<(&str, String)>,
-) -> Result<Vec<u8>> {
-    let metadata = metadata.map(|(key, text)| HashMap::from([(key.to_owned(), text)]));
-    safetensors::serialize(views, metadata).map_err(refused)
-}
-
-/// The arrays of a `safetensors` file and its metadata; `name` is for messages.
-pub(crate) fn open<'a>(
-    bytes: &'a [u8],
-    name: &str,
-) -> Result<(SafeTensors<'a>, HashMap<String, String>)> {
-    let malformed = |found: String| Error::malformed(name, "a safetensors file", found);
-    let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| malformed(e.to_string()))?;
-    let file = SafeTensors::deserialize(bytes).map_err(|e| malformed(e.to_string()))?;
-    Ok((file, header.metadata().clone().unwrap_or_default()))
-}
-
-/// An array of the file; `what` is for messages.
-pub(crate) fn dense(what: &str, view: &TensorView<'_>) -> Result<ArrayD<f32>> {
-    let values = elements(what, view, Dtype::F32)?;
-    ArrayD::from_shape_vec(IxDyn(view.shape()), values)
-        .map_err(|error| Error::malformed(what, "as many values as its shape", error.to_string()))
-}
-
-/// The elements of an array that must be of type `dtype`.
-pub(crate) fn elements<T: Pod>(what: &str, view: &TensorView<'_>, dtype: Dtype) -> Result<Vec<T>> {
-    if view.dtype() != dtype {
-        return Err(Error::malformed(what, format!("{dtype:?}"), format!("{:?}", view.dtype())));
-    }
-    Ok(bytemuck::pod_collect_to_vec(view.data()))
-}
-
-/// Whether an array counts batches, as PyTorch's batch normalisation does; no forward pass reads it.
-pub(crate) fn is_counter(name: &str) -> bool {
-    name.ends_with(".num_batches_tracked")
-}
-
-/// A weight array `[outputs, ...]` as a matrix with a row per output, its other axes flattened.
-///
-/// # Errors
-/// An array of fewer than two axes, or one that is not in standard order in memory.
-pub fn as_matrix<'a>(name: &str, weights: &'a ArrayD<f32>) -> Result<ArrayView2<'a, f32>> {
-    let operation = || format!("view {name} as a matrix");
-    if weights.ndim() < 2 {
-        let found = format!("shape {:?}", weights.shape());
-        return Err(Error::argument(operation(), "weights of two or more axes", found));
-    }
-    let inputs: usize = weights.shape()[1..].iter().product();
-    weights.view().into_shape_with_order((weights.len_of(Axis(0)), inputs)).map_err(
-        |error: ndarray::ShapeError| {
-            Error::argument(operation(), "weights in standard order", error.to_string())
-        },
-    )
-}
-
-fn refused(error: safetensors::SafeTensorError) -> Error {
-    Error::argument("write a safetensors file", "arrays that it can hold", error.to_string())
 }

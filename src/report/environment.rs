@@ -16,7 +16,7 @@ pub struct Environment {
     pub isa: Vec<String>,
     /// Cores that this process may use.
     pub cores: usize,
-    /// `cpu` or `cuda:<number>`.
+    /// `cpu`, `cuda` or `cuda:1`.
     pub device: String,
     /// Name and driver of the NVIDIA GPU, where there is one.
     pub gpu: Option<String>,

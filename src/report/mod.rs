@@ -8,7 +8,6 @@ mod plot;
 #[cfg(feature = "torch")]
 mod progress;
 mod results;
-#[cfg(feature = "torch")]
 mod summarise;
 mod tables;
 mod text;
@@ -21,7 +20,6 @@ pub use plot::stages_plot;
 #[cfg(feature = "torch")]
 pub use progress::Progress;
 pub use results::{Latency, LatencyRow, ResultsTree, RunFolder, StageSummary, Summary};
-#[cfg(feature = "torch")]
 pub use summarise::{summarise, write_run};
 pub use tables::{Tables, run_table};
 pub use text::Table;

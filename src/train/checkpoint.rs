@@ -5,37 +5,12 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::outcome::EpochMetrics;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::network::Weights;
 
 const STATE_KEY: &str = "scalpel.checkpoint";
-
-/// What one epoch of training came to.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct EpochMetrics {
-    /// The stage's name.
-    pub stage: String,
-    /// Epoch of the stage, by its number.
-    pub epoch: usize,
-    /// Learning rate.
-    pub learning_rate: f64,
-    /// Mean loss over the epoch's images, each before the step that it took part in.
-    pub train_loss: f64,
-    /// Test images that were classified correctly.
-    pub test_correct: usize,
-    /// Test images.
-    pub test_total: usize,
-    /// Living nodes of each mask, in order; empty where there are no masks.
-    pub nodes_kept: Vec<usize>,
-}
-
-impl EpochMetrics {
-    /// Test accuracy in percent.
-    pub fn accuracy(&self) -> f64 {
-        100.0 * self.test_correct as f64 / self.test_total.max(1) as f64
-    }
-}
 
 /// What a checkpoint says of itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

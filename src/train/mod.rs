@@ -6,6 +6,7 @@
 
 pub mod import;
 mod initial;
+mod outcome;
 pub mod recipe;
 
 #[cfg(feature = "torch")]
@@ -24,13 +25,12 @@ mod sgd;
 mod stage;
 
 pub use initial::initial_weights;
+pub use outcome::{EpochMetrics, Outcome, StageOutcome};
 
-#[cfg(feature = "torch")]
-pub use checkpoint::EpochMetrics;
 #[cfg(feature = "torch")]
 pub use images::{ImageTensors, Score};
 #[cfg(feature = "torch")]
-pub use run::{Outcome, Run, StageOutcome};
+pub use run::Run;
 #[cfg(feature = "torch")]
 pub use sgd::Sgd;
 #[cfg(feature = "torch")]

@@ -4,15 +4,16 @@ use std::path::{Path, PathBuf};
 
 use tch::Device;
 
-use super::checkpoint::{EpochMetrics, StageFolder};
+use super::checkpoint::StageFolder;
 use super::images::ImageTensors;
 use super::initial::initial_weights;
+use super::outcome::{Outcome, StageOutcome};
 use super::recipe::Recipe;
 use super::stage::{Context, Observer, Trainer, counts};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::files;
-use crate::network::{Network, Weights, zoo};
+use crate::network::{Weights, zoo};
 use crate::prune::compact::compact;
 
 /// A recipe about to be run.
@@ -26,40 +27,6 @@ pub struct Run<'a> {
     pub device: Device,
     /// Where the stages' checkpoints and results lie.
     pub checkpoints: &'a Path,
-}
-
-/// What a run came to.
-#[derive(Clone, Debug)]
-pub struct Outcome {
-    /// The network that the recipe names.
-    pub network: Network,
-    /// The final weights, masks among them.
-    pub weights: Weights,
-    /// Where they lie.
-    pub path: PathBuf,
-    /// Test images.
-    pub test_total: usize,
-    /// Whether anything was left to train, or all of it lay finished on the disk.
-    pub trained: bool,
-    /// What each stage came to, in order.
-    pub stages: Vec<StageOutcome>,
-}
-
-/// What one stage of a run came to.
-#[derive(Clone, Debug)]
-pub struct StageOutcome {
-    /// Its name in the recipe.
-    pub name: String,
-    /// Correct test images of the weights that it kept.
-    pub correct: usize,
-    /// Correct test images after its last epoch.
-    pub correct_last_epoch: usize,
-    /// Living nodes of each mask of the weights that it kept; empty without masks.
-    pub nodes_kept: Vec<usize>,
-    /// Weights that are left once blocked nodes are removed, zeros not counted, biases not counted.
-    pub weights_kept: usize,
-    /// A row per epoch.
-    pub metrics: Vec<EpochMetrics>,
 }
 
 impl Run<'_> {

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use rand::seq::SliceRandom;
 use tch::{Device, Kind, Reduction, Tensor};
 
-use super::checkpoint::{Checkpoint, EpochMetrics, StageFolder, State};
+use super::checkpoint::{Checkpoint, StageFolder, State};
 use super::gates::Gates;
 use super::images::{ImageTensors, Score};
+use super::outcome::EpochMetrics;
 use super::recipe::{Keep, Prune, Recipe, Stage};
 use super::sgd::Sgd;
 use crate::baselines::torch::{Mode, Tensors, forward, to_array, to_tensor};

@@ -94,14 +94,14 @@ fn checked(folder: PathBuf) -> Result<PathBuf> {
             );
         }
     }
-    if let Ok(version) = fs::read_to_string(folder.join("build-version")) {
-        if version.trim().split('+').next() != Some(VERSION) {
-            bail!(
-                "LIBTORCH is {}, version {}: tch 0.24 needs {VERSION}; name another folder, or unset it",
-                folder.display(),
-                version.trim()
-            );
-        }
+    // The archives of pytorch.org say their version; a Python package's folder does not.
+    let version = fs::read_to_string(folder.join("build-version")).unwrap_or(VERSION.into());
+    if version.trim().split('+').next() != Some(VERSION) {
+        bail!(
+            "LIBTORCH is {}, version {}: tch 0.24 needs {VERSION}; name another folder, or unset it",
+            folder.display(),
+            version.trim()
+        );
     }
     folder.canonicalize().with_context(|| format!("cannot resolve LIBTORCH, {}", folder.display()))
 }

@@ -28,8 +28,8 @@ pub fn platform_tags(os: &str, arch: &str) -> Result<Vec<String>> {
 
 /// Downloads the wheels that `requirements` (files in pip's format, hashes included) name into `folder`.
 pub fn download(requirements: &[PathBuf], folder: &Path) -> Result<()> {
-    let python = python_with_pip()?;
-    let mut pip = Command::new(&python);
+    require_pip()?;
+    let mut pip = Command::new("python3");
     pip.args(["-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--require-hashes"]);
     pip.args(["--python-version", "3.11", "--implementation", "cp"]);
     for tag in platform_tags(std::env::consts::OS, std::env::consts::ARCH)? {
@@ -49,7 +49,7 @@ pub fn download(requirements: &[PathBuf], folder: &Path) -> Result<()> {
     Ok(())
 }
 
-fn python_with_pip() -> Result<&'static str> {
+fn require_pip() -> Result<()> {
     let answers = |arguments: &[&str]| {
         Command::new("python3")
             .args(arguments)
@@ -68,7 +68,7 @@ fn python_with_pip() -> Result<&'static str> {
             "libtorch comes from PyPI and needs pip, which this python3 lacks: install it (Debian: python3-pip), or set LIBTORCH to a libtorch 2.11.0"
         );
     }
-    Ok("python3")
+    Ok(())
 }
 
 /// Every wheel in `folder`, in order of name.
