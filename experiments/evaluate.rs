@@ -17,7 +17,7 @@ struct Cli {
     /// A network of the zoo, such as lenet-5
     #[arg(long)]
     network: String,
-    /// safetensors under the authors' parameter names, with or without masks
+    /// safetensors or a state dict of PyTorch, under the authors' parameter names, with or without masks
     #[arg(long)]
     weights: PathBuf,
     /// Test on digits drawn by this program

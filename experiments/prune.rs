@@ -73,7 +73,7 @@ enum How {
 
 #[derive(Args)]
 struct Files {
-    /// safetensors, or an archive of TorchScript
+    /// safetensors, or a state dict saved by torch.save
     input: PathBuf,
     /// safetensors
     #[arg(short, long)]

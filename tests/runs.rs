@@ -295,16 +295,21 @@ fn masked_compacted_and_sparse_files_of_one_network_score_the_same() {
 }
 
 #[test]
-fn a_python_pickle_is_refused_with_the_way_to_convert_it() {
+fn a_state_dict_of_pytorch_is_converted_and_what_is_none_is_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let input = folder.path().join("LeNet_300_100.best_origin.pth.tar");
-    fs::write(&input, [0x80, 2, 0x8a, 10, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20]).unwrap();
     let output = folder.path().join("out.safetensors");
+    let legacy = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/legacy.pth.tar");
+    let report = prune(&["convert"], &legacy, &output);
+    assert_eq!((&report["weights_total"], output.exists()), (&Value::from(6), true));
+
+    let input = folder.path().join("text.pth");
+    fs::write(&input, "no state dict").unwrap();
+    let refused = folder.path().join("refused.safetensors");
     let mut command = Command::new(env!("CARGO_BIN_EXE_prune"));
-    command.arg("convert").arg(&input).arg("-o").arg(&output);
+    command.arg("convert").arg(&input).arg("-o").arg(&refused);
     let message = failure(&command.output().unwrap());
-    assert!(message.contains("Python pickle") && message.contains("python3 -c"), "{message}");
-    assert!(!output.exists());
+    assert!(message.contains("text.pth: expected a safetensors file"), "{message}");
+    assert!(!refused.exists());
 }
 
 #[test]
