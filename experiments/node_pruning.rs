@@ -1,27 +1,21 @@
 //! Node pruning of a network: trains, prunes, retrains, compacts, times, and prints the row.
 
-use std::path::PathBuf;
-
 use clap::Parser;
-use scalpel::experiment::{self, Options};
+use scalpel::experiment::{self, Options, Subject};
 use scalpel::train::recipe::Technique;
 
 #[derive(Parser)]
 #[command(about = "Prunes whole nodes of a network (for hardware with much parallelism)")]
 struct Cli {
-    /// A network of the zoo, such as lenet-300-100
-    network: String,
-    /// A recipe of your own
-    #[arg(long)]
-    recipe: Option<PathBuf>,
+    #[command(flatten)]
+    subject: Subject,
     #[command(flatten)]
     options: Options,
 }
 
 fn main() -> anyhow::Result<()> {
-    let cli = Cli::parse();
-    let report =
-        experiment::run(&cli.network, Technique::NodePruning, cli.recipe.as_ref(), &cli.options)?;
-    experiment::print(&[report], cli.options.json)?;
+    let Cli { subject, options } = Cli::parse();
+    let report = experiment::run(&subject, Technique::NodePruning, &options)?;
+    experiment::print(&[report], options.json)?;
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Every technique of the paper on one network, in one table beside the authors' numbers.
 
 use clap::Parser;
-use scalpel::experiment::{self, Options};
+use scalpel::experiment::{self, Options, Subject};
 use scalpel::train::recipe::Technique;
 
 #[derive(Parser)]
@@ -14,11 +14,12 @@ struct Cli {
 }
 
 fn main() -> anyhow::Result<()> {
-    let cli = Cli::parse();
+    let Cli { network, options } = Cli::parse();
+    let subject = Subject { network, recipe: None };
     let mut reports = Vec::new();
     for technique in [Technique::NodePruning, Technique::SimdPruning] {
-        reports.push(experiment::run(&cli.network, technique, None, &cli.options)?);
+        reports.push(experiment::run(&subject, technique, &options)?);
     }
-    experiment::print(&reports, cli.options.json)?;
+    experiment::print(&reports, options.json)?;
     Ok(())
 }

@@ -18,7 +18,17 @@ use crate::train::{Run, device};
 /// Batch sizes at which inference is timed.
 const BATCHES: [usize; 2] = [1, 128];
 
-/// Arguments of the binaries that train.
+/// Arguments of the binaries that run one technique.
+#[derive(Args, Clone, Debug)]
+pub struct Subject {
+    /// A network of the zoo, such as lenet-300-100
+    pub network: String,
+    /// A recipe of your own
+    #[arg(long)]
+    pub recipe: Option<PathBuf>,
+}
+
+/// Arguments of all binaries that train.
 #[derive(Args, Clone, Debug)]
 pub struct Options {
     /// Start of every random stream; the recipe's own, where absent
@@ -62,23 +72,19 @@ pub struct Report {
     pub weights: PathBuf,
 }
 
-/// Runs one technique on one network, by the recipe that the program carries or by `recipe`, and
-/// writes its results.
+/// Runs one technique on one network, by the recipe that the program carries or by the subject's own,
+/// and writes its results.
 ///
 /// # Errors
 /// Whatever keeps it from running; what was done before is kept, and the same command goes on from
 /// there.
-pub fn run(
-    network: &str,
-    technique: Technique,
-    recipe: Option<&PathBuf>,
-    options: &Options,
-) -> Result<Report> {
-    let mut recipe = match recipe {
+pub fn run(subject: &Subject, technique: Technique, options: &Options) -> Result<Report> {
+    let network = &subject.network;
+    let mut recipe = match &subject.recipe {
         Some(path) => Recipe::load(path)?,
         None => Recipe::built_in(network, technique)?,
     };
-    if recipe.network != network || recipe.technique != technique {
+    if recipe.network != *network || recipe.technique != technique {
         let expected = format!("a recipe for {} of {network}", technique.experiment());
         let found = format!("{} of {}", recipe.technique.experiment(), recipe.network);
         return Err(Error::argument("recipe", expected, found));

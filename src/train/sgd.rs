@@ -48,30 +48,6 @@ impl Sgd {
         rate: f64,
     ) -> Result<()> {
         let decay = self.weight_decay_of.get(name).copied().unwrap_or(self.weight_decay);
-        self.step_with_decay(name, parameter, gradient, [rate, decay])
-    }
-
-    /// One step of a parameter that does not decay.
-    ///
-    /// # Errors
-    /// As [`Sgd::step`].
-    pub fn step_without_decay(
-        &mut self,
-        name: &str,
-        parameter: &mut Tensor,
-        gradient: &Tensor,
-        rate: f64,
-    ) -> Result<()> {
-        self.step_with_decay(name, parameter, gradient, [rate, 0.0])
-    }
-
-    fn step_with_decay(
-        &mut self,
-        name: &str,
-        parameter: &mut Tensor,
-        gradient: &Tensor,
-        [rate, decay]: [f64; 2],
-    ) -> Result<()> {
         let velocity = match self.velocities.get_mut(name) {
             Some(velocity) => velocity,
             None => {

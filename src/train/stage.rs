@@ -98,7 +98,11 @@ impl<'a> Trainer<'a> {
             let tensor = to_tensor(&flags, device)?.f_reshape(&shape);
             weight_masks.insert(name.clone(), tensor.map_err(Error::torch("shape a mask"))?);
         }
-        let sgd = Sgd::new(recipe.momentum, recipe.weight_decay, recipe.weight_decay_of.clone());
+        let mut decays = recipe.weight_decay_of.clone();
+        for site in network.mask_sites()? {
+            decays.insert(format!("{}.beta", site.name), 0.0);
+        }
+        let sgd = Sgd::new(recipe.momentum, recipe.weight_decay, decays);
         let mut trainer = Self {
             context,
             stage,
@@ -236,7 +240,7 @@ impl<'a> Trainer<'a> {
     fn step_betas(&mut self, gradients: &[Tensor], rate: f64) -> Result<()> {
         let Some(Prune::Node { penalty, .. }) = self.stage.prune else { return Ok(()) };
         for ((name, beta), gradient) in self.gates.learning().zip(gradients) {
-            self.sgd.step_without_decay(&name, beta, gradient, rate)?;
+            self.sgd.step(&name, beta, gradient, rate)?;
             let pulled = tch::no_grad(|| beta.f_sub_scalar_(penalty * rate).map(drop));
             pulled.map_err(Error::torch("penalise beta"))?;
         }
