@@ -10,11 +10,13 @@
 
 pub mod baselines;
 pub mod data;
+pub mod device;
 pub mod engine;
 pub mod error;
 #[cfg(feature = "torch")]
 pub mod experiment;
 pub mod files;
+pub mod kernels;
 pub mod measure;
 pub mod network;
 pub mod prune;

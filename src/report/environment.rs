@@ -5,6 +5,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+use crate::device::cpu;
+
 /// What a result's `environment.json` says.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Environment {
@@ -36,7 +38,7 @@ impl Environment {
         Self {
             date: today(),
             cpu: cpu_name(),
-            isa: isa(),
+            isa: cpu::instruction_sets().into_iter().map(str::to_owned).collect(),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             device: device.into(),
             gpu: first_line(
@@ -87,22 +89,6 @@ fn cpu_name() -> String {
     });
     let other = || first_line("sysctl", &["-n", "machdep.cpu.brand_string"]);
     linux.or_else(other).unwrap_or_else(|| format!("unknown {}", std::env::consts::ARCH))
-}
-
-fn isa() -> Vec<String> {
-    #[cfg(target_arch = "x86_64")]
-    {
-        let has = [
-            ("avx2", std::arch::is_x86_feature_detected!("avx2")),
-            ("fma", std::arch::is_x86_feature_detected!("fma")),
-            ("avx512f", std::arch::is_x86_feature_detected!("avx512f")),
-        ];
-        has.iter().filter(|(_, has)| *has).map(|(name, _)| (*name).to_owned()).collect()
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    {
-        Vec::new()
-    }
 }
 
 fn today() -> String {

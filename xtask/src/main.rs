@@ -2,6 +2,7 @@
 //!
 //! Each provides libtorch (see [`libtorch`]) and hands over to plain cargo.
 
+mod cache;
 mod libtorch;
 mod wheels;
 

@@ -43,7 +43,7 @@ pub fn download(requirements: &[PathBuf], folder: &Path) -> Result<()> {
     let status = pip.stdout(io::stderr()).status().context("cannot run pip")?;
     if !status.success() {
         bail!(
-            "pip could not download libtorch (its own lines above say why); run the same command again, or set LIBTORCH to a libtorch 2.11.0"
+            "pip could not download the wheels (its own lines above say why); run the same command again, or, for libtorch, set LIBTORCH to a libtorch 2.11.0"
         );
     }
     Ok(())

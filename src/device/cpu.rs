@@ -1,0 +1,41 @@
+//! The processor's instruction sets, found at run time.
+//!
+//! A value of [`Avx2`] or [`Avx512`] exists only where the processor has those instructions: it is the
+//! proof that makes a kernel compiled for them safe to call.
+
+/// Proof of AVX2 and FMA.
+#[derive(Clone, Copy, Debug)]
+pub struct Avx2(());
+
+impl Avx2 {
+    /// The proof, where this processor has them.
+    pub fn new() -> Option<Self> {
+        #[cfg(target_arch = "x86_64")]
+        if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma")
+        {
+            return Some(Self(()));
+        }
+        None
+    }
+}
+
+/// Proof of AVX-512F, and of AVX2 and FMA with it.
+#[derive(Clone, Copy, Debug)]
+pub struct Avx512(());
+
+impl Avx512 {
+    /// The proof, where this processor has them.
+    pub fn new() -> Option<Self> {
+        #[cfg(target_arch = "x86_64")]
+        if std::arch::is_x86_feature_detected!("avx512f") && Avx2::new().is_some() {
+            return Some(Self(()));
+        }
+        None
+    }
+}
+
+/// The instruction sets that our kernels know of and this processor has.
+pub fn instruction_sets() -> Vec<&'static str> {
+    let known = [("avx2+fma", Avx2::new().is_some()), ("avx512f", Avx512::new().is_some())];
+    known.into_iter().filter(|(_, has)| *has).map(|(name, _)| name).collect()
+}

@@ -1,0 +1,208 @@
+//! Group-sparse weights times activations: Y = act(W X + b).
+//!
+//! W is `[M, K]` in aligned groups of `width` columns ([`GroupSparse`]); X is `[K, N]`, Y is `[M, N]`,
+//! both row-major and contiguous; b has M entries and act is the identity or ReLU. All f32. Weights
+//! are packed once, in the order that a variant wants.
+//!
+//! **One column (N = 1).** A row's groups one after another: each group is `width` products with
+//! neighbouring activations, found by one index. Bound by loads, of which a group needs three where
+//! CSR needs three per weight. Four groups are in flight in four accumulators, or the latency of the
+//! additions would bound it instead.
+//!
+//! **Many columns.** Row by row would load the activations again for each row. But all rows that own
+//! a *group column* (the same group of K) read the same `width` rows of X. So a tile of those rows is
+//! held in registers, and each row that owns the group is a rank-`width` update of its part of Y: its
+//! weights are broadcast past the tile. The work per group does not depend on the density. Y's tile
+//! lies in a scratch of its own, contiguous, so that no stride maps its rows onto the same cache sets.
+//!
+//! To add a variant: a file for its instruction set, a line in [`VARIANTS`]; the suite and the bench
+//! run it from there.
+
+mod columns;
+mod cpu;
+#[cfg(target_arch = "x86_64")]
+mod cpu_avx2;
+#[cfg(target_arch = "x86_64")]
+mod cpu_avx512;
+pub mod reference;
+mod rows;
+#[cfg(test)]
+mod suite;
+
+use crate::error::{Error, Result};
+use crate::sparse::GroupSparse;
+
+/// The variable that forces a variant by name.
+pub const VARIABLE: &str = "SCALPEL_KERNEL";
+
+/// Weights, bias and activation of one layer.
+#[derive(Clone, Copy, Debug)]
+pub struct Layer<'a> {
+    /// `[M, K]`.
+    pub weights: &'a GroupSparse,
+    /// M entries; none is all 0.
+    pub bias: Option<&'a [f32]>,
+    /// Whether negative results become 0. NaN stays NaN.
+    pub relu: bool,
+}
+
+/// A layer packed for one variant.
+pub trait Kernel: Send + Sync + std::fmt::Debug {
+    /// Computes `y = act(W x + b)` for `n` columns. The lengths have been checked.
+    fn run(&self, x: &[f32], n: usize, y: &mut [f32]);
+}
+
+/// How many columns a variant is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Columns {
+    /// N = 1 alone.
+    One,
+    /// Any N.
+    Any,
+}
+
+/// One implementation of the operation.
+#[derive(Debug)]
+pub struct Variant {
+    /// `group_spmm_f32_<instruction set>_n<columns of a tile>`.
+    pub name: &'static str,
+    /// What it takes.
+    pub columns: Columns,
+    /// What the processor must have, for the message where it has it not.
+    pub needs: &'static str,
+    /// Packs a layer; `None` where the processor lacks the instructions.
+    pub pack: fn(&Layer<'_>) -> Option<Box<dyn Kernel>>,
+}
+
+/// Every variant, the preferred ones first.
+pub const VARIANTS: &[Variant] = &[
+    #[cfg(target_arch = "x86_64")]
+    Variant {
+        name: "group_spmm_f32_avx512_n32",
+        columns: Columns::Any,
+        needs: "avx512f",
+        pack: cpu_avx512::pack_columns,
+    },
+    #[cfg(target_arch = "x86_64")]
+    Variant {
+        name: "group_spmm_f32_avx512_n1",
+        columns: Columns::One,
+        needs: "avx512f",
+        pack: cpu_avx512::pack_rows,
+    },
+    #[cfg(target_arch = "x86_64")]
+    Variant {
+        name: "group_spmm_f32_avx2_n8",
+        columns: Columns::Any,
+        needs: "avx2+fma",
+        pack: cpu_avx2::pack_columns,
+    },
+    #[cfg(target_arch = "x86_64")]
+    Variant {
+        name: "group_spmm_f32_avx2_n1",
+        columns: Columns::One,
+        needs: "avx2+fma",
+        pack: cpu_avx2::pack_rows,
+    },
+    Variant {
+        name: "group_spmm_f32_portable_n8",
+        columns: Columns::Any,
+        needs: "nothing",
+        pack: cpu::pack_columns,
+    },
+    Variant {
+        name: "group_spmm_f32_portable_n1",
+        columns: Columns::One,
+        needs: "nothing",
+        pack: cpu::pack_rows,
+    },
+];
+
+/// A layer packed and ready to run.
+#[derive(Debug)]
+pub struct GroupSpmm {
+    shape: [usize; 2],
+    variant: &'static Variant,
+    kernel: Box<dyn Kernel>,
+}
+
+impl GroupSpmm {
+    /// Packs a layer for `n` columns: for the variant that `SCALPEL_KERNEL` names, else for the first
+    /// one of [`VARIANTS`] that fits.
+    ///
+    /// # Errors
+    /// A bias of another length than M; a forced variant that is unknown, or that this processor or
+    /// `n` rules out.
+    pub fn new(layer: &Layer<'_>, n: usize) -> Result<Self> {
+        let fits = |variant: &&Variant| (n == 1) == (variant.columns == Columns::One);
+        let forced = std::env::var(VARIABLE).ok().filter(|name| name.starts_with("group_spmm_"));
+        if let Some(name) = forced {
+            return Self::with(by_name(&name)?, layer);
+        }
+        for variant in VARIANTS.iter().filter(fits) {
+            match Self::with(variant, layer) {
+                Err(Error::Unavailable { .. }) => {}
+                packed => return packed,
+            }
+        }
+        Err(Error::argument("group_spmm", "a variant for these columns", n.to_string()))
+    }
+
+    /// Packs a layer for one variant.
+    ///
+    /// # Errors
+    /// A bias of another length than M; a processor that lacks the variant's instructions.
+    pub fn with(variant: &'static Variant, layer: &Layer<'_>) -> Result<Self> {
+        let shape = layer.weights.shape();
+        if let Some(bias) = layer.bias.filter(|bias| bias.len() != shape[0]) {
+            let expected = format!("a bias of {} entries", shape[0]);
+            return Err(Error::argument("group_spmm", expected, bias.len().to_string()));
+        }
+        match (variant.pack)(layer) {
+            Some(kernel) => Ok(Self { shape, variant, kernel }),
+            None => Err(Error::Unavailable {
+                what: format!("the kernel {}", variant.name),
+                reason: format!("this processor lacks {}", variant.needs),
+                remedy: format!("choose another with {VARIABLE}, or none"),
+            }),
+        }
+    }
+
+    /// The variant that it was packed for.
+    pub fn variant(&self) -> &'static Variant {
+        self.variant
+    }
+
+    /// Computes `y = act(W x + b)`: x is `[K, n]`, y is `[M, n]`. What y held is overwritten.
+    ///
+    /// # Errors
+    /// Slices of other lengths; more than one column for a variant of one.
+    pub fn run(&self, x: &[f32], n: usize, y: &mut [f32]) -> Result<()> {
+        let [rows, inner] = self.shape;
+        let fits = inner.checked_mul(n) == Some(x.len()) && rows.checked_mul(n) == Some(y.len());
+        if !fits || (self.variant.columns == Columns::One && n != 1) {
+            let columns = if self.variant.columns == Columns::One { "1" } else { "n" };
+            let expected = format!("x of {inner} x {columns} and y of {rows} x {columns}");
+            let found = format!("{} and {} for n = {n}", x.len(), y.len());
+            return Err(Error::argument(self.variant.name, expected, found));
+        }
+        self.kernel.run(x, n, y);
+        Ok(())
+    }
+}
+
+/// The variant of that name.
+///
+/// # Errors
+/// There is none.
+pub fn by_name(name: &str) -> Result<&'static Variant> {
+    VARIANTS.iter().find(|variant| variant.name == name).ok_or_else(|| {
+        let names: Vec<&str> = VARIANTS.iter().map(|variant| variant.name).collect();
+        Error::argument(VARIABLE, format!("one of {}", names.join(", ")), name)
+    })
+}
+
+/// `value`, or 0 in place of a negative one if `relu`; NaN stays NaN.
+fn activate(value: f32, relu: bool) -> f32 {
+    if relu && value < 0.0 { 0.0 } else { value }
+}

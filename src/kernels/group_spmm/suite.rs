@@ -1,0 +1,185 @@
+//! The one conformance suite: every variant of `VARIANTS` on the same hostile cases, against the
+//! reference.
+
+use ndarray::Array2;
+use proptest::prelude::*;
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+
+use super::{Columns, GroupSpmm, Layer, VARIANTS, Variant, by_name, reference};
+use crate::requirement;
+use crate::seed;
+use crate::sparse::GroupSparse;
+
+/// A case: the weights' shape, width and density, and the columns.
+#[derive(Clone, Copy, Debug)]
+struct Case {
+    rows: usize,
+    inner: usize,
+    width: usize,
+    density: f64,
+    n: usize,
+}
+
+fn weights(case: &Case, rng: &mut ChaCha8Rng) -> GroupSparse {
+    let mut dense = Array2::zeros((case.rows, case.inner));
+    for row in 0..case.rows {
+        // Rows that are empty and full among those of the given density.
+        let density = match row % 5 {
+            3 => 0.0,
+            4 => 1.0,
+            _ => case.density,
+        };
+        for group in 0..case.inner.div_ceil(case.width) {
+            if rng.random_bool(density) {
+                let end = case.inner.min((group + 1) * case.width);
+                for column in group * case.width..end {
+                    dense[[row, column]] = rng.random_range(-1.0..1.0_f32);
+                }
+            }
+        }
+    }
+    GroupSparse::from_dense(dense.view(), case.width).unwrap()
+}
+
+/// Runs one variant on one case; Y is full of NaN before. `spoil` changes X after it is drawn.
+fn check(variant: &'static Variant, case: &Case, seed: u64, spoil: impl Fn(&mut [f32])) {
+    let mut rng = seed::stream(seed, "group_spmm", &[]);
+    let weights = weights(case, &mut rng);
+    let mut x: Vec<f32> = (0..case.inner * case.n).map(|_| rng.random_range(-1.0..1.0)).collect();
+    spoil(&mut x);
+    let bias: Vec<f32> = (0..case.rows).map(|_| rng.random_range(-1.0..1.0)).collect();
+    for (bias, relu) in [(None, false), (Some(&bias[..]), true)] {
+        let layer = Layer { weights: &weights, bias, relu };
+        let expected = reference::run(&layer, &x, case.n);
+        let mut found = vec![f32::NAN; case.rows * case.n];
+        let packed = GroupSpmm::with(variant, &layer).unwrap();
+        packed.run(&x, case.n, &mut found).unwrap();
+        // Sums of K products below 1 in f32: K roundings of half a unit in the last place at most.
+        let tolerance = 1e-6 * (case.inner as f32 + 10.0);
+        for (place, (&expected, &found)) in expected.iter().zip(&found).enumerate() {
+            let same = expected == found || (expected.is_nan() && found.is_nan());
+            let near = (expected - found).abs() <= tolerance;
+            assert!(same || near, "{} {case:?} at {place}: {found}, not {expected}", variant.name);
+        }
+    }
+}
+
+/// The variants that this processor has; the others are reported as skipped.
+fn available() -> Vec<&'static Variant> {
+    let empty = GroupSparse::from_dense(Array2::zeros((0, 0)).view(), 8).unwrap();
+    let layer = Layer { weights: &empty, bias: None, relu: false };
+    let has = |variant: &&'static Variant| {
+        let has = (variant.pack)(&layer).is_some();
+        if !has {
+            requirement::skip(variant.needs, &format!("{} cannot run here", variant.name));
+        }
+        has
+    };
+    VARIANTS.iter().filter(has).collect()
+}
+
+fn columns_of(variant: &Variant) -> &'static [usize] {
+    match variant.columns {
+        Columns::One => &[1],
+        Columns::Any => &[0, 1, 2, 7, 8, 9, 15, 16, 17, 31, 32, 33, 48, 65],
+    }
+}
+
+#[test]
+fn every_variant_computes_what_the_reference_does_around_all_edges() {
+    for variant in available() {
+        for width in [2, 4, 8, 16, 1, 3, 5, 11] {
+            for inner in [0, 1, width - 1, width, width + 1, 4 * width, 5 * width + 1, 67, 101] {
+                for rows in [0, 1, 2, 7, 31] {
+                    for &n in columns_of(variant) {
+                        for density in [0.0, 0.3, 1.0] {
+                            check(variant, &Case { rows, inner, width, density, n }, 1, |_| ());
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn blocks_of_rows_and_pieces_of_columns_join() {
+    for variant in available() {
+        let n = if variant.columns == Columns::One { 1 } else { 40 };
+        for rows in [255, 256, 257, 600] {
+            let case = Case { rows, inner: 1000, width: 8, density: 0.4, n };
+            check(variant, &case, 2, |_| ());
+        }
+    }
+}
+
+#[test]
+fn nan_and_infinity_reach_what_they_should_and_nothing_else() {
+    for variant in available() {
+        let n = if variant.columns == Columns::One { 1 } else { 19 };
+        for width in [2, 4, 8, 16] {
+            let case = Case { rows: 20, inner: 5 * width + 3, width, density: 0.3, n };
+            for place in [0, n, case.inner * n / 2, case.inner * n - 1] {
+                check(variant, &case, 3, |x| x[place] = f32::NAN);
+                check(variant, &case, 3, |x| x[place] = f32::INFINITY);
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+
+    #[test]
+    fn any_shape_and_pattern_agrees(
+        rows in 0..80_usize, inner in 0..200_usize, width in 1..18_usize, density in 0.0..1.0_f64,
+        n in 0..80_usize, seed in any::<u64>(),
+    ) {
+        for variant in VARIANTS.iter().filter(|v| v.columns == Columns::Any || n == 1) {
+            let empty = GroupSparse::from_dense(Array2::zeros((0, 0)).view(), 8).unwrap();
+            if (variant.pack)(&Layer { weights: &empty, bias: None, relu: false }).is_some() {
+                check(variant, &Case { rows, inner, width, density, n }, seed, |_| ());
+            }
+        }
+    }
+}
+
+#[test]
+fn all_threads_compute_what_one_does() {
+    let mut rng = seed::stream(4, "group_spmm", &[]);
+    let case = Case { rows: 700, inner: 1600, width: 8, density: 0.5, n: 100 };
+    let weights = weights(&case, &mut rng);
+    let layer = Layer { weights: &weights, bias: None, relu: true };
+    for variant in available() {
+        let n = if variant.columns == Columns::One { 1 } else { case.n };
+        let x: Vec<f32> = (0..case.inner * n).map(|_| rng.random_range(-1.0..1.0)).collect();
+        let packed = GroupSpmm::with(variant, &layer).unwrap();
+        let run = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let mut y = vec![f32::NAN; case.rows * n];
+            pool.install(|| packed.run(&x, n, &mut y)).unwrap();
+            y
+        };
+        assert_eq!(run(1), run(3), "{}", variant.name);
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_refused() {
+    let weights = GroupSparse::from_dense(Array2::ones((3, 16)).view(), 8).unwrap();
+    let layer = Layer { weights: &weights, bias: None, relu: false };
+    let packed = GroupSpmm::new(&layer, 2).unwrap();
+    for (x, n, y) in [(32, 2, 5), (31, 2, 6), (16, 2, 6), (usize::MAX / 2, 0, 0)] {
+        let x = vec![0.0; if x > 100 { 1 } else { x }];
+        assert!(packed.run(&x, n, &mut vec![0.0; y]).is_err(), "{n}");
+    }
+    let one = GroupSpmm::new(&layer, 1).unwrap();
+    assert_eq!(one.variant().columns, Columns::One);
+    let error = one.run(&[0.0; 32], 2, &mut [0.0; 6]).unwrap_err().to_string();
+    assert!(error.contains("16 x 1"), "{error}");
+    let bias = [0.0; 4];
+    let error = GroupSpmm::new(&Layer { bias: Some(&bias), ..layer }, 1).unwrap_err().to_string();
+    assert!(error.contains("a bias of 3 entries"), "{error}");
+    assert!(by_name("group_spmm_f32_mmx_n1").unwrap_err().to_string().contains("portable"));
+}
