@@ -3,8 +3,9 @@
 //! hardware parallelism", ISCA 2017.
 //!
 //! The modules are floors: each imports only from those below it. From the ground up:
-//! [`error`], [`files`], [`seed`]; [`network`] and [`data`]; [`prune`] and [`baselines`];
-//! [`engine`].
+//! [`error`], [`files`], [`measure`], [`requirement`], [`seed`]; [`network`] and [`data`]; [`device`]
+//! and [`sparse`]; [`kernels`], [`baselines`] and [`prune`]; [`engine`]; [`train`]; [`report`]; and on
+//! top, `experiment`, which the binaries share.
 
 #![deny(unsafe_op_in_unsafe_fn, unused_must_use, missing_docs)]
 
