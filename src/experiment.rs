@@ -101,7 +101,8 @@ pub fn run(subject: &Subject, technique: Technique, options: &Options) -> Result
     }
     let source = if options.synthetic { Source::Synthetic } else { Source::Real };
     let dataset = data::load(&recipe.dataset, source)?;
-    let environment = Environment::read(&options.device);
+    let threads = Some(tch::get_num_threads() as usize);
+    let environment = Environment { threads, ..Environment::read(&options.device) };
     eprintln!("{network}, {}, on {} ({})", technique.experiment(), dataset.name, dataset.origin);
 
     let mut progress = Progress::new(format!("{network} {}", technique.experiment()));

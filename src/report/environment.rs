@@ -18,6 +18,9 @@ pub struct Environment {
     pub isa: Vec<String>,
     /// Cores that this process may use.
     pub cores: usize,
+    /// Threads that trained. Other counts round otherwise, and end elsewhere within the spread of seeds.
+    #[serde(default)]
+    pub threads: Option<usize>,
     /// `cpu`, `cuda` or `cuda:1`.
     pub device: String,
     /// Name and driver of the NVIDIA GPU, where there is one.
@@ -40,6 +43,7 @@ impl Environment {
             cpu: cpu_name(),
             isa: cpu::instruction_sets().into_iter().map(str::to_owned).collect(),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
+            threads: None,
             device: device.into(),
             gpu: first_line(
                 "nvidia-smi",

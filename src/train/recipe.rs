@@ -282,7 +282,8 @@ impl Recipe {
     }
 
     /// The short version, as it runs: the stages that have `quick_epochs`, that many epochs each,
-    /// and learning rates that fall as much earlier.
+    /// and learning rates that fall as much earlier. Epochs are counted from 0, or a learning rate that
+    /// falls after one epoch would have fallen before the first.
     pub fn quick(&self) -> Self {
         let shorten = |stage: &Stage| -> Option<Stage> {
             let epochs = stage.quick_epochs.filter(|&epochs| epochs > 0)?;
@@ -292,7 +293,7 @@ impl Recipe {
             Some(Stage { epochs, learning_rate_epochs, quick_epochs: None, ..stage.clone() })
         };
         let stages = self.stages.iter().filter_map(shorten).collect();
-        Self { quick: true, stages, ..self.clone() }
+        Self { quick: true, first_epoch: 0, stages, ..self.clone() }
     }
 
     /// Hash of every field but the seed: what names the recipe's folder of results.
