@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use scalpel::error::Error;
-use scalpel::network::{Network, Weights, as_matrix, zoo};
-use scalpel::prune::{self, WeightMask, compact, magnitude, random, simd};
+use scalpel::network::{Network, Weights, zoo};
+use scalpel::prune::compact;
+use scalpel::prune::whole::{self, Criterion, count};
 use scalpel::sparse::{Format, Model};
 use scalpel::train::import;
 use serde_json::json;
@@ -123,10 +124,9 @@ fn pruned(
     weights: &Weights,
     described: Option<Network>,
 ) -> anyhow::Result<(Weights, Option<Network>)> {
-    let mut kept = weights.clone();
-    match how {
-        How::Convert { .. } => {}
-        How::Node { network, .. } => {
+    let criterion = match *how {
+        How::Convert { .. } => return Ok((weights.clone(), described)),
+        How::Node { ref network, .. } => {
             let network = described.map_or_else(|| zoo::by_name(network), Ok)?;
             let masks = weights.node_masks(&network)?;
             if masks.is_empty() {
@@ -136,64 +136,11 @@ fn pruned(
             let (network, weights) = compact::compact(&network, weights, &masks)?;
             return Ok((weights, Some(network)));
         }
-        How::Simd { width, threshold, .. } => {
-            each(&mut kept, |name, array| {
-                Ok(simd::mask(as_matrix(name, array)?, *width, *threshold)?)
-            })?;
-        }
-        How::Random { width, fraction, seed, .. } => {
-            let mut place = *seed;
-            each(&mut kept, |name, array| {
-                place = place.wrapping_add(1); // another stream for every layer
-                Ok(random::groups(as_matrix(name, array)?.dim(), *width, *fraction, place)?)
-            })?;
-        }
-        How::Magnitude { fraction, per_layer: true, .. } => {
-            each(&mut kept, |name, array| {
-                Ok(magnitude::per_layer(as_matrix(name, array)?, *fraction)?)
-            })?;
-        }
-        How::Magnitude { fraction, per_layer: false, .. } => {
-            let prunable = weights.iter().filter(|(name, array)| is_weight(name, array.ndim()));
-            let views = prunable.map(|(name, array)| as_matrix(name, array));
-            let mut masks =
-                magnitude::global(&views.collect::<Result<Vec<_>, _>>()?, *fraction)?.into_iter();
-            each(&mut kept, |_, _| Ok(masks.next().unwrap_or_default()))?;
-        }
-    }
-    Ok((kept, described))
-}
-
-/// Applies the mask that `criterion` gives for each layer's weights.
-fn each(
-    weights: &mut Weights,
-    mut criterion: impl FnMut(&str, &ndarray::ArrayD<f32>) -> anyhow::Result<WeightMask>,
-) -> anyhow::Result<()> {
-    let mut pruned = 0;
-    for (name, array) in weights.iter_mut().filter(|(name, array)| is_weight(name, array.ndim())) {
-        let mask = criterion(name, array)?;
-        prune::apply(name, array, &mask)?;
-        pruned += 1;
-    }
-    anyhow::ensure!(
-        pruned > 0,
-        "the input file has no array whose name ends in .weight and that has two or more axes"
-    );
-    Ok(())
-}
-
-/// Whether an array holds a layer's weights: `ip1.weight`, or `conv2.weight.1` of an uneven group.
-fn is_weight(name: &str, axes: usize) -> bool {
-    let name = name.trim_end_matches(|c: char| c.is_ascii_digit()).trim_end_matches('.');
-    axes >= 2 && name.ends_with(".weight")
-}
-
-/// Weights that are not 0, and all.
-fn count(weights: &Weights) -> (usize, usize) {
-    let layers = weights.iter().filter(|(name, array)| is_weight(name, array.ndim()));
-    layers.fold((0, 0), |(kept, all), (_, array)| {
-        (kept + array.iter().filter(|&&weight| weight != 0.0).count(), all + array.len())
-    })
+        How::Simd { width, threshold, .. } => Criterion::Simd { width, threshold },
+        How::Random { width, fraction, seed, .. } => Criterion::Random { width, fraction, seed },
+        How::Magnitude { fraction, per_layer, .. } => Criterion::Magnitude { fraction, per_layer },
+    };
+    Ok((whole::prune(weights, criterion)?, described))
 }
 
 fn report(

@@ -4,6 +4,7 @@
 //! - [`node`]: Scalpel's node pruning, for hardware with much of it.
 //! - [`magnitude`]: the traditional criterion, weight by weight.
 //! - [`random`]: no criterion at all, the baseline of baselines.
+//! - [`whole`]: one criterion on all layers of a file.
 //! - [`compact`]: the physically smaller network that computes what a node-masked one does.
 
 pub mod compact;
@@ -11,6 +12,7 @@ pub mod magnitude;
 pub mod node;
 pub mod random;
 pub mod simd;
+pub mod whole;
 
 use ndarray::{Array2, ArrayD, ArrayView2};
 

@@ -92,6 +92,7 @@ impl Tables {
             "last epoch",
             "left",
             "hardware",
+            "threads",
             "date",
             "commit",
         ]);
@@ -495,6 +496,7 @@ fn run_cells(run: &StoredRun) -> Vec<String> {
         format!("{:.2}", summary.accuracy_after_last_epoch),
         left,
         run.environment.hardware(),
+        run.environment.threads.map_or("not recorded".into(), |threads| threads.to_string()),
         run.environment.date.clone(),
         run.environment.commit.clone().unwrap_or_default(),
     ]
