@@ -12,6 +12,7 @@ fn train(network: &str, epochs: usize, images: Option<usize>, source: Source) ->
     let mut recipe = Recipe::built_in(network, Technique::NodePruning).unwrap();
     recipe.stages.truncate(1);
     recipe.stages[0].epochs = epochs;
+    recipe.stages[0].learning_rate_epochs = 3;
     recipe.train_images = images;
     let dataset = data::load(&recipe.dataset, source).unwrap();
     let folder = tempfile::tempdir().unwrap();
@@ -32,16 +33,20 @@ fn lenet_300_100_learns_synthetic_digits_to_over_95_percent() {
 }
 
 #[test]
-fn two_epochs_of_lenet_300_100_on_mnist_come_to_the_stored_numbers() {
+fn three_epochs_of_lenet_300_100_on_mnist_come_to_the_stored_numbers() {
     if std::env::var_os(data::fetch::DATA_DIR_VARIABLE).is_none() {
         return requirement::skip("data", "SCALPEL_DATA_DIR is not set");
     }
-    let outcome = train("lenet-300-100", 2, None, Source::Real);
-    let [first, second] = metrics(&outcome) else { panic!("two epochs") };
-    // Seed 1 first came to these on an AMD EPYC; another processor rounds otherwise.
-    approx::assert_abs_diff_eq!(first.train_loss, 0.2582, epsilon = 0.01);
-    approx::assert_abs_diff_eq!(second.train_loss, 0.0988, epsilon = 0.01);
-    approx::assert_abs_diff_eq!(second.accuracy(), 97.01, epsilon = 0.4);
+    // The third epoch runs at a tenth of the learning rate: at the full rate, the accuracy after an
+    // epoch depends by half a percent on how sums are rounded.
+    let outcome = train("lenet-300-100", 3, None, Source::Real);
+    let [first, second, third] = metrics(&outcome) else { panic!("three epochs") };
+    // Seed 1 on an AMD EPYC: losses 0.2582, 0.0988, 0.0405 and 98.22% on one thread, 0.2582, 0.0996,
+    // 0.0406 and 98.06% on two.
+    approx::assert_abs_diff_eq!(first.train_loss, 0.2582, epsilon = 0.005);
+    approx::assert_abs_diff_eq!(second.train_loss, 0.0992, epsilon = 0.005);
+    approx::assert_abs_diff_eq!(third.train_loss, 0.0406, epsilon = 0.003);
+    approx::assert_abs_diff_eq!(third.accuracy(), 98.14, epsilon = 0.3);
 }
 
 #[test]
