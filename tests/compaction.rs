@@ -177,6 +177,22 @@ fn a_mask_before_a_batch_normalisation_is_not_compacted_unless_one_behind_it_fol
 }
 
 #[test]
+fn a_mask_behind_a_batch_normalisation_must_block_what_the_one_before_it_did() {
+    let network = with_norm(true, true);
+    let weights = random_weights(&network, 1);
+    let before: Vec<bool> = (0..20).map(|node| node >= 2).collect();
+    for blocked_behind in [vec![5], vec![0, 5], vec![1, 5]] {
+        let behind = (0..20).map(|node| !blocked_behind.contains(&node)).collect();
+        let masks = NodeMasks::from([
+            ("mask_before".into(), before.clone()),
+            ("mask_behind".into(), behind),
+        ]);
+        let error = compact(&network, &weights, &masks).unwrap_err().to_string();
+        assert!(error.contains("layer bn1"), "{blocked_behind:?}: {error}");
+    }
+}
+
+#[test]
 fn masks_that_are_not_the_networks_are_refused() {
     let network = zoo::lenet_300_100();
     let weights = random_weights(&network, 1);

@@ -111,23 +111,22 @@ fn kept_nodes(network: &Network, masks: &NodeMasks) -> Result<Vec<Vec<usize>>> {
         if !is_producer(layer) {
             continue;
         }
-        // What each node emits where the next weights read it: silent once a mask blocks it,
-        // unless a batch normalisation speaks again behind that mask.
+        // What each node emits where the next weights read it: silent once a mask blocks it, unless
+        // a batch normalisation behind that mask makes it speak again; then only a mask behind the
+        // batch normalisation, over the same node, silences it for good.
         let mut silent = vec![false; shapes[index][0]];
-        let mut undone: Option<(&str, usize)> = None;
+        let mut speaks_again: Vec<Option<&str>> = vec![None; silent.len()];
         for next in network.layers[index + 1..].iter().take_while(|next| !is_producer(next)) {
             match (&next.op, masks.get(&next.name)) {
                 (Op::Mask, Some(alive)) => {
-                    for (silent, &alive) in silent.iter_mut().zip(alive) {
-                        *silent |= !alive;
-                    }
-                    if undone.is_some_and(|(_, node)| silent[node]) {
-                        undone = None;
+                    for node in (0..silent.len()).filter(|&node| !alive[node]) {
+                        silent[node] = true;
+                        speaks_again[node] = None;
                     }
                 }
                 (Op::BatchNorm(_), _) => {
-                    if let Some(node) = silent.iter().position(|&silent| silent) {
-                        undone = Some((&next.name, node));
+                    for node in (0..silent.len()).filter(|&node| silent[node]) {
+                        speaks_again[node] = Some(&next.name);
                     }
                 }
                 _ => {}
@@ -139,7 +138,9 @@ fn kept_nodes(network: &Network, masks: &NodeMasks) -> Result<Vec<Vec<usize>>> {
             expected: expected.to_owned(),
             found,
         };
-        if let Some((norm, node)) = undone {
+        let undone =
+            speaks_again.iter().enumerate().find_map(|(node, norm)| Some((node, (*norm)?)));
+        if let Some((node, norm)) = undone {
             let expected = "a mask behind the batch normalisation, to silence its shift too";
             return Err(refuse(norm, expected, format!("node {node} blocked only before it")));
         }

@@ -71,8 +71,8 @@ impl Run<'_> {
                     let done =
                         progress.as_ref().map_or(0, |checkpoint| checkpoint.state.epochs_done);
                     let later = &recipe.stages[index + 1..];
-                    let to_come =
-                        stage.epochs - done + later.iter().map(|s| s.epochs).sum::<usize>();
+                    let to_come = stage.epochs.saturating_sub(done)
+                        + later.iter().map(|s| s.epochs).sum::<usize>();
                     observer.stage(stage, done, to_come);
                     let trainer = Trainer::new(&context, index, &weights, &folder, progress)?;
                     let checkpoint = trainer.run(&folder, observer)?;
