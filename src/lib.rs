@@ -10,6 +10,7 @@
 #![deny(unsafe_op_in_unsafe_fn, unused_must_use, missing_docs)]
 
 pub mod baselines;
+pub mod breakeven;
 pub mod data;
 pub mod device;
 pub mod engine;

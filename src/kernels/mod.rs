@@ -5,3 +5,10 @@
 //! table. `SCALPEL_KERNEL=<name>` forces a variant.
 
 pub mod group_spmm;
+pub mod layout;
+pub mod masked_dense;
+
+/// `value`, or 0 in place of a negative one if `relu`; NaN stays NaN.
+fn activate(value: f32, relu: bool) -> f32 {
+    if relu && value < 0.0 { 0.0 } else { value }
+}

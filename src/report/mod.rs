@@ -1,6 +1,7 @@
 //! What a run leaves behind: the results tree, the machine it ran on, tables and plots.
 
 mod authors;
+mod breakeven;
 mod environment;
 #[cfg(feature = "torch")]
 mod latency;
@@ -13,6 +14,7 @@ mod tables;
 mod text;
 
 pub use authors::{Authors, NodeRow, SimdRow};
+pub use breakeven::BreakevenPoint;
 pub use environment::Environment;
 #[cfg(feature = "torch")]
 pub use latency::measure_latency;

@@ -4,6 +4,7 @@
 
 mod cache;
 mod libtorch;
+mod mkl;
 mod wheels;
 
 use std::path::{Path, PathBuf};
@@ -22,7 +23,11 @@ struct Cli {
 #[derive(Subcommand)]
 enum Job {
     /// Provide libtorch, so that plain `cargo build | run | test | bench` work.
-    Setup,
+    Setup {
+        /// Provide Intel's MKL as well, to compare our kernels with (x86-64 Linux, 220 MB).
+        #[arg(long)]
+        mkl: bool,
+    },
     /// Train, prune, compact and time a network, and print its row of the table.
     Reproduce {
         /// The network and the options of the `reproduce` binary, such as `lenet-300-100 --seed 2 --quick`.
@@ -42,7 +47,8 @@ fn main() -> Result<()> {
     let job = Cli::parse().job;
     libtorch::provide(&root)?;
     match job {
-        Job::Setup => Ok(()),
+        Job::Setup { mkl: false } => Ok(()),
+        Job::Setup { mkl: true } => mkl::provide(&root).map(|_| ()),
         Job::Reproduce { arguments } => {
             cargo(&root, &["run", "--release", "--bin", "reproduce", "--"], &arguments)
         }

@@ -6,10 +6,13 @@
 //! activations of 0 and not of the neighbour.
 
 use std::cell::RefCell;
+use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::{Kernel, Layer, activate};
+use super::{Kernel, Layer};
+use crate::kernels::activate;
+use crate::kernels::layout::{Input, Lines, Output, Rows};
 
 /// Rows of a block: 256 x 32 floats are 32 KiB.
 const BLOCK_ROWS: usize = 256;
@@ -28,14 +31,36 @@ pub(super) type PieceFunction = unsafe fn(&Piece, &Tile);
 
 /// Part of Y and the part of X above it.
 pub(super) struct Tile {
-    /// X at row 0 and the tile's first column: `valid` floats may be read from each row.
+    /// The tile's first column of X, in a row that starts at 0.
     pub x: *const f32,
-    /// From one row of X to the next.
-    pub stride: usize,
+    /// Where the rows of X start; `valid` floats may be read from each row.
+    pub rows: TileRows,
     /// Columns of the tile that exist, 1 to its width.
     pub valid: usize,
     /// The block's rows of Y, each as wide as a tile.
     pub y: *mut f32,
+}
+
+/// Where the rows of X start.
+#[derive(Clone, Copy)]
+pub(super) enum TileRows {
+    Every(usize),
+    At(*const usize),
+}
+
+impl Tile {
+    /// The tile's first column in the row `row` of X.
+    ///
+    /// # Safety
+    /// X has that row.
+    #[inline(always)]
+    pub(super) unsafe fn row(&self, row: usize) -> *const f32 {
+        match self.rows {
+            TileRows::Every(stride) => self.x.wrapping_add(row * stride),
+            // SAFETY: the table has an entry for each row of X.
+            TileRows::At(starts) => self.x.wrapping_add(unsafe { *starts.add(row) }),
+        }
+    }
 }
 
 /// Rows that own one group of K.
@@ -93,11 +118,10 @@ impl ColumnsKernel {
     /// The processor has what the functions were compiled for, and they are those of this rank.
     pub(super) unsafe fn new(layer: &Layer<'_>, rank: usize, functions: TileFunctions) -> Self {
         let [rows, _] = layer.weights.shape();
-        let count = rows.div_ceil(BLOCK_ROWS).max(1);
-        let height = rows.div_ceil(count).max(1);
-        let blocks = (0..rows).step_by(height).map(|first_row| {
-            let rows = height.min(rows - first_row);
-            Block { first_row, rows, pieces: pieces(layer, first_row, rows, rank) }
+        let blocks = split(layer.weights.row_ptr(), BLOCK_ROWS).into_iter().map(|range| Block {
+            first_row: range.start,
+            rows: range.len(),
+            pieces: pieces(layer, range.start, range.len(), rank),
         });
         Self {
             blocks: blocks.collect(),
@@ -108,69 +132,89 @@ impl ColumnsKernel {
         }
     }
 
-    /// Computes columns `columns` of one block.
-    fn block(
+    /// The tiles of some columns: each one's first column, width and function.
+    fn tiles(
         &self,
-        block: &Block,
-        x: &[f32],
-        n: usize,
-        columns: std::ops::Range<usize>,
-        y: &Output,
-    ) {
+        columns: Range<usize>,
+    ) -> impl Iterator<Item = (usize, usize, PieceFunction)> + use<> {
         let TileFunctions { wide, narrow } = self.functions;
-        let tiles: Vec<(usize, usize, PieceFunction)> = {
-            let mut tiles = Vec::new();
-            let mut first = columns.start;
-            while first < columns.end {
-                let left = columns.end - first;
-                let (width, function) = if left > narrow.0 { wide } else { narrow };
-                tiles.push((first, width, function));
-                first += width;
-            }
-            tiles
+        let mut first = columns.start;
+        std::iter::from_fn(move || {
+            let left = columns.end - first;
+            let (width, function) = if left > narrow.0 { wide } else { narrow };
+            let tile = (first, width, function);
+            first = columns.end.min(first + width);
+            (left > 0).then_some(tile)
+        })
+    }
+
+    /// Computes columns `columns` of one block.
+    fn block(&self, block: &Block, x: &Input<'_>, columns: Range<usize>, y: &SharedOutput<'_>) {
+        let rows = match x.rows {
+            Rows::Every(stride) => TileRows::Every(stride),
+            Rows::At(table) => TileRows::At(table.starts().as_ptr()),
         };
+        let bias = &self.bias[block.first_row..block.first_row + block.rows];
         SCRATCH.with_borrow_mut(|scratch| {
-            let floats: usize = tiles.iter().map(|&(_, width, _)| width * block.rows).sum();
             scratch.clear();
-            scratch.reserve(floats);
-            for &(_, width, _) in &tiles {
-                for &bias in &self.bias[block.first_row..block.first_row + block.rows] {
+            for (_, width, _) in self.tiles(columns.clone()) {
+                for &bias in bias {
                     scratch.extend(std::iter::repeat_n(bias, width));
                 }
             }
             for piece in &block.pieces {
-                let mut place = 0;
-                for &(first, width, function) in &tiles {
-                    let rest = &mut scratch[place..place + width * block.rows];
+                let mut rest = &mut scratch[..];
+                for (first, width, function) in self.tiles(columns.clone()) {
+                    let (own, behind) = rest.split_at_mut(width * block.rows);
+                    rest = behind;
                     let valid = width.min(columns.end - first);
-                    let tile = Tile {
-                        x: x.as_ptr().wrapping_add(first),
-                        stride: n,
-                        valid,
-                        y: rest.as_mut_ptr(),
-                    };
+                    let x = x.values.as_ptr().wrapping_add(first);
+                    let tile = Tile { x, rows, valid, y: own.as_mut_ptr() };
                     // SAFETY: whoever made this kernel vouched for the processor. X has K rows of n
                     // floats, and every group column lies below K; first + valid <= n. The tile of Y
                     // has the block's rows, and every entry's row lies below them.
                     unsafe { function(piece, &tile) };
-                    place += width * block.rows;
                 }
             }
-            let mut place = 0;
-            for &(first, width, _) in &tiles {
+            let mut rest = &scratch[..];
+            for (first, width, _) in self.tiles(columns.clone()) {
+                let (own, behind) = rest.split_at(width * block.rows);
+                rest = behind;
                 let valid = width.min(columns.end - first);
-                for row in 0..block.rows {
-                    let from = &scratch[place..place + valid];
-                    // SAFETY: no two calls write the same rows and columns of Y.
-                    let to = unsafe { y.part((block.first_row + row) * n + first, valid) };
-                    for (to, &from) in to.iter_mut().zip(from) {
-                        *to = activate(from, self.relu);
+                let mut segments = [Segment::default(); MOST_COLUMNS];
+                let segments = y.segments(first, valid, &mut segments);
+                for (row, from) in (block.first_row..).zip(own.chunks_exact(width)) {
+                    let start = y.rows.start(row);
+                    for segment in segments {
+                        // SAFETY: no two calls write the same rows and columns of Y.
+                        let to = unsafe { y.part(start + segment.to, segment.length) };
+                        for (to, &from) in to.iter_mut().zip(&from[segment.from..]) {
+                            *to = activate(from, self.relu);
+                        }
                     }
-                    place += width;
                 }
             }
         });
     }
+}
+
+/// Rows cut into the fewest ranges of at most `most` rows, with as equal shares of the stored groups as
+/// that allows.
+fn split(row_ptr: &[u32], most: usize) -> Vec<Range<usize>> {
+    let rows = row_ptr.len() - 1;
+    let count = rows.div_ceil(most);
+    let mut ranges = Vec::with_capacity(count);
+    let mut first = 0;
+    for index in 1..=count {
+        let share = (row_ptr[rows] as u64 * index as u64 / count as u64) as u32;
+        let end = row_ptr.partition_point(|&place| place < share);
+        // Neither more rows than a block holds, nor so few that the rest would not fit.
+        let least = rows.saturating_sub((count - index) * most).max(first + 1);
+        let end = end.max(least).min(first + most).min(rows - (count - index));
+        ranges.push(first..end);
+        first = end;
+    }
+    ranges
 }
 
 thread_local! {
@@ -178,16 +222,51 @@ thread_local! {
     static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Y, of which threads write disjoint parts.
-struct Output {
-    start: *mut f32,
+/// Columns of the widest tile.
+const MOST_COLUMNS: usize = 32;
+
+/// Columns of a tile that stay side by side where they are written.
+#[derive(Clone, Copy, Default)]
+struct Segment {
+    /// First column, within the tile.
+    from: usize,
+    /// Where it goes, from the row's start.
+    to: usize,
     length: usize,
 }
 
-// SAFETY: `part` is the only way to it, and asks its callers for disjoint parts.
-unsafe impl Sync for Output {}
+/// Y, of which threads write disjoint parts.
+struct SharedOutput<'a> {
+    start: *mut f32,
+    length: usize,
+    rows: Rows<'a>,
+    lines: Lines,
+}
 
-impl Output {
+// SAFETY: `part` is the only way to it, and asks its callers for disjoint parts.
+unsafe impl Sync for SharedOutput<'_> {}
+
+impl SharedOutput<'_> {
+    /// Where the columns `first..first + valid` go.
+    fn segments<'s>(
+        &self,
+        first: usize,
+        valid: usize,
+        room: &'s mut [Segment; MOST_COLUMNS],
+    ) -> &'s [Segment] {
+        let Lines { computed, kept, pitch } = self.lines;
+        let (mut count, mut column) = (0, first);
+        while column < first + valid {
+            let (line, within) = (column / computed, column % computed);
+            let side_by_side = (computed - within).min(first + valid - column);
+            let length = side_by_side.min(kept.saturating_sub(within));
+            room[count] = Segment { from: column - first, to: line * pitch + within, length };
+            count += usize::from(length > 0);
+            column += side_by_side;
+        }
+        &room[..count]
+    }
+
     /// # Safety
     /// No two parts that are alive at once overlap.
     #[allow(clippy::mut_from_ref)] // parts of one output, as `split_at_mut` gives
@@ -200,14 +279,15 @@ impl Output {
 }
 
 impl Kernel for ColumnsKernel {
-    fn run(&self, x: &[f32], n: usize, y: &mut [f32]) {
+    fn run(&self, x: &Input<'_>, n: usize, y: Output<'_>) {
         if n == 0 {
             return;
         }
-        let output = Output { start: y.as_mut_ptr(), length: y.len() };
+        let Output { values, rows, lines } = y;
+        let output = SharedOutput { start: values.as_mut_ptr(), length: values.len(), rows, lines };
         let threads = rayon::current_num_threads();
         if threads == 1 || 2 * self.nnz * n < WORTH_A_THREAD {
-            self.blocks.iter().for_each(|block| self.block(block, x, n, 0..n, &output));
+            self.blocks.iter().for_each(|block| self.block(block, x, 0..n, &output));
             return;
         }
         // Ranges of whole tiles, so many that there is work for all even with one block.
@@ -221,9 +301,7 @@ impl Kernel for ColumnsKernel {
                 (0..n).step_by(width).map(move |first| (block, first..n.min(first + width)))
             })
             .collect();
-        let run = |(block, columns): (&Block, std::ops::Range<usize>)| {
-            self.block(block, x, n, columns, &output);
-        };
+        let run = |(block, columns): (&Block, Range<usize>)| self.block(block, x, columns, &output);
         tasks.into_par_iter().for_each(run);
     }
 }

@@ -38,12 +38,8 @@ unsafe fn piece<const E: usize>(piece: &Piece, tile: &Tile) {
         let mut x = [[0.0_f32; TILE]; E];
         for (lane, x) in x.iter_mut().enumerate().take(column.width) {
             // SAFETY: row first + lane of X exists, and has `valid` columns from the tile's first on.
-            let row = unsafe {
-                std::slice::from_raw_parts(
-                    tile.x.add((column.first + lane) * tile.stride),
-                    tile.valid,
-                )
-            };
+            let row =
+                unsafe { std::slice::from_raw_parts(tile.row(column.first + lane), tile.valid) };
             x[..tile.valid].copy_from_slice(row);
         }
         let entries = column.from..column.to;

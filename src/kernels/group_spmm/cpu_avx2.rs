@@ -60,7 +60,7 @@ unsafe fn piece<const E: usize, const V: usize>(piece: &Piece, tile: &Tile) {
                 for v in 0..V {
                     // SAFETY: row first + lane of X exists; the mask keeps within its valid columns.
                     x[v] = unsafe {
-                        let row = tile.x.add((column.first + lane) * tile.stride);
+                        let row = tile.row(column.first + lane);
                         _mm256_maskload_ps(row.wrapping_add(v * LANES), masks[v])
                     };
                 }

@@ -29,6 +29,7 @@ mod rows;
 #[cfg(test)]
 mod suite;
 
+use super::layout::{Input, Output};
 use crate::error::{Error, Result};
 use crate::sparse::GroupSparse;
 
@@ -48,8 +49,8 @@ pub struct Layer<'a> {
 
 /// A layer packed for one variant.
 pub trait Kernel: Send + Sync + std::fmt::Debug {
-    /// Computes `y = act(W x + b)` for `n` columns. The lengths have been checked.
-    fn run(&self, x: &[f32], n: usize, y: &mut [f32]);
+    /// Computes `y = act(W x + b)` for `n` columns. The layouts have been checked.
+    fn run(&self, x: &Input<'_>, n: usize, y: Output<'_>);
 }
 
 /// How many columns a variant is for.
@@ -173,20 +174,39 @@ impl GroupSpmm {
         self.variant
     }
 
+    /// Rows and columns of the weights.
+    pub fn shape(&self) -> [usize; 2] {
+        self.shape
+    }
+
     /// Computes `y = act(W x + b)`: x is `[K, n]`, y is `[M, n]`. What y held is overwritten.
     ///
     /// # Errors
     /// Slices of other lengths; more than one column for a variant of one.
     pub fn run(&self, x: &[f32], n: usize, y: &mut [f32]) -> Result<()> {
         let [rows, inner] = self.shape;
-        let fits = inner.checked_mul(n) == Some(x.len()) && rows.checked_mul(n) == Some(y.len());
-        if !fits || (self.variant.columns == Columns::One && n != 1) {
-            let columns = if self.variant.columns == Columns::One { "1" } else { "n" };
-            let expected = format!("x of {inner} x {columns} and y of {rows} x {columns}");
-            let found = format!("{} and {} for n = {n}", x.len(), y.len());
+        if inner.checked_mul(n) != Some(x.len()) || rows.checked_mul(n) != Some(y.len()) {
+            let expected = format!("x of {inner} x {n} and y of {rows} x {n}");
+            let found = format!("{} and {}", x.len(), y.len());
             return Err(Error::argument(self.variant.name, expected, found));
         }
-        self.kernel.run(x, n, y);
+        self.run_at(Input::plain(x, n), n, Output::plain(y, n))
+    }
+
+    /// Computes `y = act(W x + b)` for `n` columns of operands that lie anywhere.
+    ///
+    /// # Errors
+    /// Layouts that leave their slices or write a place twice; more than one column for a variant of
+    /// one.
+    pub fn run_at(&self, x: Input<'_>, n: usize, y: Output<'_>) -> Result<()> {
+        let [rows, inner] = self.shape;
+        let name = self.variant.name;
+        if self.variant.columns == Columns::One && n != 1 {
+            return Err(Error::argument(name, "1 column", n.to_string()));
+        }
+        x.check(name, inner, n)?;
+        y.check(name, rows, n)?;
+        self.kernel.run(&x, n, y);
         Ok(())
     }
 }
@@ -200,9 +220,4 @@ pub fn by_name(name: &str) -> Result<&'static Variant> {
         let names: Vec<&str> = VARIANTS.iter().map(|variant| variant.name).collect();
         Error::argument(VARIABLE, format!("one of {}", names.join(", ")), name)
     })
-}
-
-/// `value`, or 0 in place of a negative one if `relu`; NaN stays NaN.
-fn activate(value: f32, relu: bool) -> f32 {
-    if relu && value < 0.0 { 0.0 } else { value }
 }

@@ -1,6 +1,7 @@
 //! The operation by its definition: plain loops over the stored weights, f64 accumulation.
 
-use super::{Layer, activate};
+use super::Layer;
+use crate::kernels::activate;
 
 /// Computes `act(W x + b)`, `[M, n]`, from x `[K, n]`.
 pub fn run(layer: &Layer<'_>, x: &[f32], n: usize) -> Vec<f32> {

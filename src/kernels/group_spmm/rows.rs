@@ -2,7 +2,9 @@
 
 use rayon::prelude::*;
 
-use super::{Kernel, Layer, activate};
+use super::{Kernel, Layer};
+use crate::kernels::activate;
+use crate::kernels::layout::{Input, Output, Rows as RowStarts};
 
 /// Stored weights below which one thread is as fast as all: waking another takes about as long as
 /// so many products.
@@ -108,7 +110,31 @@ impl RowsKernel {
 }
 
 impl Kernel for RowsKernel {
-    fn run(&self, x: &[f32], _: usize, y: &mut [f32]) {
+    fn run(&self, x: &Input<'_>, _: usize, y: Output<'_>) {
+        let gathered: Vec<f32>;
+        let x = match x.rows {
+            RowStarts::Every(1) => &x.values[..self.rows.columns],
+            rows => {
+                gathered = (0..self.rows.columns).map(|row| x.values[rows.start(row)]).collect();
+                &gathered
+            }
+        };
+        let count = self.rows.bias.len();
+        match y.rows {
+            RowStarts::Every(1) => self.contiguous(x, &mut y.values[..count]),
+            rows => {
+                let mut results = vec![0.0; count];
+                self.contiguous(x, &mut results);
+                for (row, result) in results.into_iter().enumerate() {
+                    y.values[rows.start(row)] = result;
+                }
+            }
+        }
+    }
+}
+
+impl RowsKernel {
+    fn contiguous(&self, x: &[f32], y: &mut [f32]) {
         let rows = &self.rows;
         let threads = rayon::current_num_threads();
         if threads == 1 || rows.values.len() < WORTH_A_THREAD {

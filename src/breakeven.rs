@@ -1,0 +1,215 @@
+//! Where group sparsity pays: our product, the best library's dense one and its sparse one, in turns in
+//! one run, over shapes, densities and widths.
+//!
+//! Every contestant is compared with plain loops before it is timed. Rates are of useful operations:
+//! 2 * nnz * N over the time, and 2 * M * K * N for the dense product. All contestants have the same
+//! weights, of which equally many are not 0: a CSR of them has no group structure to gain from.
+
+use std::time::Duration;
+
+use ndarray::Array2;
+use rand::RngExt;
+
+use crate::baselines::{Product, Products};
+use crate::error::{Error, Result};
+use crate::kernels::group_spmm::{self, Columns, GroupSpmm, Layer, Variant, reference};
+use crate::measure::{Effort, interleave};
+use crate::report::BreakevenPoint;
+use crate::seed;
+use crate::sparse::{Csr, GroupSparse};
+
+/// The shapes [M, K] of the networks' layers that the sweep takes by itself: LeNet-300-100's first,
+/// LeNet-5's first dense one, a small pruned one, AlexNet's three largest kinds, and ConvNet's and NIN's
+/// convolutions as matrices.
+pub const SHAPES: [[usize; 2]; 8] = [
+    [300, 784],
+    [500, 800],
+    [100, 304],
+    [4096, 9216],
+    [4096, 4096],
+    [384, 2304],
+    [32, 800],
+    [160, 192],
+];
+/// Its densities.
+pub const DENSITIES: [f64; 3] = [0.08, 0.2, 0.4];
+/// Its N.
+pub const COLUMNS: [usize; 5] = [1, 16, 64, 128, 512];
+
+/// Columns that are compared with plain loops, which are slow: the first ones stand for all.
+const COMPARED: usize = 8;
+
+/// Weights and activations of one point.
+#[derive(Debug)]
+pub struct Case {
+    /// Rows of the weights.
+    pub m: usize,
+    /// Columns of the weights.
+    pub k: usize,
+    /// Columns of the activations.
+    pub n: usize,
+    /// The share of groups that is stored, as asked for.
+    pub density: f64,
+    dense: Array2<f32>,
+    groups: GroupSparse,
+    x: Vec<f32>,
+}
+
+impl Case {
+    /// Random weights of a density in groups of a width, and random activations, the same on each call.
+    ///
+    /// # Errors
+    /// A width of 0, a density outside 0 to 1, no column.
+    pub fn new([m, k]: [usize; 2], width: usize, density: f64, n: usize) -> Result<Self> {
+        if !(0.0..=1.0).contains(&density) || width == 0 || n == 0 {
+            let found = format!("density {density}, width {width}, N {n}");
+            let expected = "a density of 0 to 1, a width and N of at least 1";
+            return Err(Error::argument("a point of the sweep", expected, found));
+        }
+        let mut rng = seed::stream(1, "breakeven", &[m as u64, k as u64, n as u64, width as u64]);
+        let mut dense = Array2::<f32>::zeros((m, k));
+        for mut row in dense.rows_mut() {
+            for group in 0..k.div_ceil(width) {
+                if rng.random_bool(density) {
+                    for column in group * width..k.min((group + 1) * width) {
+                        row[column] = rng.random_range(-1.0..1.0);
+                    }
+                }
+            }
+        }
+        let groups = GroupSparse::from_dense(dense.view(), width)?;
+        let x = (0..k * n).map(|_| rng.random_range(-1.0..1.0)).collect();
+        Ok(Self { m, k, n, density, dense, groups, x })
+    }
+
+    /// Weights that are not 0.
+    pub fn nnz(&self) -> usize {
+        self.groups.nnz()
+    }
+
+    fn layer(&self) -> Layer<'_> {
+        Layer { weights: &self.groups, bias: None, relu: false }
+    }
+
+    /// The first columns of Y by plain loops.
+    fn expected(&self) -> Vec<f32> {
+        let compared = self.n.min(COMPARED);
+        let narrow: Vec<f32> =
+            self.x.chunks(self.n).flat_map(|row| &row[..compared]).copied().collect();
+        reference::run(&self.layer(), &narrow, compared)
+    }
+
+    /// Refuses a product that computes something else.
+    fn compare(&self, name: &str, expected: &[f32], y: &[f32]) -> Result<()> {
+        let compared = self.n.min(COMPARED);
+        let found = y.chunks(self.n).flat_map(|row| &row[..compared]);
+        for (expected, found) in expected.iter().zip(found) {
+            // Products are below 1: K roundings of half a unit in the last place, and a margin.
+            let near = (expected - found).abs() <= 1e-6 * (self.k as f32 + 10.0);
+            if !near {
+                return Err(Error::argument(name, expected.to_string(), found.to_string()));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Our product as a contestant.
+struct Ours<'a> {
+    kernel: GroupSpmm,
+    x: &'a [f32],
+    n: usize,
+    y: Vec<f32>,
+}
+
+impl Product for Ours<'_> {
+    fn run(&mut self) -> Result<()> {
+        self.kernel.run(self.x, self.n, &mut self.y)
+    }
+
+    fn result(&self) -> Result<Vec<f32>> {
+        Ok(self.y.clone())
+    }
+}
+
+/// The variants that fit N, for one instruction set (such as `avx2`) or for any.
+pub fn variants(isa: Option<&str>, n: usize) -> impl Iterator<Item = &'static Variant> {
+    let tag = isa.map(|isa| format!("_{isa}_"));
+    group_spmm::VARIANTS.iter().filter(move |variant| {
+        (n == 1) == (variant.columns == Columns::One)
+            && tag.as_ref().is_none_or(|tag| variant.name.contains(tag))
+    })
+}
+
+/// Compares and times variants of ours with a library, all in turns: a point per variant.
+///
+/// # Errors
+/// A variant that this processor lacks; a contestant that computes something else.
+pub fn measure(
+    case: &Case,
+    variants: &[&'static Variant],
+    library: &dyn Products,
+) -> Result<Vec<BreakevenPoint>> {
+    let (m, k, n) = (case.m, case.k, case.n);
+    let mut contestants: Vec<Box<dyn Product + '_>> = Vec::new();
+    for variant in variants {
+        let kernel = GroupSpmm::with(variant, &case.layer())?;
+        contestants.push(Box::new(Ours { kernel, x: &case.x, n, y: vec![f32::NAN; m * n] }));
+    }
+    contestants.push(library.dense(case.dense.view(), &case.x, n)?);
+    contestants.push(library.csr(&Csr::from_dense(case.dense.view())?, &case.x, n)?);
+    let expected = case.expected();
+    let names = variants.iter().map(|variant| variant.name.to_owned());
+    let name = library.name();
+    let names = names.chain([format!("{name} dense"), format!("{name} CSR")]);
+    for (contestant, name) in contestants.iter_mut().zip(names) {
+        contestant.run()?;
+        case.compare(&name, &expected, &contestant.result()?)?;
+    }
+
+    let operations = 2.0 * (m * k * n) as f64;
+    // The largest products take half a second each.
+    let rounds = if operations > 1e10 { 5 } else { 15 };
+    let mut failure = None;
+    let timings = {
+        let failure = std::cell::RefCell::new(&mut failure);
+        let mut turns: Vec<_> = contestants
+            .iter_mut()
+            .map(|contestant| {
+                || {
+                    if let Err(error) = contestant.run() {
+                        **failure.borrow_mut() = Some(error);
+                    }
+                }
+            })
+            .collect();
+        let mut turns: Vec<&mut dyn FnMut()> =
+            turns.iter_mut().map(|turn| turn as &mut dyn FnMut()).collect();
+        interleave(&mut turns, Effort { rounds, turn: Duration::from_millis(2) })
+    };
+    if let Some(error) = failure {
+        return Err(error);
+    }
+    let useful = 2.0 * (case.nnz() * n) as f64;
+    let rate = |operations: f64, index: usize| operations / timings[index].median / 1e9;
+    let count = variants.len();
+    Ok(variants
+        .iter()
+        .enumerate()
+        .map(|(index, variant)| BreakevenPoint {
+            kernel: variant.name.to_owned(),
+            shape: format!("{m}x{k}"),
+            m,
+            k,
+            n,
+            group_width: case.groups.width(),
+            density: case.nnz() as f64 / (m * k).max(1) as f64,
+            asked_density: case.density,
+            threads: rayon::current_num_threads(),
+            gflops: rate(useful, index),
+            dense_gflops: rate(operations, count),
+            csr_gflops: rate(useful, count + 1),
+            dense_library: name.clone(),
+        })
+        .collect())
+}
