@@ -156,7 +156,7 @@ impl<'a> Output<'a> {
                 format!("{:?}, {} floats", self.lines, self.values.len()),
             ))
         };
-        if n > 0 && (computed == 0 || kept > computed || kept > pitch) {
+        if n > 0 && (computed == 0 || kept == 0 || kept > computed || kept > pitch) {
             return expected("lines of at least one column, that do not overlap".into());
         }
         let Some(span) = self.lines.span(n) else {

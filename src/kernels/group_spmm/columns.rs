@@ -1,7 +1,11 @@
 //! Many columns: rank-E updates, group column by group column.
 //!
 //! The rows are cut into blocks whose tile of Y stays in the first-level cache, and each block's
-//! columns into pieces whose weights stay in the second-level cache while all tiles of N pass. Groups
+//! columns into pieces whose weights stay in the second-level cache while all tiles of N pass. The
+//! rows of X that the next group column needs are fetched ahead, since no processor foresees them:
+//! they lie N floats apart. X is read once per block, so that with a large N, where it no longer stays
+//! in a cache, narrow tiles and high blocks are better; otherwise wide tiles, which spread each weight
+//! over two vectors. Groups
 //! wider than E are taken as several; narrower leftovers are padded with weights of 0, which meet
 //! activations of 0 and not of the neighbour.
 
@@ -14,8 +18,11 @@ use super::{Kernel, Layer};
 use crate::kernels::activate;
 use crate::kernels::layout::{Input, Lines, Output, Rows};
 
-/// Rows of a block: 256 x 32 floats are 32 KiB.
-const BLOCK_ROWS: usize = 256;
+/// Floats of a block's tile of Y: 32 KiB, the least that first-level caches have.
+const TILE_FLOATS: usize = 8 << 10;
+
+/// Rows of the highest block.
+const MOST_ROWS: usize = 512;
 
 /// Bytes of a piece's weights.
 const PIECE_BYTES: usize = 256 << 10;
@@ -118,7 +125,8 @@ impl ColumnsKernel {
     /// The processor has what the functions were compiled for, and they are those of this rank.
     pub(super) unsafe fn new(layer: &Layer<'_>, rank: usize, functions: TileFunctions) -> Self {
         let [rows, _] = layer.weights.shape();
-        let blocks = split(layer.weights.row_ptr(), BLOCK_ROWS).into_iter().map(|range| Block {
+        let most = (TILE_FLOATS / functions.wide.0).min(MOST_ROWS);
+        let blocks = split(layer.weights.row_ptr(), most).into_iter().map(|range| Block {
             first_row: range.start,
             rows: range.len(),
             pieces: pieces(layer, range.start, range.len(), rank),

@@ -1,22 +1,36 @@
 //! The portable variants: arrays of fixed size, which compilers turn into vectors of any kind.
 
+use std::ops::Range;
+
 use super::columns::{ColumnsKernel, Piece, PieceFunction, Tile, TileFunctions};
-use super::rows::{RowsFunction, RowsKernel};
+use super::rows::{ROWS, Rows, RowsKernel, SlicesFunction};
 use super::{Kernel, Layer};
 
 /// Columns of a tile.
 const TILE: usize = 8;
 
 pub(super) fn pack_rows(layer: &Layer<'_>) -> Option<Box<dyn Kernel>> {
-    let function: RowsFunction = match layer.weights.width() {
-        2 => |rows, x, first, y| rows.compute::<2, false>(x, first, y),
-        4 => |rows, x, first, y| rows.compute::<4, false>(x, first, y),
-        8 => |rows, x, first, y| rows.compute::<8, false>(x, first, y),
-        16 => |rows, x, first, y| rows.compute::<16, false>(x, first, y),
+    let function: SlicesFunction = match layer.weights.width() {
+        2 => slices::<2>,
+        4 => slices::<4>,
+        8 => slices::<8>,
+        16 => slices::<16>,
         _ => return pack_columns(layer),
     };
     // SAFETY: compiled for every processor, and for the layer's width.
     Some(Box::new(unsafe { RowsKernel::new(layer, function) }))
+}
+
+/// # Safety
+/// As [`SlicesFunction`] asks.
+unsafe fn slices<const W: usize>(
+    rows: &Rows,
+    x: &[f32],
+    range: Range<usize>,
+    out: &mut [[f32; ROWS]],
+) {
+    // SAFETY: by the caller's word.
+    unsafe { rows.compute::<W, false>(x, range, out) };
 }
 
 pub(super) fn pack_columns(layer: &Layer<'_>) -> Option<Box<dyn Kernel>> {

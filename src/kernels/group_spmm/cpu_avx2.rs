@@ -2,9 +2,10 @@
 //! registers; of 16 and 32 columns for groups of four and two.
 
 use std::arch::x86_64::*;
+use std::ops::Range;
 
 use super::columns::{ColumnsKernel, Piece, PieceFunction, Tile, TileFunctions};
-use super::rows::{Rows, RowsFunction, RowsKernel};
+use super::rows::{ROWS, Rows, RowsKernel, SlicesFunction};
 use super::{Kernel, Layer};
 use crate::device::cpu::Avx2;
 
@@ -12,11 +13,11 @@ const LANES: usize = 8;
 
 pub(super) fn pack_rows(layer: &Layer<'_>) -> Option<Box<dyn Kernel>> {
     Avx2::new()?;
-    let function: RowsFunction = match layer.weights.width() {
-        2 => rows::<2>,
-        4 => rows::<4>,
-        8 => rows::<8>,
-        16 => rows::<16>,
+    let function: SlicesFunction = match layer.weights.width() {
+        2 => slices::<2>,
+        4 => slices::<4>,
+        8 => slices::<8>,
+        16 => slices::<16>,
         _ => return pack_columns(layer),
     };
     // SAFETY: `Avx2::new` has found the instructions; the function is for the layer's width.
@@ -24,10 +25,16 @@ pub(super) fn pack_rows(layer: &Layer<'_>) -> Option<Box<dyn Kernel>> {
 }
 
 /// # Safety
-/// The processor has AVX2 and FMA.
+/// As [`SlicesFunction`] asks; the processor has AVX2 and FMA.
 #[target_feature(enable = "avx2,fma")]
-unsafe fn rows<const W: usize>(rows: &Rows, x: &[f32], first: usize, y: &mut [f32]) {
-    rows.compute::<W, true>(x, first, y);
+unsafe fn slices<const W: usize>(
+    rows: &Rows,
+    x: &[f32],
+    range: Range<usize>,
+    out: &mut [[f32; ROWS]],
+) {
+    // SAFETY: by the caller's word.
+    unsafe { rows.compute::<W, true>(x, range, out) };
 }
 
 pub(super) fn pack_columns(layer: &Layer<'_>) -> Option<Box<dyn Kernel>> {
@@ -53,7 +60,13 @@ unsafe fn piece<const E: usize, const V: usize>(piece: &Piece, tile: &Tile) {
         _mm256_cmpgt_epi32(_mm256_set1_epi32(left), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7))
     });
     let (rows, weights) = (piece.rows.as_ptr(), piece.weights.as_ptr());
-    for column in &piece.columns {
+    for (index, column) in piece.columns.iter().enumerate() {
+        if let Some(next) = piece.columns.get(index + 1) {
+            for lane in 0..next.width {
+                // SAFETY: row first + lane of X exists; a prefetch faults nowhere.
+                unsafe { _mm_prefetch::<_MM_HINT_T0>(tile.row(next.first + lane).cast()) };
+            }
+        }
         let mut x = [[_mm256_setzero_ps(); V]; E];
         for (lane, x) in x.iter_mut().enumerate() {
             if lane < column.width {

@@ -1,13 +1,12 @@
 //! Group-sparse weights times activations: Y = act(W X + b).
 //!
 //! W is `[M, K]` in aligned groups of `width` columns ([`GroupSparse`]); X is `[K, N]`, Y is `[M, N]`,
-//! both row-major and contiguous; b has M entries and act is the identity or ReLU. All f32. Weights
-//! are packed once, in the order that a variant wants.
+//! both row-major, their rows contiguous or anywhere ([`Input`], [`Output`]); b has M entries and act is
+//! the identity or ReLU. All f32. Weights are packed once, in the order that a variant wants.
 //!
-//! **One column (N = 1).** A row's groups one after another: each group is `width` products with
-//! neighbouring activations, found by one index. Bound by loads, of which a group needs three where
-//! CSR needs three per weight. Four groups are in flight in four accumulators, or the latency of the
-//! additions would bound it instead.
+//! **One column (N = 1).** Rows of about equal length, eight at a time: each group is `width` products
+//! with neighbouring activations, found by one index. Bound by loads, of which a group needs three
+//! where CSR needs three per weight; where the weights leave the caches, by memory.
 //!
 //! **Many columns.** Row by row would load the activations again for each row. But all rows that own
 //! a *group column* (the same group of K) read the same `width` rows of X. So a tile of those rows is
@@ -58,9 +57,22 @@ pub trait Kernel: Send + Sync + std::fmt::Debug {
 pub enum Columns {
     /// N = 1 alone.
     One,
-    /// Any N.
-    Any,
+    /// Any N; preferred up to this one.
+    Any(usize),
 }
+
+impl Columns {
+    /// Whether a product of `n` columns is best given to such a variant.
+    pub fn suit(self, n: usize) -> bool {
+        match self {
+            Self::One => n == 1,
+            Self::Any(most) => n != 1 && n <= most,
+        }
+    }
+}
+
+/// N up to which the wide tiles of AVX-512 are the better ones (measured: 300x784 to 4096x9216).
+const WIDE_UP_TO: usize = 256;
 
 /// One implementation of the operation.
 #[derive(Debug)]
@@ -80,9 +92,16 @@ pub const VARIANTS: &[Variant] = &[
     #[cfg(target_arch = "x86_64")]
     Variant {
         name: "group_spmm_f32_avx512_n32",
-        columns: Columns::Any,
+        columns: Columns::Any(WIDE_UP_TO),
         needs: "avx512f",
         pack: cpu_avx512::pack_columns,
+    },
+    #[cfg(target_arch = "x86_64")]
+    Variant {
+        name: "group_spmm_f32_avx512_n16",
+        columns: Columns::Any(usize::MAX),
+        needs: "avx512f",
+        pack: cpu_avx512::pack_narrow,
     },
     #[cfg(target_arch = "x86_64")]
     Variant {
@@ -94,7 +113,7 @@ pub const VARIANTS: &[Variant] = &[
     #[cfg(target_arch = "x86_64")]
     Variant {
         name: "group_spmm_f32_avx2_n8",
-        columns: Columns::Any,
+        columns: Columns::Any(usize::MAX),
         needs: "avx2+fma",
         pack: cpu_avx2::pack_columns,
     },
@@ -107,7 +126,7 @@ pub const VARIANTS: &[Variant] = &[
     },
     Variant {
         name: "group_spmm_f32_portable_n8",
-        columns: Columns::Any,
+        columns: Columns::Any(usize::MAX),
         needs: "nothing",
         pack: cpu::pack_columns,
     },
@@ -135,7 +154,7 @@ impl GroupSpmm {
     /// A bias of another length than M; a forced variant that is unknown, or that this processor or
     /// `n` rules out.
     pub fn new(layer: &Layer<'_>, n: usize) -> Result<Self> {
-        let fits = |variant: &&Variant| (n == 1) == (variant.columns == Columns::One);
+        let fits = |variant: &&Variant| variant.columns.suit(n);
         let forced = std::env::var(VARIABLE).ok().filter(|name| name.starts_with("group_spmm_"));
         if let Some(name) = forced {
             return Self::with(by_name(&name)?, layer);

@@ -1,4 +1,13 @@
-//! One column: a row's groups one after another.
+//! One column: eight rows at a time.
+//!
+//! Rows are sorted by how many groups they own and cut into slices of eight. A slice takes one group
+//! of each of its rows per step, in eight accumulators, so that additions overlap and no branch depends
+//! on a row's length; rows that own fewer groups than the longest of their slice are padded. A padded
+//! group has weights of 0 and meets activations of 0: the activations are copied once per product, with
+//! zeros behind them. The last `K % W` columns are one more group of every row, padded the same way.
+
+use std::cell::Cell;
+use std::ops::Range;
 
 use rayon::prelude::*;
 
@@ -10,154 +19,203 @@ use crate::kernels::layout::{Input, Output, Rows as RowStarts};
 /// so many products.
 const WORTH_A_THREAD: usize = 200_000;
 
-/// Computes rows `first..first + y.len()`.
+/// Rows of a slice.
+pub(super) const ROWS: usize = 8;
+
+/// Computes slices.
 ///
 /// # Safety
-/// The processor has what the function was compiled for.
-pub(super) type RowsFunction = unsafe fn(&Rows, x: &[f32], first: usize, y: &mut [f32]);
+/// The processor has what the function was compiled for. `x` is what [`Rows::copy`] made, and `out` is
+/// as long as the slices.
+pub(super) type SlicesFunction =
+    unsafe fn(&Rows, x: &[f32], slices: Range<usize>, out: &mut [[f32; ROWS]]);
 
-/// A layer in the order of its rows.
+/// A layer in slices of rows.
 #[derive(Debug)]
 pub(super) struct Rows {
-    row_ptr: Vec<usize>,
-    /// The first column of each group.
-    starts: Vec<u32>,
+    /// Where each slice's steps start, and where the last one's end.
+    steps: Vec<usize>,
+    /// Per step, where the activations of each row's group start.
+    starts: Vec<[u32; ROWS]>,
+    /// Per step and row, a group's weights.
     values: Vec<f32>,
-    tail: Vec<f32>,
-    /// Columns, and how many of them the groups cover.
-    columns: usize,
-    covered: usize,
-    bias: Vec<f32>,
+    /// Which row each place of each slice is; none is the padding of the last slice.
+    order: Vec<Option<u32>>,
+    /// By slice and place.
+    bias: Vec<[f32; ROWS]>,
     relu: bool,
+    /// Columns, and the length of their copy.
+    columns: usize,
+    padded: usize,
+    rows: usize,
 }
 
 impl Rows {
-    pub(super) fn new(layer: &Layer<'_>) -> Self {
+    fn new(layer: &Layer<'_>) -> Self {
         let weights = layer.weights;
         let ([rows, columns], width) = (weights.shape(), weights.width());
-        Self {
-            row_ptr: weights.row_ptr().iter().map(|&place| place as usize).collect(),
-            // The format holds fewer columns than 2^32 only if they are groups; a group's first
-            // column is below K, which the activations hold in memory.
-            starts: weights.groups().iter().map(|&group| group * width as u32).collect(),
-            values: weights.values().to_vec(),
-            tail: weights.tail().to_vec(),
-            columns,
-            covered: columns / width * width,
-            bias: layer.bias.map_or_else(|| vec![0.0; rows], <[f32]>::to_vec),
+        let (covered, tail) = (columns / width * width, columns % width);
+        let groups_of =
+            |row: usize| weights.row_ptr()[row] as usize..weights.row_ptr()[row + 1] as usize;
+        let mut sorted: Vec<u32> = (0..rows as u32).collect();
+        sorted.sort_by_key(|&row| std::cmp::Reverse(groups_of(row as usize).len()));
+
+        let nothing = (covered + width) as u32; // the zeros behind the copy's tail
+        let mut made = Self {
+            steps: vec![0],
+            starts: Vec::new(),
+            values: Vec::new(),
+            order: Vec::new(),
+            bias: Vec::new(),
             relu: layer.relu,
+            columns,
+            padded: covered + 2 * width,
+            rows,
+        };
+        for slice in sorted.chunks(ROWS) {
+            let longest = groups_of(slice[0] as usize).len();
+            for step in 0..longest + usize::from(tail > 0) {
+                let mut starts = [nothing; ROWS];
+                for (place, start) in starts.iter_mut().enumerate() {
+                    let end = made.values.len() + width;
+                    if let Some(&row) = slice.get(place) {
+                        let (row, groups) = (row as usize, groups_of(row as usize));
+                        if step == longest {
+                            *start = covered as u32;
+                            made.values.extend(&weights.tail()[row * tail..(row + 1) * tail]);
+                        } else if step < groups.len() {
+                            let group = groups.start + step;
+                            *start = weights.groups()[group] * width as u32;
+                            made.values
+                                .extend(&weights.values()[group * width..(group + 1) * width]);
+                        }
+                    }
+                    made.values.resize(end, 0.0);
+                }
+                made.starts.push(starts);
+            }
+            made.steps.push(made.starts.len());
+            let row_at = |place: usize| slice.get(place).copied();
+            made.order.extend((0..ROWS).map(row_at));
+            made.bias.push(std::array::from_fn(|place| {
+                row_at(place).and_then(|row| Some(layer.bias?[row as usize])).unwrap_or(0.0)
+            }));
         }
+        made
+    }
+
+    /// Copies the activations in front of the zeros that padded groups read.
+    fn copy(&self, x: &Input<'_>, copy: &mut Vec<f32>) {
+        copy.clear();
+        match x.rows {
+            RowStarts::Every(1) => copy.extend(&x.values[..self.columns]),
+            rows => copy.extend((0..self.columns).map(|row| x.values[rows.start(row)])),
+        }
+        copy.resize(self.padded, 0.0);
     }
 
     /// The loop itself, for groups of `W`; compiled for each instruction set by whom it is inlined
     /// into. `FMA` says whether that set has fused products: without it they would be calls.
+    ///
+    /// # Safety
+    /// As [`SlicesFunction`] asks; the layer has groups of `W`.
     #[inline(always)]
-    pub(super) fn compute<const W: usize, const FMA: bool>(
+    pub(super) unsafe fn compute<const W: usize, const FMA: bool>(
         &self,
         x: &[f32],
-        first: usize,
-        y: &mut [f32],
+        slices: Range<usize>,
+        out: &mut [[f32; ROWS]],
     ) {
         let product = |a: f32, b: f32, c: f32| if FMA { a.mul_add(b, c) } else { a * b + c };
         let (groups, _) = self.values.as_chunks::<W>();
-        let tail_width = self.columns - self.covered;
-        for (row, y) in (first..).zip(y) {
-            let (from, to) = (self.row_ptr[row], self.row_ptr[row + 1]);
-            let (groups, starts) = (&groups[from..to], &self.starts[from..to]);
-            let mut sums = [[0.0_f32; W]; 4];
-            let add = |sum: &mut [f32; W], group: &[f32; W], start: u32| {
-                let x = &x[start as usize..][..W];
-                for lane in 0..W {
-                    sum[lane] = product(group[lane], x[lane], sum[lane]);
-                }
-            };
-            let (fours, rest) = groups.as_chunks::<4>();
-            let (four_starts, rest_starts) = starts.as_chunks::<4>();
-            for (four, starts) in fours.iter().zip(four_starts) {
-                for flight in 0..4 {
-                    add(&mut sums[flight], &four[flight], starts[flight]);
+        let (groups, _) = groups.as_chunks::<ROWS>();
+        for (slice, out) in slices.zip(out) {
+            let steps = self.steps[slice]..self.steps[slice + 1];
+            let mut sums = [[0.0_f32; W]; ROWS];
+            for (groups, starts) in groups[steps.clone()].iter().zip(&self.starts[steps]) {
+                for ((group, &start), sum) in groups.iter().zip(starts).zip(&mut sums) {
+                    // SAFETY: every start is that of W activations within the copy.
+                    let x = unsafe { &*x.as_ptr().add(start as usize).cast::<[f32; W]>() };
+                    for lane in 0..W {
+                        sum[lane] = product(group[lane], x[lane], sum[lane]);
+                    }
                 }
             }
-            for (flight, (group, &start)) in rest.iter().zip(rest_starts).enumerate() {
-                add(&mut sums[flight], group, start);
+            for ((sum, bias), out) in sums.iter().zip(&self.bias[slice]).zip(out) {
+                *out = activate(sum_of(sum) + bias, self.relu);
             }
-            let [a, b, c, d] = sums;
-            let lanes: [f32; W] =
-                std::array::from_fn(|lane| (a[lane] + b[lane]) + (c[lane] + d[lane]));
-            let mut sum: f32 = lanes.iter().sum();
-            let tail = &self.tail[row * tail_width..(row + 1) * tail_width];
-            for (&weight, &x) in tail.iter().zip(&x[self.covered..]) {
-                sum = product(weight, x, sum);
-            }
-            *y = activate(sum + self.bias[row], self.relu);
         }
     }
+}
+
+/// The sum of a vector's lanes, by halves.
+#[inline(always)]
+fn sum_of<const W: usize>(lanes: &[f32; W]) -> f32 {
+    let mut lanes = *lanes;
+    let mut count = W;
+    while count > 1 {
+        count /= 2;
+        for lane in 0..count {
+            lanes[lane] += lanes[lane + count];
+        }
+    }
+    lanes[0]
 }
 
 /// A layer with the function that runs it.
 #[derive(Debug)]
 pub(super) struct RowsKernel {
     rows: Rows,
-    function: RowsFunction,
+    function: SlicesFunction,
 }
 
 impl RowsKernel {
     /// # Safety
     /// The processor has what `function` was compiled for, and it is the one for the layer's width.
-    pub(super) unsafe fn new(layer: &Layer<'_>, function: RowsFunction) -> Self {
+    pub(super) unsafe fn new(layer: &Layer<'_>, function: SlicesFunction) -> Self {
         Self { rows: Rows::new(layer), function }
     }
 }
 
-impl Kernel for RowsKernel {
-    fn run(&self, x: &Input<'_>, _: usize, y: Output<'_>) {
-        let gathered: Vec<f32>;
-        let x = match x.rows {
-            RowStarts::Every(1) => &x.values[..self.rows.columns],
-            rows => {
-                gathered = (0..self.rows.columns).map(|row| x.values[rows.start(row)]).collect();
-                &gathered
-            }
-        };
-        let count = self.rows.bias.len();
-        match y.rows {
-            RowStarts::Every(1) => self.contiguous(x, &mut y.values[..count]),
-            rows => {
-                let mut results = vec![0.0; count];
-                self.contiguous(x, &mut results);
-                for (row, result) in results.into_iter().enumerate() {
-                    y.values[rows.start(row)] = result;
-                }
-            }
-        }
-    }
+thread_local! {
+    /// The copy of the activations, and the results in the order of the slices, kept from call to call.
+    static SCRATCH: Cell<(Vec<f32>, Vec<[f32; ROWS]>)> = const { Cell::new((Vec::new(), Vec::new())) };
 }
 
-impl RowsKernel {
-    fn contiguous(&self, x: &[f32], y: &mut [f32]) {
+impl Kernel for RowsKernel {
+    fn run(&self, x: &Input<'_>, _: usize, y: Output<'_>) {
         let rows = &self.rows;
+        // Taken and put back, since another product may run on this thread while it waits for others.
+        let (mut copy, mut out) = SCRATCH.take();
+        rows.copy(x, &mut copy);
+        out.resize(rows.bias.len(), [0.0; ROWS]);
+        let slices = rows.bias.len();
         let threads = rayon::current_num_threads();
+        // SAFETY (of both calls): whoever made this kernel vouched for the processor; the copy is that
+        // of these rows, and the output has an entry for each slice.
         if threads == 1 || rows.values.len() < WORTH_A_THREAD {
-            // SAFETY: whoever made this kernel vouched for the processor.
-            return unsafe { (self.function)(rows, x, 0, y) };
+            unsafe { (self.function)(rows, &copy, 0..slices, &mut out) };
+        } else {
+            // Ranges of equal work, by steps and not by rows.
+            let (mut ranges, mut rest, mut first) = (Vec::new(), &mut out[..], 0);
+            for thread in 1..=threads {
+                let target = rows.starts.len() * thread / threads;
+                let end = rows.steps.partition_point(|&step| step < target).clamp(first, slices);
+                let end = if thread == threads { slices } else { end };
+                let (own, behind) = rest.split_at_mut(end - first);
+                ranges.push((first..end, own));
+                (rest, first) = (behind, end);
+            }
+            ranges
+                .into_par_iter()
+                .for_each(|(range, out)| unsafe { (self.function)(rows, &copy, range, out) });
         }
-        // Pieces of equal weight, by stored groups and not by rows.
-        let mut pieces = Vec::with_capacity(threads);
-        let (mut rest, mut first) = (y, 0);
-        for thread in 1..=threads {
-            let target = rows.values.len() * thread / threads;
-            let width = rows.values.len() / rows.starts.len().max(1);
-            let end = rows.row_ptr.partition_point(|&place| place * width < target);
-            let end = if thread == threads {
-                first + rest.len()
-            } else {
-                end.clamp(first, first + rest.len())
-            };
-            let (piece, behind) = rest.split_at_mut(end - first);
-            pieces.push((first, piece));
-            (rest, first) = (behind, end);
+        debug_assert!(rows.rows <= rows.order.len());
+        for (&row, &result) in rows.order.iter().zip(out.as_flattened()) {
+            if let Some(row) = row {
+                y.values[y.rows.start(row as usize)] = result;
+            }
         }
-        // SAFETY: as above.
-        pieces.into_par_iter().for_each(|(first, y)| unsafe { (self.function)(rows, x, first, y) });
+        SCRATCH.set((copy, out));
     }
 }

@@ -82,7 +82,7 @@ fn available() -> Vec<&'static Variant> {
 fn columns_of(variant: &Variant) -> &'static [usize] {
     match variant.columns {
         Columns::One => &[1],
-        Columns::Any => &[0, 1, 2, 7, 8, 9, 15, 16, 17, 31, 32, 33, 48, 65],
+        Columns::Any(_) => &[0, 1, 2, 7, 8, 9, 15, 16, 17, 31, 32, 33, 48, 65],
     }
 }
 
@@ -107,7 +107,7 @@ fn every_variant_computes_what_the_reference_does_around_all_edges() {
 fn blocks_of_rows_and_pieces_of_columns_join() {
     for variant in available() {
         let n = if variant.columns == Columns::One { 1 } else { 40 };
-        for rows in [255, 256, 257, 600] {
+        for rows in [255, 256, 257, 511, 512, 513, 1100] {
             let case = Case { rows, inner: 1000, width: 8, density: 0.4, n };
             check(variant, &case, 2, |_| ());
         }
@@ -136,7 +136,7 @@ proptest! {
         rows in 0..80_usize, inner in 0..200_usize, width in 1..18_usize, density in 0.0..1.0_f64,
         n in 0..80_usize, seed in any::<u64>(),
     ) {
-        for variant in VARIANTS.iter().filter(|v| v.columns == Columns::Any || n == 1) {
+        for variant in VARIANTS.iter().filter(|v| v.columns != Columns::One || n == 1) {
             let empty = GroupSparse::from_dense(Array2::zeros((0, 0)).view(), 8).unwrap();
             if (variant.pack)(&Layer { weights: &empty, bias: None, relu: false }).is_some() {
                 check(variant, &Case { rows, inner, width, density, n }, seed, |_| ());
