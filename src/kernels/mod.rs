@@ -4,6 +4,7 @@
 //! variants by instruction set, and one conformance suite that runs every variant of the `VARIANTS`
 //! table. `SCALPEL_KERNEL=<name>` forces a variant.
 
+pub mod convolution;
 pub mod group_spmm;
 pub mod layout;
 pub mod masked_dense;

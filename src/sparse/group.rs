@@ -105,19 +105,28 @@ impl GroupSparse {
         Ok(Self { rows, columns, width, row_ptr, groups, values, tail })
     }
 
+    /// The stored weights of a row with their columns, those of value 0 within a group included.
+    ///
+    /// # Panics
+    /// There is no such row.
+    pub fn row(&self, row: usize) -> impl Iterator<Item = (usize, f32)> {
+        let (width, tail) = (self.width, self.columns % self.width);
+        let places = self.row_ptr[row] as usize..self.row_ptr[row + 1] as usize;
+        let groups = self.groups[places.clone()].iter();
+        let weights = self.values[places.start * width..places.end * width].chunks_exact(width);
+        let starts = groups.map(move |&group| group as usize * width);
+        let behind = &self.tail[row * tail..(row + 1) * tail];
+        starts
+            .zip(weights)
+            .chain([(self.columns - tail, behind)])
+            .flat_map(|(first, weights)| (first..).zip(weights.iter().copied()))
+    }
+
     /// The dense matrix.
     pub fn to_dense(&self) -> Array2<f32> {
         let mut dense = Array2::zeros((self.rows, self.columns));
-        let tail_width = self.columns % self.width;
-        for (row, mut out) in dense.rows_mut().into_iter().enumerate() {
-            for place in self.row_ptr[row] as usize..self.row_ptr[row + 1] as usize {
-                let first = self.groups[place] as usize * self.width;
-                let weights = &self.values[place * self.width..(place + 1) * self.width];
-                weights.iter().enumerate().for_each(|(lane, &weight)| out[first + lane] = weight);
-            }
-            let tail = &self.tail[row * tail_width..(row + 1) * tail_width];
-            let first = self.columns - tail_width;
-            tail.iter().enumerate().for_each(|(lane, &weight)| out[first + lane] = weight);
+        for row in 0..self.rows {
+            self.row(row).for_each(|(column, weight)| dense[[row, column]] = weight);
         }
         dense
     }

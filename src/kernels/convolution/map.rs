@@ -1,0 +1,85 @@
+//! An image with zeros around it, in phases.
+//!
+//! Of stride 1, a plane per channel: `height + 2 padding` rows. A row's zeros on the right are those
+//! on the left of the row below, so that the pitch is `width + padding` alone. Of stride s, s x s such
+//! planes per channel, plane (a, b) with the padded image's pixels (a + s i, b + s j).
+
+use super::Geometry;
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Map {
+    geometry: Geometry,
+    pitch: usize,
+    /// Floats of one phase of one channel.
+    plane: usize,
+    floats: usize,
+}
+
+impl Map {
+    pub(super) fn new(geometry: &Geometry) -> Self {
+        let Geometry { channels, height, width, side, stride, padding } = *geometry;
+        let (rows, pitch) = match stride {
+            // A kernel narrower than the zeros leaves more columns than these.
+            1 => (
+                height + 2 * padding,
+                (width + padding).max((width + 2 * padding + 1).saturating_sub(side)),
+            ),
+            _ => ((height + 2 * padding).div_ceil(stride), (width + 2 * padding).div_ceil(stride)),
+        };
+        let plane = rows * pitch;
+        // The last row's zeros on the right have no row below them.
+        let behind = if stride == 1 { padding } else { 0 };
+        let floats = channels * stride * stride * plane + behind;
+        Self { geometry: *geometry, pitch, plane, floats }
+    }
+
+    /// From one row of a plane to the next.
+    pub(super) fn pitch(&self) -> usize {
+        self.pitch
+    }
+
+    /// Columns of the product for an output of this height and width: the last line ends with the
+    /// last pixel.
+    pub(super) fn columns(&self, [height, width]: [usize; 2]) -> usize {
+        (height - 1) * self.pitch + width
+    }
+
+    /// Whether the image itself serves as its map.
+    pub(super) fn is_the_image(&self) -> bool {
+        self.geometry.stride == 1 && self.geometry.padding == 0
+    }
+
+    /// Where the row of a tap starts: `down` and `right` are its place in the kernel.
+    pub(super) fn tap(&self, channel: usize, down: usize, right: usize) -> usize {
+        let stride = self.geometry.stride;
+        let phase = (channel * stride + down % stride) * stride + right % stride;
+        phase * self.plane + down / stride * self.pitch + right / stride
+    }
+
+    /// Makes the map of an image.
+    pub(super) fn fill(&self, image: &[f32], map: &mut Vec<f32>) {
+        let Geometry { channels, height, width, stride, padding, .. } = self.geometry;
+        map.clear();
+        map.resize(self.floats, 0.0);
+        for channel in 0..channels {
+            for row in 0..height {
+                let from = &image[(channel * height + row) * width..][..width];
+                let down = row + padding;
+                if stride == 1 {
+                    let to = channel * self.plane + down * self.pitch + padding;
+                    map[to..to + width].copy_from_slice(from);
+                    continue;
+                }
+                for phase in 0..stride {
+                    // The first pixel of this row that lies in the phase, and its column there.
+                    let first = (phase + stride - padding % stride) % stride;
+                    let to = self.tap(channel, down, first + padding);
+                    let pixels = from.iter().skip(first).step_by(stride);
+                    for (to, &pixel) in map[to..].iter_mut().zip(pixels) {
+                        *to = pixel;
+                    }
+                }
+            }
+        }
+    }
+}

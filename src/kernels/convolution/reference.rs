@@ -1,0 +1,39 @@
+//! The operation by its definition: plain loops, f64 accumulation.
+
+use super::Layer;
+use crate::error::Result;
+use crate::kernels::activate;
+
+/// Convolves one image: x is `[channels, height, width]`, the result is `[outputs, ...]`.
+///
+/// # Errors
+/// A kernel that does not fit into the image.
+pub fn run(layer: &Layer<'_>, x: &[f32]) -> Result<Vec<f32>> {
+    let geometry = layer.geometry;
+    let [height, width] = geometry.output()?;
+    let square = geometry.side * geometry.side;
+    let pixel = |channel: usize, down: usize, right: usize| {
+        let down = down.checked_sub(geometry.padding).filter(|&down| down < geometry.height)?;
+        let right = right.checked_sub(geometry.padding).filter(|&right| right < geometry.width)?;
+        Some(f64::from(x[(channel * geometry.height + down) * geometry.width + right]))
+    };
+    let mut y = Vec::new();
+    let mut first_input = 0;
+    for weights in layer.groups {
+        for row in 0..weights.shape()[0] {
+            let bias = layer.bias.map_or(0.0, |bias| f64::from(bias[y.len() / (height * width)]));
+            for (down, right) in (0..height).flat_map(|y| (0..width).map(move |x| (y, x))) {
+                let mut sum = bias;
+                for (column, weight) in weights.row(row) {
+                    let (channel, tap) = (first_input + column / square, column % square);
+                    let down = down * geometry.stride + tap / geometry.side;
+                    let right = right * geometry.stride + tap % geometry.side;
+                    sum += pixel(channel, down, right).unwrap_or(0.0) * f64::from(weight);
+                }
+                y.push(activate(sum as f32, layer.relu));
+            }
+        }
+        first_input += weights.shape()[1] / square;
+    }
+    Ok(y)
+}

@@ -1,0 +1,188 @@
+//! Every variant of `group_spmm` under the convolution, on hostile shapes, against plain loops.
+
+use ndarray::Array2;
+use proptest::prelude::*;
+use rand::RngExt;
+
+use super::{Convolution, Geometry, Layer, reference};
+use crate::error::Error;
+use crate::kernels::group_spmm::{VARIANTS, by_name};
+use crate::requirement;
+use crate::seed;
+use crate::sparse::GroupSparse;
+
+/// A case: sizes, the groups' (inputs, outputs), and of how many images.
+#[derive(Clone, Debug)]
+struct Case {
+    geometry: Geometry,
+    groups: Vec<(usize, usize)>,
+    width: usize,
+    density: f64,
+    images: usize,
+}
+
+fn geometry(sizes: [usize; 6]) -> Geometry {
+    let [channels, height, width, side, stride, padding] = sizes;
+    Geometry { channels, height, width, side, stride, padding }
+}
+
+/// Runs every variant on one case; y is full of NaN before. `spoil` changes x after it is drawn.
+fn check(case: &Case, seed: u64, spoil: impl Fn(&mut [f32])) {
+    let geometry = case.geometry;
+    let mut rng = seed::stream(seed, "convolution", &[]);
+    let mut weights = |&(inputs, outputs): &(usize, usize)| {
+        let columns = inputs * geometry.side * geometry.side;
+        let mut dense = Array2::<f32>::zeros((outputs, columns));
+        for mut row in dense.rows_mut() {
+            for group in 0..columns.div_ceil(case.width) {
+                if rng.random_bool(case.density) {
+                    for column in group * case.width..columns.min((group + 1) * case.width) {
+                        row[column] = rng.random_range(-1.0..1.0);
+                    }
+                }
+            }
+        }
+        GroupSparse::from_dense(dense.view(), case.width).unwrap()
+    };
+    let groups: Vec<GroupSparse> = case.groups.iter().map(&mut weights).collect();
+    let outputs: usize = case.groups.iter().map(|group| group.1).sum();
+    let bias: Vec<f32> = (0..outputs).map(|_| rng.random_range(-1.0..1.0)).collect();
+    let pixels = geometry.channels * geometry.height * geometry.width;
+    let mut x: Vec<f32> = (0..case.images * pixels).map(|_| rng.random_range(-1.0..1.0)).collect();
+    spoil(&mut x);
+    for (bias, relu) in [(None, false), (Some(&bias[..]), true)] {
+        let layer = Layer { geometry, groups: &groups, bias, relu };
+        let expected: Vec<f32> =
+            x.chunks(pixels).flat_map(|image| reference::run(&layer, image).unwrap()).collect();
+        for variant in VARIANTS {
+            let convolution = match Convolution::with(variant, &layer) {
+                Err(Error::Unavailable { .. }) => {
+                    requirement::skip(variant.needs, &format!("{} cannot run here", variant.name));
+                    continue;
+                }
+                packed => packed.unwrap(),
+            };
+            let mut found = vec![f32::NAN; expected.len()];
+            if convolution.run(&x, case.images, &mut found).is_err() {
+                // A variant of one column refuses a larger image.
+                assert!(variant.name.ends_with("_n1"), "{} refuses {case:?}", variant.name);
+                continue;
+            }
+            let tolerance =
+                1e-6 * ((geometry.channels * geometry.side * geometry.side) as f32 + 10.0);
+            for (place, (&expected, &found)) in expected.iter().zip(&found).enumerate() {
+                let same = expected == found || (expected.is_nan() && found.is_nan());
+                let near = (expected - found).abs() <= tolerance;
+                let name = variant.name;
+                assert!(same || near, "{name} {case:?} at {place}: {found}, not {expected}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_networks_convolutions_in_small_agree() {
+    for (sizes, groups) in [
+        ([1, 12, 12, 5, 1, 0], vec![(1, 6)]),       // LeNet-5's first
+        ([3, 16, 16, 5, 1, 2], vec![(3, 5)]),       // ConvNet's, NIN's
+        ([7, 9, 9, 1, 1, 0], vec![(7, 4)]),         // NIN's 1x1
+        ([3, 39, 39, 11, 4, 0], vec![(3, 8)]),      // AlexNet's first
+        ([6, 8, 8, 5, 1, 2], vec![(3, 4), (3, 4)]), // AlexNet's second, of two groups
+        ([6, 7, 5, 3, 1, 1], vec![(2, 1), (4, 6)]), // groups that pruning left uneven
+        ([4, 5, 5, 3, 1, 1], vec![(0, 3), (4, 2)]), // one of them without inputs
+        ([4, 5, 5, 3, 1, 1], vec![(4, 0)]),         // without outputs
+        ([5, 4, 4, 4, 1, 0], vec![(5, 3)]),         // one output pixel
+        ([2, 9, 11, 3, 2, 1], vec![(2, 3)]),
+        ([2, 10, 7, 2, 3, 2], vec![(2, 3)]), // padding wider than the stride's rest
+        ([1, 3, 1, 3, 1, 1], vec![(1, 2)]),  // an image of one column
+        ([1, 1, 1, 5, 1, 2], vec![(1, 2)]),  // a kernel larger than its image
+    ] {
+        for images in [1, 3] {
+            let case = Case {
+                geometry: geometry(sizes),
+                groups: groups.clone(),
+                width: 8,
+                density: 0.4,
+                images,
+            };
+            check(&case, 1, |_| ());
+        }
+    }
+}
+
+#[test]
+fn nan_reaches_the_pixels_around_it_and_no_others() {
+    // The dropped columns see pixels of two image rows: none of that may be kept.
+    for place in [0, 5, 6, 29, 30, 59] {
+        for stride in [1, 2] {
+            let case = Case {
+                geometry: geometry([2, 5, 6, 3, stride, 1]),
+                groups: vec![(2, 5)],
+                width: 4,
+                density: 0.5,
+                images: 1,
+            };
+            check(&case, 2, |x| x[place] = f32::NAN);
+            check(&case, 2, |x| x[place] = f32::INFINITY);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+
+    #[test]
+    fn any_convolution_agrees(
+        first in (0..4_usize, 0..5_usize), second in (0..3_usize, 0..4_usize),
+        height in 1..12_usize, width in 1..12_usize, side in 1..6_usize, stride in 1..5_usize,
+        padding in 0..4_usize, group_width in 1..10_usize, density in 0.0..1.0_f64,
+        images in 1..3_usize, seed in any::<u64>(),
+    ) {
+        let sizes = [first.0 + second.0, height, width, side, stride, padding];
+        let case = Case {
+            geometry: geometry(sizes), groups: vec![first, second], width: group_width, density, images,
+        };
+        prop_assume!(case.geometry.output().is_ok() && first.0 + second.0 > 0);
+        check(&case, seed, |_| ());
+    }
+}
+
+#[test]
+fn threads_change_nothing() {
+    let geometry = geometry([16, 20, 20, 3, 1, 1]);
+    let dense = Array2::from_shape_fn((300, 144), |(row, column)| (row % 7 + column % 3) as f32);
+    let groups = [GroupSparse::from_dense(dense.view(), 8).unwrap()];
+    let layer = Layer { geometry, groups: &groups, bias: None, relu: true };
+    let convolution = Convolution::new(&layer).unwrap();
+    let x: Vec<f32> = (0..5 * 16 * 400).map(|place| (place % 11) as f32 - 5.0).collect();
+    let run = |threads: usize, images: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let mut y = vec![f32::NAN; images * 300 * 400];
+        pool.install(|| convolution.run(&x[..images * 16 * 400], images, &mut y)).unwrap();
+        y
+    };
+    assert_eq!(run(1, 5), run(3, 5));
+    assert_eq!(run(1, 1), run(3, 1));
+}
+
+#[test]
+fn what_does_not_fit_is_refused() {
+    let groups = [GroupSparse::from_dense(Array2::ones((3, 18)).view(), 8).unwrap()];
+    let layer =
+        |sizes| Layer { geometry: geometry(sizes), groups: &groups, bias: None, relu: false };
+    let refusal = |layer: &Layer<'_>| Convolution::new(layer).unwrap_err().to_string();
+    assert!(refusal(&layer([2, 5, 5, 3, 0, 0])).contains("a stride of at least 1"));
+    assert!(refusal(&layer([2, 2, 5, 3, 1, 0])).contains("a kernel that fits"));
+    assert!(refusal(&layer([2, 5, 5, 0, 1, 0])).contains("a kernel that fits"));
+    assert!(refusal(&layer([1, 5, 5, 3, 1, 0])).contains("at most 1 channels"));
+    assert!(refusal(&layer([3, 5, 5, 3, 1, 0])).contains("weights for 3 channels"));
+    assert!(refusal(&layer([2, 5, 5, 4, 1, 0])).contains("16 columns"));
+    let fits = layer([2, 5, 5, 3, 1, 0]);
+    let bias = [0.0; 2];
+    assert!(refusal(&Layer { bias: Some(&bias), ..fits }).contains("a bias of 3 entries"));
+    let convolution = Convolution::new(&fits).unwrap();
+    assert_eq!(convolution.output(), [3, 3, 3]);
+    let error = convolution.run(&[0.0; 50], 1, &mut [0.0; 26]).unwrap_err().to_string();
+    assert!(error.contains("of 27 floats"), "{error}");
+    assert!(by_name("group_spmm_f32_avx512_n32").is_ok() || cfg!(not(target_arch = "x86_64")));
+}
