@@ -18,7 +18,7 @@ use std::cell::Cell;
 use rayon::prelude::*;
 
 use self::map::Map;
-use super::group_spmm::{self, GroupSpmm, Variant};
+use super::group_spmm::{self, GroupSpmm, Variant, WIDE_UP_TO};
 use super::layout::{Input, Lines, Output, RowTable, Rows};
 use crate::error::{Error, Result};
 use crate::sparse::GroupSparse;
@@ -100,7 +100,8 @@ impl Convolution {
     /// # Errors
     /// Sizes that contradict each other; what [`GroupSpmm::new`] refuses.
     pub fn new(layer: &Layer<'_>) -> Result<Self> {
-        Self::pack(layer, GroupSpmm::new)
+        // The columns of its product are pixels of one map, which a core caches however many they are.
+        Self::pack(layer, |layer, columns| GroupSpmm::new(layer, columns.min(WIDE_UP_TO)))
     }
 
     /// Packs a layer for one variant of `group_spmm`.

@@ -1,4 +1,4 @@
-//! Many columns: rank-E updates, group column by group column.
+//! Many columns: rank-W updates, group column by group column.
 //!
 //! The rows are cut into blocks whose tile of Y stays in the first-level cache, and each block's
 //! columns into pieces whose weights stay in the second-level cache while all tiles of N pass. The
@@ -6,8 +6,8 @@
 //! they lie N floats apart. X is read once per block, so that with a large N, where it no longer stays
 //! in a cache, narrow tiles and high blocks are better; otherwise wide tiles, which spread each weight
 //! over two vectors. Groups
-//! wider than E are taken as several; narrower leftovers are padded with weights of 0, which meet
-//! activations of 0 and not of the neighbour.
+//! wider than 8 are taken as several; narrower leftovers are padded to the next of 1, 2 and 4 with
+//! weights of 0, which meet activations of 0 and not of the neighbour.
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -15,7 +15,6 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::{Kernel, Layer};
-use crate::kernels::activate;
 use crate::kernels::layout::{Input, Lines, Output, Rows};
 
 /// Floats of a block's tile of Y: 32 KiB, the least that first-level caches have.
@@ -24,17 +23,45 @@ const TILE_FLOATS: usize = 8 << 10;
 /// Rows of the highest block.
 const MOST_ROWS: usize = 512;
 
+/// Floats of X up to which a core's second-level cache holds them: 1 MiB.
+const CACHED_FLOATS: usize = 256 << 10;
+
 /// Bytes of a piece's weights.
 const PIECE_BYTES: usize = 256 << 10;
 
 /// Useful operations below which one thread is as fast as all.
 const WORTH_A_THREAD: usize = 1_000_000;
 
-/// Adds a piece's products to one tile of Y.
+/// What an instruction set brings: tiles of two widths, and the ways into and out of them.
 ///
 /// # Safety
-/// The processor has what the function was compiled for. The tile's pointers hold what [`Tile`] says.
-pub(super) type PieceFunction = unsafe fn(&Piece, &Tile);
+/// The processor has what the functions were compiled for; the pointers hold what [`Tile`] and
+/// [`SharedOutput`] say.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Functions {
+    pub wide: TileFunction,
+    /// For what is left, where it is no wider than this.
+    pub narrow: TileFunction,
+    /// Sets every row of a tile of that width to its bias.
+    pub fill: unsafe fn(tile: &mut [f32], width: usize, bias: &[f32]),
+    /// Writes the segments of a tile's rows, from `first_row` on, to their places.
+    pub write: unsafe fn(&SharedOutput<'_>, tile: &[f32], &Placed<'_>),
+}
+
+/// Adds a piece's products to a tile of so many columns.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TileFunction {
+    pub width: usize,
+    pub add: unsafe fn(&Piece, &Tile),
+}
+
+/// Where a tile goes.
+pub(super) struct Placed<'a> {
+    pub width: usize,
+    pub first_row: usize,
+    pub segments: &'a [Segment],
+    pub relu: bool,
+}
 
 /// Part of Y and the part of X above it.
 pub(super) struct Tile {
@@ -46,6 +73,8 @@ pub(super) struct Tile {
     pub valid: usize,
     /// The block's rows of Y, each as wide as a tile.
     pub y: *mut f32,
+    /// Whether X is larger than what a core caches, so that its rows should be fetched ahead.
+    pub ahead: bool,
 }
 
 /// Where the rows of X start.
@@ -75,12 +104,24 @@ impl Tile {
 pub(super) struct GroupColumn {
     /// Its first row of X.
     pub first: usize,
-    /// How many rows of X it has, 1 to E.
+    /// How many rows of X it has, 1 to its rank.
     pub width: usize,
-    /// Its entries.
-    pub from: usize,
-    /// Behind its last entry.
-    pub to: usize,
+    /// Weights per entry, 0 behind `width`: 1, 2, 4 or 8.
+    pub rank: usize,
+    /// Its entries' rows.
+    pub rows: (usize, usize),
+    /// Its first entry's weights.
+    pub weights: usize,
+}
+
+impl Piece {
+    /// The entries of a column of rank `E`: their rows within the block, and their weights.
+    #[inline(always)]
+    pub(super) fn entries<const E: usize>(&self, column: &GroupColumn) -> (&[u32], &[[f32; E]]) {
+        let rows = &self.rows[column.rows.0..column.rows.1];
+        let weights = &self.weights[column.weights..column.weights + rows.len() * E];
+        (rows, weights.as_chunks().0)
+    }
 }
 
 /// Group columns whose weights stay in cache together.
@@ -90,7 +131,7 @@ pub(super) struct Piece {
     pub columns: Vec<GroupColumn>,
     /// The row within the block of each entry.
     pub rows: Vec<u32>,
-    /// E weights per entry.
+    /// As many weights per entry as its column's rank.
     pub weights: Vec<f32>,
 }
 
@@ -108,24 +149,17 @@ pub(super) struct ColumnsKernel {
     bias: Vec<f32>,
     relu: bool,
     nnz: usize,
-    functions: TileFunctions,
-}
-
-/// The functions for a wide tile and for a narrow one, each with its columns.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct TileFunctions {
-    pub wide: (usize, PieceFunction),
-    pub narrow: (usize, PieceFunction),
+    functions: Functions,
 }
 
 impl ColumnsKernel {
     /// Packs a layer for updates of rank `rank`.
     ///
     /// # Safety
-    /// The processor has what the functions were compiled for, and they are those of this rank.
-    pub(super) unsafe fn new(layer: &Layer<'_>, rank: usize, functions: TileFunctions) -> Self {
+    /// The processor has what the functions were compiled for, and they know every rank up to this one.
+    pub(super) unsafe fn new(layer: &Layer<'_>, rank: usize, functions: Functions) -> Self {
         let [rows, _] = layer.weights.shape();
-        let most = (TILE_FLOATS / functions.wide.0).min(MOST_ROWS);
+        let most = (TILE_FLOATS / functions.wide.width).min(MOST_ROWS);
         let blocks = split(layer.weights.row_ptr(), most).into_iter().map(|range| Block {
             first_row: range.start,
             rows: range.len(),
@@ -140,69 +174,98 @@ impl ColumnsKernel {
         }
     }
 
-    /// The tiles of some columns: each one's first column, width and function.
-    fn tiles(
-        &self,
-        columns: Range<usize>,
-    ) -> impl Iterator<Item = (usize, usize, PieceFunction)> + use<> {
-        let TileFunctions { wide, narrow } = self.functions;
+    /// The tiles of some columns: each one's first column and function.
+    fn tiles(&self, columns: Range<usize>) -> impl Iterator<Item = (usize, TileFunction)> + use<> {
+        let Functions { wide, narrow, .. } = self.functions;
         let mut first = columns.start;
         std::iter::from_fn(move || {
             let left = columns.end - first;
-            let (width, function) = if left > narrow.0 { wide } else { narrow };
-            let tile = (first, width, function);
-            first = columns.end.min(first + width);
+            let function = if left > narrow.width { wide } else { narrow };
+            let tile = (first, function);
+            first = columns.end.min(first + function.width);
             (left > 0).then_some(tile)
         })
     }
 
     /// Computes columns `columns` of one block.
     fn block(&self, block: &Block, x: &Input<'_>, columns: Range<usize>, y: &SharedOutput<'_>) {
+        // With one piece, no weights are waiting for other tiles: one after the other, each stays in
+        // the first-level cache from its bias to its end.
+        if block.pieces.len() == 1 {
+            for (first, TileFunction { width, .. }) in self.tiles(columns.clone()) {
+                self.strip(block, x, first..columns.end.min(first + width), y);
+            }
+        } else {
+            self.strip(block, x, columns, y);
+        }
+    }
+
+    fn strip(&self, block: &Block, x: &Input<'_>, columns: Range<usize>, y: &SharedOutput<'_>) {
         let rows = match x.rows {
             Rows::Every(stride) => TileRows::Every(stride),
             Rows::At(table) => TileRows::At(table.starts().as_ptr()),
         };
+        let ahead = x.values.len() > CACHED_FLOATS;
         let bias = &self.bias[block.first_row..block.first_row + block.rows];
+        let tiles = || self.tiles(columns.clone());
         SCRATCH.with_borrow_mut(|scratch| {
-            scratch.clear();
-            for (_, width, _) in self.tiles(columns.clone()) {
-                for &bias in bias {
-                    scratch.extend(std::iter::repeat_n(bias, width));
-                }
+            let floats: usize = tiles().map(|(_, function)| function.width * block.rows).sum();
+            if scratch.len() < floats {
+                scratch.resize(floats, 0.0);
+            }
+            let mut rest = &mut scratch[..floats];
+            for (_, TileFunction { width, .. }) in tiles() {
+                let (own, behind) = rest.split_at_mut(width * block.rows);
+                rest = behind;
+                // SAFETY: whoever made this kernel vouched for the processor.
+                unsafe { (self.functions.fill)(own, width, bias) };
             }
             for piece in &block.pieces {
-                let mut rest = &mut scratch[..];
-                for (first, width, function) in self.tiles(columns.clone()) {
+                let mut rest = &mut scratch[..floats];
+                for (first, TileFunction { width, add }) in tiles() {
                     let (own, behind) = rest.split_at_mut(width * block.rows);
                     rest = behind;
                     let valid = width.min(columns.end - first);
                     let x = x.values.as_ptr().wrapping_add(first);
-                    let tile = Tile { x, rows, valid, y: own.as_mut_ptr() };
+                    let tile = Tile { x, rows, valid, y: own.as_mut_ptr(), ahead };
                     // SAFETY: whoever made this kernel vouched for the processor. X has K rows of n
                     // floats, and every group column lies below K; first + valid <= n. The tile of Y
                     // has the block's rows, and every entry's row lies below them.
-                    unsafe { function(piece, &tile) };
+                    unsafe { add(piece, &tile) };
                 }
             }
-            let mut rest = &scratch[..];
-            for (first, width, _) in self.tiles(columns.clone()) {
+            let mut rest = &scratch[..floats];
+            for (first, TileFunction { width, .. }) in tiles() {
                 let (own, behind) = rest.split_at(width * block.rows);
                 rest = behind;
                 let valid = width.min(columns.end - first);
-                let mut segments = [Segment::default(); MOST_COLUMNS];
-                let segments = y.segments(first, valid, &mut segments);
-                for (row, from) in (block.first_row..).zip(own.chunks_exact(width)) {
-                    let start = y.rows.start(row);
-                    for segment in segments {
-                        // SAFETY: no two calls write the same rows and columns of Y.
-                        let to = unsafe { y.part(start + segment.to, segment.length) };
-                        for (to, &from) in to.iter_mut().zip(&from[segment.from..]) {
-                            *to = activate(from, self.relu);
-                        }
-                    }
-                }
+                let mut room = [Segment::default(); MOST_COLUMNS];
+                let segments = y.segments(first, valid, &mut room);
+                let (first_row, relu) = (block.first_row, self.relu);
+                let placed = Placed { width, first_row, segments, relu };
+                // SAFETY: whoever made this kernel vouched for the processor; no two calls write the
+                // same rows and columns of Y.
+                unsafe { (self.functions.write)(y, own, &placed) };
             }
         });
+    }
+}
+
+/// The rank of the updates for groups of a width: the widest that does not reach beyond a group, and
+/// that registers hold.
+pub(super) fn rank(width: usize) -> usize {
+    match width {
+        8.. => 8,
+        4.. => 4,
+        _ => 2,
+    }
+}
+
+/// Sets every row of a tile to its bias, `L` floats at a time.
+#[inline(always)]
+pub(super) fn fill<const L: usize>(tile: &mut [f32], width: usize, bias: &[f32]) {
+    for (row, &bias) in tile.chunks_exact_mut(width).zip(bias) {
+        row.as_chunks_mut::<L>().0.fill([bias; L]);
     }
 }
 
@@ -235,7 +298,7 @@ const MOST_COLUMNS: usize = 32;
 
 /// Columns of a tile that stay side by side where they are written.
 #[derive(Clone, Copy, Default)]
-struct Segment {
+pub(super) struct Segment {
     /// First column, within the tile.
     from: usize,
     /// Where it goes, from the row's start.
@@ -244,14 +307,14 @@ struct Segment {
 }
 
 /// Y, of which threads write disjoint parts.
-struct SharedOutput<'a> {
+pub(super) struct SharedOutput<'a> {
     start: *mut f32,
     length: usize,
     rows: Rows<'a>,
     lines: Lines,
 }
 
-// SAFETY: `part` is the only way to it, and asks its callers for disjoint parts.
+// SAFETY: `write` is the only way to it, and asks its callers for disjoint parts.
 unsafe impl Sync for SharedOutput<'_> {}
 
 impl SharedOutput<'_> {
@@ -275,14 +338,27 @@ impl SharedOutput<'_> {
         &room[..count]
     }
 
+    /// Writes the segments of a tile's rows to their places by `copy`, which is given a source, a
+    /// target and their length; all lie within the tile and the output.
+    ///
     /// # Safety
-    /// No two parts that are alive at once overlap.
-    #[allow(clippy::mut_from_ref)] // parts of one output, as `split_at_mut` gives
-    unsafe fn part(&self, first: usize, length: usize) -> &mut [f32] {
-        assert!(first + length <= self.length);
-        // SAFETY: within the slice that it was made from, which is borrowed for as long; disjoint
-        // from other parts by the caller's word.
-        unsafe { std::slice::from_raw_parts_mut(self.start.add(first), length) }
+    /// No other thread writes these rows and columns.
+    #[inline(always)]
+    pub(super) unsafe fn write(
+        &self,
+        tile: &[f32],
+        placed: &Placed<'_>,
+        copy: impl Fn(*const f32, *mut f32, usize),
+    ) {
+        for (row, from) in (placed.first_row..).zip(tile.chunks_exact(placed.width)) {
+            let start = self.rows.start(row);
+            for &Segment { from: first, to, length } in placed.segments {
+                let to = start + to;
+                assert!(to + length <= self.length && first + length <= from.len());
+                // SAFETY: both lie within their slices, as asserted.
+                unsafe { copy(from.as_ptr().add(first), self.start.add(to), length) };
+            }
+        }
     }
 }
 
@@ -299,7 +375,7 @@ impl Kernel for ColumnsKernel {
             return;
         }
         // Ranges of whole tiles, so many that there is work for all even with one block.
-        let wide = self.functions.wide.0;
+        let wide = self.functions.wide.width;
         let parts = n.div_ceil(wide).min(threads.div_ceil(self.blocks.len().max(1)) * 2).max(1);
         let width = n.div_ceil(wide).div_ceil(parts) * wide;
         let tasks: Vec<_> = self
@@ -333,14 +409,16 @@ fn pieces(layer: &Layer<'_>, first_row: usize, rows: usize, rank: usize) -> Vec<
                 pieces.push(Piece::default());
             }
             let Some(piece) = pieces.last_mut() else { return };
-            let from = piece.rows.len();
+            let rank = width.next_power_of_two();
+            let (from, weights_from) = (piece.rows.len(), piece.weights.len());
             for (row, weights) in entries {
                 piece.rows.push(row);
                 piece.weights.extend(weights);
                 piece.weights.extend(std::iter::repeat_n(0.0, rank - weights.len()));
             }
-            if piece.rows.len() > from {
-                piece.columns.push(GroupColumn { first, width, from, to: piece.rows.len() });
+            let rows = (from, piece.rows.len());
+            if rows.1 > from {
+                piece.columns.push(GroupColumn { first, width, rank, rows, weights: weights_from });
             }
         };
     for (group, owners) in owners.iter().enumerate() {

@@ -2,9 +2,12 @@
 
 use std::ops::Range;
 
-use super::columns::{ColumnsKernel, Piece, PieceFunction, Tile, TileFunctions};
+use super::columns::{
+    self, ColumnsKernel, Functions, GroupColumn, Piece, Placed, SharedOutput, Tile, TileFunction,
+};
 use super::rows::{ROWS, Rows, RowsKernel, SlicesFunction};
 use super::{Kernel, Layer};
+use crate::kernels::activate;
 
 /// Columns of a tile.
 const TILE: usize = 8;
@@ -34,36 +37,58 @@ unsafe fn slices<const W: usize>(
 }
 
 pub(super) fn pack_columns(layer: &Layer<'_>) -> Option<Box<dyn Kernel>> {
-    let (rank, function): (usize, PieceFunction) = match layer.weights.width() {
-        8.. => (8, piece::<8>),
-        4.. => (4, piece::<4>),
-        _ => (2, piece::<2>),
-    };
-    let functions = TileFunctions { wide: (TILE, function), narrow: (TILE, function) };
-    // SAFETY: compiled for every processor, and for this rank.
+    let rank = columns::rank(layer.weights.width());
+    let tile = TileFunction { width: TILE, add };
+    let functions = Functions { wide: tile, narrow: tile, fill: columns::fill::<TILE>, write };
+    // SAFETY: compiled for every processor, and for every rank.
     Some(Box::new(unsafe { ColumnsKernel::new(layer, rank, functions) }))
 }
 
 /// # Safety
-/// As [`PieceFunction`] asks.
-unsafe fn piece<const E: usize>(piece: &Piece, tile: &Tile) {
-    let (weights, _) = piece.weights.as_chunks::<E>();
-    for column in &piece.columns {
-        let mut x = [[0.0_f32; TILE]; E];
-        for (lane, x) in x.iter_mut().enumerate().take(column.width) {
-            // SAFETY: row first + lane of X exists, and has `valid` columns from the tile's first on.
-            let row =
-                unsafe { std::slice::from_raw_parts(tile.row(column.first + lane), tile.valid) };
-            x[..tile.valid].copy_from_slice(row);
+/// As [`Functions`] asks.
+unsafe fn write(y: &SharedOutput<'_>, tile: &[f32], placed: &Placed<'_>) {
+    let copy = |from: *const f32, to: *mut f32, length: usize| {
+        for place in 0..length {
+            // SAFETY: below the length.
+            unsafe { *to.add(place) = activate(*from.add(place), placed.relu) };
         }
-        let entries = column.from..column.to;
-        for (&row, weights) in piece.rows[entries.clone()].iter().zip(&weights[entries]) {
-            // SAFETY: the tile of Y has this row, and each row has TILE columns.
-            let y = unsafe { &mut *tile.y.add(row as usize * TILE).cast::<[f32; TILE]>() };
-            for (weight, x) in weights.iter().zip(&x) {
-                for (y, x) in y.iter_mut().zip(x) {
-                    *y += weight * x;
-                }
+    };
+    // SAFETY: by the caller's word.
+    unsafe { y.write(tile, placed, copy) };
+}
+
+/// # Safety
+/// As [`Functions`] asks.
+unsafe fn add(piece: &Piece, tile: &Tile) {
+    for column in &piece.columns {
+        // SAFETY: by the caller's word.
+        unsafe {
+            match column.rank {
+                8 => update::<8>(piece, column, tile),
+                4 => update::<4>(piece, column, tile),
+                2 => update::<2>(piece, column, tile),
+                _ => update::<1>(piece, column, tile),
+            }
+        }
+    }
+}
+
+/// # Safety
+/// As for [`add`]; the column is one of the piece, of rank `E`.
+unsafe fn update<const E: usize>(piece: &Piece, column: &GroupColumn, tile: &Tile) {
+    let mut x = [[0.0_f32; TILE]; E];
+    for (lane, x) in x.iter_mut().enumerate().take(column.width) {
+        // SAFETY: row first + lane of X exists, and has `valid` columns from the tile's first on.
+        let row = unsafe { std::slice::from_raw_parts(tile.row(column.first + lane), tile.valid) };
+        x[..tile.valid].copy_from_slice(row);
+    }
+    let (rows, weights) = piece.entries::<E>(column);
+    for (&row, weights) in rows.iter().zip(weights) {
+        // SAFETY: the tile of Y has this row, and each row has TILE columns.
+        let y = unsafe { &mut *tile.y.add(row as usize * TILE).cast::<[f32; TILE]>() };
+        for (weight, x) in weights.iter().zip(&x) {
+            for (y, x) in y.iter_mut().zip(x) {
+                *y += weight * x;
             }
         }
     }

@@ -4,7 +4,9 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-use super::columns::{ColumnsKernel, Piece, PieceFunction, Tile, TileFunctions};
+use super::columns::{
+    self, ColumnsKernel, Functions, GroupColumn, Piece, Placed, SharedOutput, Tile, TileFunction,
+};
 use super::rows::{ROWS, Rows, RowsKernel, SlicesFunction};
 use super::{Kernel, Layer};
 use crate::device::cpu::Avx2;
@@ -39,63 +41,117 @@ unsafe fn slices<const W: usize>(
 
 pub(super) fn pack_columns(layer: &Layer<'_>) -> Option<Box<dyn Kernel>> {
     Avx2::new()?;
-    let narrow = |function: PieceFunction| (LANES, function);
-    let (rank, wide, narrow) = match layer.weights.width() {
-        8.. => (8, narrow(piece::<8, 1>), narrow(piece::<8, 1>)),
-        4.. => (4, (2 * LANES, piece::<4, 2> as PieceFunction), narrow(piece::<4, 1>)),
-        _ => (2, (4 * LANES, piece::<2, 4> as PieceFunction), narrow(piece::<2, 1>)),
+    let rank = columns::rank(layer.weights.width());
+    let narrow = TileFunction { width: LANES, add: add::<8, 1> };
+    let wide = match rank {
+        8 => narrow,
+        4 => TileFunction { width: 2 * LANES, add: add::<4, 2> },
+        _ => TileFunction { width: 4 * LANES, add: add::<2, 4> },
     };
-    // SAFETY: `Avx2::new` has found the instructions; the functions are for this rank.
-    Some(Box::new(unsafe { ColumnsKernel::new(layer, rank, TileFunctions { wide, narrow }) }))
+    let functions = Functions { wide, narrow, fill, write };
+    // SAFETY: `Avx2::new` has found the instructions; the functions know every rank up to this one.
+    Some(Box::new(unsafe { ColumnsKernel::new(layer, rank, functions) }))
 }
 
-/// Tiles of `V` vectors.
+#[target_feature(enable = "avx2,fma")]
+fn fill(tile: &mut [f32], width: usize, bias: &[f32]) {
+    columns::fill::<LANES>(tile, width, bias);
+}
+
+/// # Safety
+/// As [`Functions`] asks; the processor has AVX2 and FMA.
+#[target_feature(enable = "avx2,fma")]
+unsafe fn write(y: &SharedOutput<'_>, tile: &[f32], placed: &Placed<'_>) {
+    // What is below it becomes the bound: 0, or nothing. A NaN stays, as `max` gives its second operand.
+    let bound = _mm256_set1_ps(if placed.relu { 0.0 } else { f32::NEG_INFINITY });
+    let copy = |from: *const f32, to: *mut f32, length: usize| {
+        let mut done = 0;
+        while done < length {
+            let mask = mask(length - done);
+            // SAFETY: the masks keep within the length.
+            unsafe {
+                let values = _mm256_maskload_ps(from.add(done), mask);
+                _mm256_maskstore_ps(to.add(done), mask, _mm256_max_ps(bound, values));
+            }
+            done += LANES;
+        }
+    };
+    // SAFETY: by the caller's word.
+    unsafe { y.write(tile, placed, copy) };
+}
+
+/// The first `length` lanes.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn mask(length: usize) -> __m256i {
+    let length = _mm256_set1_epi32(length.min(LANES) as i32);
+    _mm256_cmpgt_epi32(length, _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7))
+}
+
+/// Adds a piece, whose columns have ranks up to `MOST`, to a tile of `V` vectors.
 ///
 /// # Safety
-/// As [`PieceFunction`] asks; the processor has AVX2 and FMA.
+/// As [`Functions`] asks; the processor has AVX2 and FMA.
 #[target_feature(enable = "avx2,fma")]
-unsafe fn piece<const E: usize, const V: usize>(piece: &Piece, tile: &Tile) {
-    let masks: [__m256i; V] = std::array::from_fn(|v| {
-        let left = tile.valid.saturating_sub(v * LANES).min(LANES) as i32;
-        _mm256_cmpgt_epi32(_mm256_set1_epi32(left), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7))
-    });
-    let (rows, weights) = (piece.rows.as_ptr(), piece.weights.as_ptr());
+unsafe fn add<const MOST: usize, const V: usize>(piece: &Piece, tile: &Tile) {
+    let masks: [__m256i; V] = std::array::from_fn(|v| mask(tile.valid.saturating_sub(v * LANES)));
     for (index, column) in piece.columns.iter().enumerate() {
-        if let Some(next) = piece.columns.get(index + 1) {
+        if tile.ahead
+            && let Some(next) = piece.columns.get(index + 1)
+        {
             for lane in 0..next.width {
                 // SAFETY: row first + lane of X exists; a prefetch faults nowhere.
                 unsafe { _mm_prefetch::<_MM_HINT_T0>(tile.row(next.first + lane).cast()) };
             }
         }
-        let mut x = [[_mm256_setzero_ps(); V]; E];
-        for (lane, x) in x.iter_mut().enumerate() {
-            if lane < column.width {
-                for v in 0..V {
-                    // SAFETY: row first + lane of X exists; the mask keeps within its valid columns.
-                    x[v] = unsafe {
-                        let row = tile.row(column.first + lane);
-                        _mm256_maskload_ps(row.wrapping_add(v * LANES), masks[v])
-                    };
-                }
+        // SAFETY: by the caller's word.
+        unsafe {
+            match column.rank {
+                8 if MOST >= 8 => update::<8, V>(piece, column, tile, &masks),
+                4 if MOST >= 4 => update::<4, V>(piece, column, tile, &masks),
+                2 => update::<2, V>(piece, column, tile, &masks),
+                _ => update::<1, V>(piece, column, tile, &masks),
             }
         }
-        for entry in column.from..column.to {
-            // SAFETY: a piece has a row and E weights for each entry of its columns; the tile of Y has
-            // that row, of V vectors.
-            unsafe {
-                let y = tile.y.add(*rows.add(entry) as usize * V * LANES);
-                let weights = weights.add(entry * E);
-                let mut sums: [__m256; V] =
-                    std::array::from_fn(|v| _mm256_loadu_ps(y.add(v * LANES)));
-                for (lane, x) in x.iter().enumerate() {
-                    let weight = _mm256_set1_ps(*weights.add(lane));
-                    for (sum, &x) in sums.iter_mut().zip(x) {
-                        *sum = _mm256_fmadd_ps(weight, x, *sum);
-                    }
+    }
+}
+
+/// # Safety
+/// As for [`add`]; the column is one of the piece, of rank `E`.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn update<const E: usize, const V: usize>(
+    piece: &Piece,
+    column: &GroupColumn,
+    tile: &Tile,
+    masks: &[__m256i; V],
+) {
+    let mut x = [[_mm256_setzero_ps(); V]; E];
+    for (lane, x) in x.iter_mut().enumerate() {
+        if lane < column.width {
+            for v in 0..V {
+                // SAFETY: row first + lane of X exists; the mask keeps within its valid columns.
+                x[v] = unsafe {
+                    let row = tile.row(column.first + lane);
+                    _mm256_maskload_ps(row.wrapping_add(v * LANES), masks[v])
+                };
+            }
+        }
+    }
+    let (rows, weights) = piece.entries::<E>(column);
+    for (&row, weights) in rows.iter().zip(weights) {
+        // SAFETY: the tile of Y has that row, of V vectors.
+        unsafe {
+            let y = tile.y.add(row as usize * V * LANES);
+            let mut sums: [__m256; V] = std::array::from_fn(|v| _mm256_loadu_ps(y.add(v * LANES)));
+            for (&weight, x) in weights.iter().zip(&x) {
+                let weight = _mm256_set1_ps(weight);
+                for (sum, &x) in sums.iter_mut().zip(x) {
+                    *sum = _mm256_fmadd_ps(weight, x, *sum);
                 }
-                for (v, &sum) in sums.iter().enumerate() {
-                    _mm256_storeu_ps(y.add(v * LANES), sum);
-                }
+            }
+            for (v, &sum) in sums.iter().enumerate() {
+                _mm256_storeu_ps(y.add(v * LANES), sum);
             }
         }
     }

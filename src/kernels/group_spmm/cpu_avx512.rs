@@ -4,7 +4,9 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-use super::columns::{ColumnsKernel, Piece, PieceFunction, Tile, TileFunctions};
+use super::columns::{
+    self, ColumnsKernel, Functions, GroupColumn, Piece, Placed, SharedOutput, Tile, TileFunction,
+};
 use super::rows::{ROWS, Rows, RowsKernel, SlicesFunction};
 use super::{Kernel, Layer};
 use crate::device::cpu::Avx512;
@@ -49,30 +51,57 @@ pub(super) fn pack_narrow(layer: &Layer<'_>) -> Option<Box<dyn Kernel>> {
 
 fn pack(layer: &Layer<'_>, only_narrow: bool) -> Option<Box<dyn Kernel>> {
     Avx512::new()?;
-    let (rank, wide, narrow): (usize, PieceFunction, PieceFunction) = match layer.weights.width() {
-        8.. => (8, piece::<8, 2>, piece::<8, 1>),
-        4.. => (4, piece::<4, 2>, piece::<4, 1>),
-        _ => (2, piece::<2, 2>, piece::<2, 1>),
-    };
-    let narrow = (LANES, narrow);
-    let wide = if only_narrow { narrow } else { (2 * LANES, wide) };
-    // SAFETY: `Avx512::new` has found the instructions; the functions are for this rank.
-    Some(Box::new(unsafe { ColumnsKernel::new(layer, rank, TileFunctions { wide, narrow }) }))
+    let rank = columns::rank(layer.weights.width());
+    let narrow = TileFunction { width: LANES, add: add::<1> };
+    let wide = if only_narrow { narrow } else { TileFunction { width: 2 * LANES, add: add::<2> } };
+    let functions = Functions { wide, narrow, fill, write };
+    // SAFETY: `Avx512::new` has found the instructions; the functions know every rank.
+    Some(Box::new(unsafe { ColumnsKernel::new(layer, rank, functions) }))
 }
 
-/// Tiles of `V` vectors.
+#[target_feature(enable = "avx512f")]
+fn fill(tile: &mut [f32], width: usize, bias: &[f32]) {
+    columns::fill::<LANES>(tile, width, bias);
+}
+
+/// # Safety
+/// As [`Functions`] asks; the processor has AVX-512F.
+#[target_feature(enable = "avx512f")]
+unsafe fn write(y: &SharedOutput<'_>, tile: &[f32], placed: &Placed<'_>) {
+    // What is below it becomes the bound: 0, or nothing. A NaN stays, as `max` gives its second operand.
+    let bound = _mm512_set1_ps(if placed.relu { 0.0 } else { f32::NEG_INFINITY });
+    let copy = |from: *const f32, to: *mut f32, length: usize| {
+        let mut done = 0;
+        while done < length {
+            let mask = mask(length - done);
+            // SAFETY: the masks keep within the length.
+            unsafe {
+                let values = _mm512_maskz_loadu_ps(mask, from.add(done));
+                _mm512_mask_storeu_ps(to.add(done), mask, _mm512_max_ps(bound, values));
+            }
+            done += LANES;
+        }
+    };
+    // SAFETY: by the caller's word.
+    unsafe { y.write(tile, placed, copy) };
+}
+
+/// The first `length` lanes.
+fn mask(length: usize) -> __mmask16 {
+    ((1_u32 << length.min(LANES)) - 1) as __mmask16
+}
+
+/// Adds a piece to a tile of `V` vectors.
 ///
 /// # Safety
-/// As [`PieceFunction`] asks; the processor has AVX-512F.
+/// As [`Functions`] asks; the processor has AVX-512F.
 #[target_feature(enable = "avx512f")]
-unsafe fn piece<const E: usize, const V: usize>(piece: &Piece, tile: &Tile) {
-    let masks: [__mmask16; V] = std::array::from_fn(|v| {
-        let left = tile.valid.saturating_sub(v * LANES).min(LANES);
-        ((1_u32 << left) - 1) as __mmask16
-    });
-    let (rows, weights) = (piece.rows.as_ptr(), piece.weights.as_ptr());
+unsafe fn add<const V: usize>(piece: &Piece, tile: &Tile) {
+    let masks: [__mmask16; V] = std::array::from_fn(|v| mask(tile.valid.saturating_sub(v * LANES)));
     for (index, column) in piece.columns.iter().enumerate() {
-        if let Some(next) = piece.columns.get(index + 1) {
+        if tile.ahead
+            && let Some(next) = piece.columns.get(index + 1)
+        {
             for lane in 0..next.width {
                 // SAFETY: row first + lane of X exists; a prefetch faults nowhere.
                 unsafe {
@@ -83,35 +112,54 @@ unsafe fn piece<const E: usize, const V: usize>(piece: &Piece, tile: &Tile) {
                 }
             }
         }
-        let mut x = [[_mm512_setzero_ps(); V]; E];
-        for (lane, x) in x.iter_mut().enumerate() {
-            if lane < column.width {
-                for v in 0..V {
-                    // SAFETY: row first + lane of X exists; the mask keeps within its valid columns.
-                    x[v] = unsafe {
-                        let row = tile.row(column.first + lane);
-                        _mm512_maskz_loadu_ps(masks[v], row.wrapping_add(v * LANES))
-                    };
-                }
+        // SAFETY: by the caller's word.
+        unsafe {
+            match column.rank {
+                8 => update::<8, V>(piece, column, tile, &masks),
+                4 => update::<4, V>(piece, column, tile, &masks),
+                2 => update::<2, V>(piece, column, tile, &masks),
+                _ => update::<1, V>(piece, column, tile, &masks),
             }
         }
-        for entry in column.from..column.to {
-            // SAFETY: a piece has a row and E weights for each entry of its columns; the tile of Y has
-            // that row, of V vectors.
-            unsafe {
-                let y = tile.y.add(*rows.add(entry) as usize * V * LANES);
-                let weights = weights.add(entry * E);
-                let mut sums: [__m512; V] =
-                    std::array::from_fn(|v| _mm512_loadu_ps(y.add(v * LANES)));
-                for (lane, x) in x.iter().enumerate() {
-                    let weight = _mm512_set1_ps(*weights.add(lane));
-                    for (sum, &x) in sums.iter_mut().zip(x) {
-                        *sum = _mm512_fmadd_ps(weight, x, *sum);
-                    }
+    }
+}
+
+/// # Safety
+/// As for [`add`]; the column is one of the piece, of rank `E`.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn update<const E: usize, const V: usize>(
+    piece: &Piece,
+    column: &GroupColumn,
+    tile: &Tile,
+    masks: &[__mmask16; V],
+) {
+    let mut x = [[_mm512_setzero_ps(); V]; E];
+    for (lane, x) in x.iter_mut().enumerate() {
+        if lane < column.width {
+            for v in 0..V {
+                // SAFETY: row first + lane of X exists; the mask keeps within its valid columns.
+                x[v] = unsafe {
+                    let row = tile.row(column.first + lane);
+                    _mm512_maskz_loadu_ps(masks[v], row.wrapping_add(v * LANES))
+                };
+            }
+        }
+    }
+    let (rows, weights) = piece.entries::<E>(column);
+    for (&row, weights) in rows.iter().zip(weights) {
+        // SAFETY: the tile of Y has that row, of V vectors.
+        unsafe {
+            let y = tile.y.add(row as usize * V * LANES);
+            let mut sums: [__m512; V] = std::array::from_fn(|v| _mm512_loadu_ps(y.add(v * LANES)));
+            for (&weight, x) in weights.iter().zip(&x) {
+                let weight = _mm512_set1_ps(weight);
+                for (sum, &x) in sums.iter_mut().zip(x) {
+                    *sum = _mm512_fmadd_ps(weight, x, *sum);
                 }
-                for (v, &sum) in sums.iter().enumerate() {
-                    _mm512_storeu_ps(y.add(v * LANES), sum);
-                }
+            }
+            for (v, &sum) in sums.iter().enumerate() {
+                _mm512_storeu_ps(y.add(v * LANES), sum);
             }
         }
     }

@@ -72,7 +72,7 @@ impl Columns {
 }
 
 /// N up to which the wide tiles of AVX-512 are the better ones (measured: 300x784 to 4096x9216).
-const WIDE_UP_TO: usize = 256;
+pub(super) const WIDE_UP_TO: usize = 256;
 
 /// One implementation of the operation.
 #[derive(Debug)]

@@ -1,0 +1,169 @@
+//! The convolutions of the five networks with group-sparse weights, beside libtorch's dense ones
+//! (oneDNN), in turns in one run, at batch 1.
+//!
+//! ```text
+//! cargo bench --bench convolution                # all networks
+//! cargo bench --bench convolution -- alexnet     # one
+//! ```
+//!
+//! One thread; `SCALPEL_THREADS=2` takes two. Groups are of 8 weights. Copying the image into its
+//! padded map is part of our time. Each convolution is compared with libtorch's before it is timed.
+
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use ndarray::Array2;
+use rand::RngExt;
+use scalpel::kernels::convolution::{Convolution, Geometry, Layer};
+use scalpel::measure::{Effort, geometric_mean, interleave};
+use scalpel::network::{Op, zoo};
+use scalpel::report::Table;
+use scalpel::seed;
+use scalpel::sparse::GroupSparse;
+use tch::{Kind, Tensor};
+
+const DENSITIES: [f64; 3] = [0.1, 0.2, 0.4];
+const WIDTH: usize = 8;
+
+/// One layer at one density.
+struct Case {
+    ours: Convolution,
+    weights: Tensor,
+    x: Vec<f32>,
+    geometry: Geometry,
+    groups: usize,
+    nnz: usize,
+    total: usize,
+}
+
+impl Case {
+    /// Random weights for `outputs` channels in equal groups.
+    fn new(
+        geometry: Geometry,
+        outputs: usize,
+        groups: usize,
+        density: f64,
+    ) -> anyhow::Result<Self> {
+        let mut rng = seed::stream(1, "convolution", &[outputs as u64, geometry.channels as u64]);
+        let columns = geometry.channels / groups * geometry.side * geometry.side;
+        let mut dense = Array2::<f32>::zeros((outputs, columns));
+        for mut row in dense.rows_mut() {
+            for group in 0..columns.div_ceil(WIDTH) {
+                if rng.random_bool(density) {
+                    for column in group * WIDTH..columns.min((group + 1) * WIDTH) {
+                        row[column] = rng.random_range(-1.0..1.0);
+                    }
+                }
+            }
+        }
+        let share = outputs / groups;
+        let sparse: Vec<GroupSparse> = (0..groups)
+            .map(|group| {
+                let rows = ndarray::s![group * share..(group + 1) * share, ..];
+                GroupSparse::from_dense(dense.slice(rows), WIDTH)
+            })
+            .collect::<Result<_, _>>()?;
+        let layer = Layer { geometry, groups: &sparse, bias: None, relu: false };
+        let ours = Convolution::new(&layer)?;
+        let pixels = geometry.channels * geometry.height * geometry.width;
+        let x = (0..pixels).map(|_| rng.random_range(-1.0..1.0)).collect();
+        let [outputs, channels, side] =
+            [outputs, geometry.channels / groups, geometry.side].map(|size| size as i64);
+        let values = dense.as_slice().context("row-major weights")?;
+        let weights = Tensor::from_slice(values).view([outputs, channels, side, side]);
+        let nnz = sparse.iter().map(GroupSparse::nnz).sum();
+        Ok(Self { ours, weights, x, geometry, groups, nnz, total: dense.len() })
+    }
+
+    /// Seconds of ours and of libtorch's dense convolution.
+    fn measure(&self) -> anyhow::Result<[f64; 2]> {
+        let Geometry { channels, height, width, stride, padding, .. } = self.geometry;
+        let [channels, height, width, stride, padding, groups] =
+            [channels, height, width, stride, padding, self.groups].map(|size| size as i64);
+        let image = Tensor::from_slice(&self.x).view([1, channels, height, width]);
+        let dense =
+            || image.f_conv2d::<Tensor>(&self.weights, None, [stride], [padding], [1], groups);
+        let mut y = vec![f32::NAN; self.ours.output().iter().product()];
+        self.ours.run(&self.x, 1, &mut y)?;
+        let expected: Vec<f32> = Vec::try_from(&dense()?.flatten(0, -1).to_kind(Kind::Float))?;
+        let inner = self.total / self.ours.output()[0];
+        for (expected, found) in expected.iter().zip(&y) {
+            let near = (expected - found).abs() <= 2e-6 * (inner as f32 + 10.0);
+            ensure!(near, "ours computes {found}, not {expected}");
+        }
+        let (mut ours, mut theirs) = (None, None);
+        let timings = interleave(
+            &mut [&mut || ours = self.ours.run(&self.x, 1, &mut y).err(), &mut || {
+                theirs = dense().err()
+            }],
+            Effort { rounds: 15, turn: Duration::from_millis(3) },
+        );
+        if let Some(failure) = ours {
+            return Err(failure.into());
+        }
+        if let Some(failure) = theirs {
+            return Err(failure.into());
+        }
+        Ok([timings[0].median, timings[1].median])
+    }
+}
+
+fn main() -> anyhow::Result<()> {
+    let threads = std::env::var("SCALPEL_THREADS").map_or(Ok(1), |text| text.parse())?;
+    tch::set_num_threads(i32::try_from(threads)?);
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
+    let _inference = tch::no_grad_guard();
+    let wanted = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
+    let header = [
+        "network",
+        "layer",
+        "[M, K]",
+        "density",
+        "kernel",
+        "ours, us",
+        "dense, us",
+        "GFLOP/s",
+        "dense GFLOP/s",
+        "speedup",
+    ];
+    let mut table = Table::new(header);
+    let mut speedups = [const { Vec::new() }; DENSITIES.len()];
+    for name in zoo::NAMES.into_iter().filter(|name| wanted.as_ref().is_none_or(|w| w == name)) {
+        let network = zoo::by_name(name)?;
+        let shapes = network.shapes()?;
+        for (index, layer) in network.layers.iter().enumerate() {
+            let Op::Conv(conv) = &layer.op else { continue };
+            let input = network.input_of(index, &shapes);
+            let [channels, height, width] = input;
+            let (side, stride, padding) = (conv.kernel, conv.stride, conv.padding);
+            let geometry = Geometry { channels, height, width, side, stride, padding };
+            let groups = network.groups_of(index, input)?.len();
+            for (density, speedups) in DENSITIES.into_iter().zip(&mut speedups) {
+                let case = Case::new(geometry, conv.outputs, groups, density)?;
+                let [ours, dense] = case.measure()?;
+                let pixels = case.ours.output()[1] * case.ours.output()[2];
+                let rate = |weights: usize, seconds: f64| {
+                    format!("{:.1}", 2.0 * (weights * pixels) as f64 / seconds / 1e9)
+                };
+                speedups.push(dense / ours);
+                table.row([
+                    name.to_owned(),
+                    layer.name.clone(),
+                    format!("{}x{}", conv.outputs, case.total / conv.outputs),
+                    format!("{:.3}", case.nnz as f64 / case.total as f64),
+                    case.ours.variant().map_or_else(String::new, |variant| variant.name.to_owned()),
+                    format!("{:.1}", 1e6 * ours),
+                    format!("{:.1}", 1e6 * dense),
+                    rate(case.nnz, ours),
+                    rate(case.total, dense),
+                    format!("{:.2}", dense / ours),
+                ]);
+            }
+        }
+    }
+    println!("\n{threads} threads, batch 1, W = {WIDTH}\n\n{}", table.markdown());
+    for (density, speedups) in DENSITIES.into_iter().zip(&speedups) {
+        println!("density {density}: {:.2}x, geometric mean", geometric_mean(speedups));
+    }
+    Ok(())
+}
