@@ -1,5 +1,6 @@
-//! AVX2 and FMA: tiles of 8 columns for groups of eight, of which eight rows fill half of the sixteen
-//! registers; of 16 and 32 columns for groups of four and two.
+//! AVX2 and FMA: tiles of 16 columns for groups of eight, as two updates of rank four (their four rows
+//! of X are eight of the sixteen registers, and each broadcast weight serves two vectors, where rank
+//! eight would need a broadcast for every product); of 32 for groups of two.
 
 use std::arch::x86_64::*;
 use std::ops::Range;
@@ -41,10 +42,9 @@ unsafe fn slices<const W: usize>(
 
 pub(super) fn pack_columns(layer: &Layer<'_>) -> Option<Box<dyn Kernel>> {
     Avx2::new()?;
-    let rank = columns::rank(layer.weights.width());
-    let narrow = TileFunction { width: LANES, add: add::<8, 1> };
+    let rank = columns::rank(layer.weights.width()).min(4);
+    let narrow = TileFunction { width: LANES, add: add::<4, 1> };
     let wide = match rank {
-        8 => narrow,
         4 => TileFunction { width: 2 * LANES, add: add::<4, 2> },
         _ => TileFunction { width: 4 * LANES, add: add::<2, 4> },
     };
@@ -65,15 +65,19 @@ unsafe fn write(y: &SharedOutput<'_>, tile: &[f32], placed: &Placed<'_>) {
     // What is below it becomes the bound: 0, or nothing. A NaN stays, as `max` gives its second operand.
     let bound = _mm256_set1_ps(if placed.relu { 0.0 } else { f32::NEG_INFINITY });
     let copy = |from: *const f32, to: *mut f32, length: usize| {
-        let mut done = 0;
-        while done < length {
-            let mask = mask(length - done);
-            // SAFETY: the masks keep within the length.
-            unsafe {
-                let values = _mm256_maskload_ps(from.add(done), mask);
-                _mm256_maskstore_ps(to.add(done), mask, _mm256_max_ps(bound, values));
+        let whole = length / LANES * LANES;
+        // SAFETY: whole vectors, and a mask for the rest, keep within the length. (Masked stores are
+        // slow on some processors, so that whole vectors do without.)
+        unsafe {
+            for done in (0..whole).step_by(LANES) {
+                let values = _mm256_loadu_ps(from.add(done));
+                _mm256_storeu_ps(to.add(done), _mm256_max_ps(bound, values));
             }
-            done += LANES;
+            if whole < length {
+                let mask = mask(length - whole);
+                let values = _mm256_maskload_ps(from.add(whole), mask);
+                _mm256_maskstore_ps(to.add(whole), mask, _mm256_max_ps(bound, values));
+            }
         }
     };
     // SAFETY: by the caller's word.
@@ -107,7 +111,6 @@ unsafe fn add<const MOST: usize, const V: usize>(piece: &Piece, tile: &Tile) {
         // SAFETY: by the caller's word.
         unsafe {
             match column.rank {
-                8 if MOST >= 8 => update::<8, V>(piece, column, tile, &masks),
                 4 if MOST >= 4 => update::<4, V>(piece, column, tile, &masks),
                 2 => update::<2, V>(piece, column, tile, &masks),
                 _ => update::<1, V>(piece, column, tile, &masks),

@@ -71,15 +71,13 @@ unsafe fn write(y: &SharedOutput<'_>, tile: &[f32], placed: &Placed<'_>) {
     // What is below it becomes the bound: 0, or nothing. A NaN stays, as `max` gives its second operand.
     let bound = _mm512_set1_ps(if placed.relu { 0.0 } else { f32::NEG_INFINITY });
     let copy = |from: *const f32, to: *mut f32, length: usize| {
-        let mut done = 0;
-        while done < length {
+        for done in (0..length).step_by(LANES) {
             let mask = mask(length - done);
             // SAFETY: the masks keep within the length.
             unsafe {
                 let values = _mm512_maskz_loadu_ps(mask, from.add(done));
                 _mm512_mask_storeu_ps(to.add(done), mask, _mm512_max_ps(bound, values));
             }
-            done += LANES;
         }
     };
     // SAFETY: by the caller's word.

@@ -32,9 +32,6 @@ use super::layout::{Input, Output};
 use crate::error::{Error, Result};
 use crate::sparse::GroupSparse;
 
-/// The variable that forces a variant by name.
-pub const VARIABLE: &str = "SCALPEL_KERNEL";
-
 /// Weights, bias and activation of one layer.
 #[derive(Clone, Copy, Debug)]
 pub struct Layer<'a> {
@@ -112,7 +109,7 @@ pub const VARIANTS: &[Variant] = &[
     },
     #[cfg(target_arch = "x86_64")]
     Variant {
-        name: "group_spmm_f32_avx2_n8",
+        name: "group_spmm_f32_avx2_n16",
         columns: Columns::Any(usize::MAX),
         needs: "avx2+fma",
         pack: cpu_avx2::pack_columns,
@@ -154,18 +151,11 @@ impl GroupSpmm {
     /// A bias of another length than M; a forced variant that is unknown, or that this processor or
     /// `n` rules out.
     pub fn new(layer: &Layer<'_>, n: usize) -> Result<Self> {
-        let fits = |variant: &&Variant| variant.columns.suit(n);
-        let forced = std::env::var(VARIABLE).ok().filter(|name| name.starts_with("group_spmm_"));
-        if let Some(name) = forced {
+        if let Some(name) = super::forced("group_spmm_") {
             return Self::with(by_name(&name)?, layer);
         }
-        for variant in VARIANTS.iter().filter(fits) {
-            match Self::with(variant, layer) {
-                Err(Error::Unavailable { .. }) => {}
-                packed => return packed,
-            }
-        }
-        Err(Error::argument("group_spmm", "a variant for these columns", n.to_string()))
+        let fits = VARIANTS.iter().filter(|variant| variant.columns.suit(n));
+        super::first_available(fits, |variant| Self::with(variant, layer))
     }
 
     /// Packs a layer for one variant.
@@ -174,18 +164,10 @@ impl GroupSpmm {
     /// A bias of another length than M; a processor that lacks the variant's instructions.
     pub fn with(variant: &'static Variant, layer: &Layer<'_>) -> Result<Self> {
         let shape = layer.weights.shape();
-        if let Some(bias) = layer.bias.filter(|bias| bias.len() != shape[0]) {
-            let expected = format!("a bias of {} entries", shape[0]);
-            return Err(Error::argument("group_spmm", expected, bias.len().to_string()));
-        }
-        match (variant.pack)(layer) {
-            Some(kernel) => Ok(Self { shape, variant, kernel }),
-            None => Err(Error::Unavailable {
-                what: format!("the kernel {}", variant.name),
-                reason: format!("this processor lacks {}", variant.needs),
-                remedy: format!("choose another with {VARIABLE}, or none"),
-            }),
-        }
+        super::bias("group_spmm", layer.bias, shape[0])?;
+        let kernel =
+            (variant.pack)(layer).ok_or_else(|| super::unavailable(variant.name, variant.needs))?;
+        Ok(Self { shape, variant, kernel })
     }
 
     /// The variant that it was packed for.
@@ -235,8 +217,5 @@ impl GroupSpmm {
 /// # Errors
 /// There is none.
 pub fn by_name(name: &str) -> Result<&'static Variant> {
-    VARIANTS.iter().find(|variant| variant.name == name).ok_or_else(|| {
-        let names: Vec<&str> = VARIANTS.iter().map(|variant| variant.name).collect();
-        Error::argument(VARIABLE, format!("one of {}", names.join(", ")), name)
-    })
+    super::position(VARIANTS.iter().map(|variant| variant.name), name).map(|index| &VARIANTS[index])
 }

@@ -1,12 +1,297 @@
-//! Draft.
-use crate::error::Result;
+//! A dense layer of which only some nodes live: Y = act(W X + b) over living inputs and outputs.
+//!
+//! W is `[M, K]` dense, X is `[K, n]`, Y is `[M, n]`, all f32. The weights between living nodes are
+//! gathered once, at packing, into a smaller dense matrix: what node pruning leaves. X and Y may hold all
+//! nodes, in which case the kernel reads and writes the living ones where they lie and never touches the
+//! others, or only the living ones, where the neighbouring layer is compacted too.
+//!
+//! **One column (n = 1):** eight rows at a time, their weights interleaved in one stream. Bound by the
+//! memory or cache that the weights come from.
+//!
+//! **Many columns:** `group_spmm` with every group stored is a dense kernel at the rate of the best
+//! libraries, and finds rows anywhere. With a large n the compacted product goes to a library, where
+//! there is one ([`DenseLibrary`]).
+
+mod matrix;
+pub mod reference;
+#[cfg(test)]
+mod suite;
+mod vector;
+
+use std::sync::Arc;
+
+use ndarray::{Array2, ArrayView2};
+
+use self::matrix::{LibraryKernel, MatrixKernel};
+use self::vector::{VectorFunction, VectorKernel};
+use super::group_spmm;
+use super::layout::RowTable;
+use crate::error::{Error, Result};
+
 /// A library's dense product.
 pub trait DenseLibrary: Send + Sync {
     /// The library and its version.
     fn name(&self) -> String;
-    /// y = w x.
+
+    /// `y = w x` for `[m, k, n]`: w is `[m, k]`, x `[k, n]`, y `[m, n]`, all contiguous.
     ///
     /// # Errors
-    /// Lengths.
+    /// Slices of other lengths; what the library refuses.
     fn multiply(&self, shape: [usize; 3], w: &[f32], x: &[f32], y: &mut [f32]) -> Result<()>;
+}
+
+/// The nodes on one side of a layer.
+#[derive(Clone, Copy, Debug)]
+pub struct Nodes<'a> {
+    /// The living ones, ascending.
+    pub living: &'a [usize],
+    /// Whether the activations hold the living nodes alone, or all.
+    pub compacted: bool,
+}
+
+impl Nodes<'_> {
+    /// Refuses nodes that are not there or that do not ascend.
+    fn check(&self, side: &str, total: usize) -> Result<()> {
+        let ascend = self.living.windows(2).all(|pair| pair[0] < pair[1]);
+        match self.living.last() {
+            Some(&last) if last >= total || !ascend => {
+                let expected = format!("ascending {side} below {total}");
+                Err(Error::argument("masked_dense", expected, format!("{:?}", self.living)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Rows of the activations, of `total` nodes.
+    fn rows(&self, total: usize) -> usize {
+        if self.compacted { self.living.len() } else { total }
+    }
+
+    /// Where the living nodes' rows of `n` start.
+    fn table(&self, n: usize) -> RowTable {
+        let places = self.living.iter().enumerate();
+        RowTable::new(
+            places.map(|(index, &node)| if self.compacted { index } else { node } * n).collect(),
+        )
+    }
+}
+
+/// Weights, masks, bias and activation of one layer.
+#[derive(Clone, Copy, Debug)]
+pub struct Layer<'a> {
+    /// `[M, K]`, of all nodes.
+    pub weights: ArrayView2<'a, f32>,
+    /// The K inputs.
+    pub inputs: Nodes<'a>,
+    /// The M outputs.
+    pub outputs: Nodes<'a>,
+    /// M entries; none is all 0.
+    pub bias: Option<&'a [f32]>,
+    /// Whether negative results become 0. NaN stays NaN.
+    pub relu: bool,
+}
+
+/// What a variant computes with.
+#[derive(Debug)]
+enum Means {
+    /// One column, by a function of our own; `None` where the processor lacks the instructions.
+    Vector(fn() -> Option<VectorFunction>),
+    /// Any columns, by the variant of `group_spmm` of that name.
+    Groups(&'static str),
+    /// Any columns, by the library that is given at packing.
+    Library,
+}
+
+/// One implementation of the operation.
+#[derive(Debug)]
+pub struct Variant {
+    /// `masked_dense_f32_<instruction set>_n<columns of a tile>`.
+    pub name: &'static str,
+    /// What it needs, for the message where that is absent.
+    pub needs: &'static str,
+    means: Means,
+}
+
+impl Variant {
+    /// Whether a product of `n` columns is best given to it.
+    pub fn suits(&self, n: usize) -> bool {
+        match self.means {
+            Means::Vector(_) => n == 1,
+            Means::Groups(name) => {
+                group_spmm::by_name(name).is_ok_and(|variant| variant.columns.suit(n))
+            }
+            Means::Library => n >= LIBRARY_FROM,
+        }
+    }
+
+    /// Whether it takes one column alone.
+    pub fn one_column(&self) -> bool {
+        matches!(self.means, Means::Vector(_))
+    }
+}
+
+/// n from which a library's product, with gathering and scattering, is faster than ours (measured by
+/// `cargo bench --bench masked_dense`).
+const LIBRARY_FROM: usize = 512;
+
+/// Every variant, the preferred ones first.
+pub const VARIANTS: &[Variant] = &[
+    Variant { name: "masked_dense_f32_library", needs: "a library", means: Means::Library },
+    #[cfg(target_arch = "x86_64")]
+    Variant {
+        name: "masked_dense_f32_avx512_n1",
+        needs: "avx512f",
+        means: Means::Vector(vector::avx512),
+    },
+    #[cfg(target_arch = "x86_64")]
+    Variant {
+        name: "masked_dense_f32_avx512_n32",
+        needs: "avx512f",
+        means: Means::Groups("group_spmm_f32_avx512_n32"),
+    },
+    #[cfg(target_arch = "x86_64")]
+    Variant {
+        name: "masked_dense_f32_avx512_n16",
+        needs: "avx512f",
+        means: Means::Groups("group_spmm_f32_avx512_n16"),
+    },
+    #[cfg(target_arch = "x86_64")]
+    Variant {
+        name: "masked_dense_f32_avx2_n1",
+        needs: "avx2+fma",
+        means: Means::Vector(vector::avx2),
+    },
+    #[cfg(target_arch = "x86_64")]
+    Variant {
+        name: "masked_dense_f32_avx2_n16",
+        needs: "avx2+fma",
+        means: Means::Groups("group_spmm_f32_avx2_n16"),
+    },
+    Variant {
+        name: "masked_dense_f32_portable_n1",
+        needs: "nothing",
+        means: Means::Vector(vector::portable),
+    },
+    Variant {
+        name: "masked_dense_f32_portable_n8",
+        needs: "nothing",
+        means: Means::Groups("group_spmm_f32_portable_n8"),
+    },
+];
+
+/// The gathered weights of one layer, and where its operands' rows lie.
+#[derive(Debug)]
+struct Gathered {
+    /// `[living outputs, living inputs]`.
+    weights: Array2<f32>,
+    bias: Vec<f32>,
+    relu: bool,
+    n: usize,
+    inputs: RowTable,
+    outputs: RowTable,
+}
+
+/// A layer packed by some means.
+trait Kernel: Send + Sync + std::fmt::Debug {
+    /// Computes the living rows of y. The lengths have been checked.
+    fn run(&self, x: &[f32], y: &mut [f32]) -> Result<()>;
+}
+
+/// A layer packed for `n` columns and ready to run.
+#[derive(Debug)]
+pub struct MaskedDense {
+    rows: usize,
+    inner: usize,
+    n: usize,
+    variant: &'static Variant,
+    kernel: Box<dyn Kernel>,
+}
+
+impl MaskedDense {
+    /// Packs a layer for `n` columns: for the variant that `SCALPEL_KERNEL` names, else for the first
+    /// of [`VARIANTS`] that suits n and that this processor has. `library` takes large products.
+    ///
+    /// # Errors
+    /// Nodes that are not there or do not ascend, a bias of another length than M; a forced variant
+    /// that is unknown, or that this processor or `n` rules out.
+    pub fn new(
+        layer: &Layer<'_>,
+        n: usize,
+        library: Option<&Arc<dyn DenseLibrary>>,
+    ) -> Result<Self> {
+        if let Some(name) = super::forced("masked_dense_") {
+            let names = VARIANTS.iter().map(|variant| variant.name);
+            return Self::with(&VARIANTS[super::position(names, &name)?], layer, n, library);
+        }
+        let fits = VARIANTS.iter().filter(|variant| variant.suits(n));
+        super::first_available(fits, |variant| Self::with(variant, layer, n, library))
+    }
+
+    /// Packs a layer for one variant and `n` columns.
+    ///
+    /// # Errors
+    /// As [`MaskedDense::new`]; a processor that lacks the variant's instructions, no library for the
+    /// variant that wants one.
+    pub fn with(
+        variant: &'static Variant,
+        layer: &Layer<'_>,
+        n: usize,
+        library: Option<&Arc<dyn DenseLibrary>>,
+    ) -> Result<Self> {
+        let (m, k) = layer.weights.dim();
+        layer.inputs.check("inputs", k)?;
+        layer.outputs.check("outputs", m)?;
+        if variant.one_column() && n != 1 {
+            return Err(Error::argument(variant.name, "1 column", n.to_string()));
+        }
+        let bias = super::bias("masked_dense", layer.bias, m)?;
+        let (living_inputs, living_outputs) = (layer.inputs.living, layer.outputs.living);
+        let weight = |(row, column): (usize, usize)| {
+            layer.weights[[living_outputs[row], living_inputs[column]]]
+        };
+        let gathered = Gathered {
+            weights: Array2::from_shape_fn((living_outputs.len(), living_inputs.len()), weight),
+            bias: living_outputs.iter().map(|&node| bias[node]).collect(),
+            relu: layer.relu,
+            n,
+            inputs: layer.inputs.table(n),
+            outputs: layer.outputs.table(n),
+        };
+        let missing = || super::unavailable(variant.name, variant.needs);
+        let kernel: Box<dyn Kernel> = match variant.means {
+            Means::Vector(function) => {
+                let function = function().ok_or_else(missing)?;
+                // SAFETY: the processor has what the function was compiled for, as it says itself.
+                Box::new(unsafe { VectorKernel::new(gathered, function) })
+            }
+            Means::Groups(name) => {
+                Box::new(MatrixKernel::new(gathered, group_spmm::by_name(name)?)?)
+            }
+            Means::Library => {
+                Box::new(LibraryKernel::new(gathered, Arc::clone(library.ok_or_else(missing)?)))
+            }
+        };
+        let (rows, inner) = (layer.outputs.rows(m), layer.inputs.rows(k));
+        Ok(Self { rows, inner, n, variant, kernel })
+    }
+
+    /// The variant that it was packed for.
+    pub fn variant(&self) -> &'static Variant {
+        self.variant
+    }
+
+    /// Computes the living rows of `y = act(W x + b)`: x is `[inputs, n]`, y is `[outputs, n]`, of all
+    /// nodes or of the living ones, as the layer says. Rows of other nodes are neither read nor written.
+    ///
+    /// # Errors
+    /// Slices of other lengths; what a library refuses.
+    pub fn run(&self, x: &[f32], y: &mut [f32]) -> Result<()> {
+        let (rows, inner, n) = (self.rows, self.inner, self.n);
+        if (x.len(), y.len()) != (inner * n, rows * n) {
+            let expected = format!("x of {inner} x {n} and y of {rows} x {n}");
+            let found = format!("{} and {}", x.len(), y.len());
+            return Err(Error::argument(self.variant.name, expected, found));
+        }
+        self.kernel.run(x, y)
+    }
 }

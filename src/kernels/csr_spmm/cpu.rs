@@ -1,0 +1,86 @@
+//! The variants: one loop over arrays of fixed size, compiled for each instruction set.
+
+use super::{CsrSpmm, RowsFunction};
+use crate::kernels::activate;
+
+pub(super) fn portable() -> Option<RowsFunction> {
+    Some(|layer, x, n, first, y| layer.rows::<16, false>(x, n, first, y))
+}
+
+#[cfg(target_arch = "x86_64")]
+pub(super) fn avx2() -> Option<RowsFunction> {
+    /// # Safety
+    /// The processor has AVX2 and FMA.
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn rows(layer: &CsrSpmm, x: &[f32], n: usize, first: usize, y: &mut [f32]) {
+        layer.rows::<32, true>(x, n, first, y);
+    }
+    crate::device::cpu::Avx2::new().map(|_| rows as RowsFunction)
+}
+
+#[cfg(target_arch = "x86_64")]
+pub(super) fn avx512() -> Option<RowsFunction> {
+    /// # Safety
+    /// The processor has AVX-512F.
+    #[target_feature(enable = "avx512f,avx2,fma")]
+    unsafe fn rows(layer: &CsrSpmm, x: &[f32], n: usize, first: usize, y: &mut [f32]) {
+        layer.rows::<64, true>(x, n, first, y);
+    }
+    crate::device::cpu::Avx512::new().map(|_| rows as RowsFunction)
+}
+
+impl CsrSpmm {
+    /// Rows from `first` on, in tiles of `T` columns. `FMA` says whether fused products are one
+    /// instruction: else they would be calls.
+    #[inline(always)]
+    fn rows<const T: usize, const FMA: bool>(
+        &self,
+        x: &[f32],
+        n: usize,
+        first: usize,
+        y: &mut [f32],
+    ) {
+        let product = |a: f32, b: f32, c: f32| if FMA { a.mul_add(b, c) } else { a * b + c };
+        for (row, y) in (first..).zip(y.chunks_exact_mut(n)) {
+            let places = self.row_ptr[row]..self.row_ptr[row + 1];
+            let (columns, values) = (&self.columns[places.clone()], &self.values[places]);
+            if n == 1 {
+                let mut sums = [0.0_f32; 4];
+                let (fours, rest) = columns.as_chunks::<4>();
+                let (value_fours, rest_values) = values.as_chunks::<4>();
+                for (columns, values) in fours.iter().zip(value_fours) {
+                    for flight in 0..4 {
+                        let x = x[columns[flight] as usize];
+                        sums[flight] = product(values[flight], x, sums[flight]);
+                    }
+                }
+                for ((&column, &value), sum) in rest.iter().zip(rest_values).zip(&mut sums) {
+                    *sum = product(value, x[column as usize], *sum);
+                }
+                let sum = (sums[0] + sums[1]) + (sums[2] + sums[3]);
+                y[0] = activate(sum + self.bias[row], self.relu);
+                continue;
+            }
+            let (tiles, rest) = y.as_chunks_mut::<T>();
+            let tiled = tiles.len() * T;
+            for (tile, place) in tiles.iter_mut().zip((0..).step_by(T)) {
+                let mut sums = [self.bias[row]; T];
+                for (&column, &value) in columns.iter().zip(values) {
+                    let x: &[f32] = &x[column as usize * n + place..][..T];
+                    for (sum, &x) in sums.iter_mut().zip(x) {
+                        *sum = product(value, x, *sum);
+                    }
+                }
+                *tile = sums.map(|sum| activate(sum, self.relu));
+            }
+            rest.fill(self.bias[row]);
+            for (&column, &value) in columns.iter().zip(values) {
+                let x = &x[column as usize * n + tiled..][..rest.len()];
+                for (sum, &x) in rest.iter_mut().zip(x) {
+                    *sum = product(value, x, *sum);
+                }
+            }
+            rest.iter_mut().for_each(|sum| *sum = activate(*sum, self.relu));
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Many columns: by `group_spmm` with every group stored, or by a library.
+
+use std::cell::Cell;
+use std::fmt;
+use std::sync::Arc;
+
+use super::{DenseLibrary, Gathered, Kernel};
+use crate::error::Result;
+use crate::kernels::activate;
+use crate::kernels::group_spmm::{self, GroupSpmm, Variant};
+use crate::kernels::layout::{Input, Lines, Output, RowTable, Rows};
+use crate::sparse::GroupSparse;
+
+/// Weights in a group: what every variant's widest update takes.
+const WIDTH: usize = 8;
+
+#[derive(Debug)]
+pub(super) struct MatrixKernel {
+    kernel: GroupSpmm,
+    n: usize,
+    inputs: RowTable,
+    outputs: RowTable,
+}
+
+impl MatrixKernel {
+    pub(super) fn new(layer: Gathered, variant: &'static Variant) -> Result<Self> {
+        let weights = GroupSparse::from_dense(layer.weights.view(), WIDTH)?;
+        let groups =
+            group_spmm::Layer { weights: &weights, bias: Some(&layer.bias), relu: layer.relu };
+        let kernel = GroupSpmm::with(variant, &groups)?;
+        Ok(Self { kernel, n: layer.n, inputs: layer.inputs, outputs: layer.outputs })
+    }
+}
+
+impl Kernel for MatrixKernel {
+    fn run(&self, x: &[f32], y: &mut [f32]) -> Result<()> {
+        let x = Input { values: x, rows: Rows::At(&self.inputs) };
+        let lines = Lines::plain(self.n);
+        self.kernel.run_at(x, self.n, Output { values: y, rows: Rows::At(&self.outputs), lines })
+    }
+}
+
+pub(super) struct LibraryKernel {
+    layer: Gathered,
+    weights: Vec<f32>,
+    library: Arc<dyn DenseLibrary>,
+}
+
+impl LibraryKernel {
+    pub(super) fn new(layer: Gathered, library: Arc<dyn DenseLibrary>) -> Self {
+        let weights = layer.weights.iter().copied().collect();
+        Self { layer, weights, library }
+    }
+}
+
+impl fmt::Debug for LibraryKernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} for {:?}", self.library.name(), self.layer.weights.dim())
+    }
+}
+
+thread_local! {
+    /// The living inputs and outputs, kept from call to call.
+    static SCRATCH: Cell<(Vec<f32>, Vec<f32>)> = const { Cell::new((Vec::new(), Vec::new())) };
+}
+
+impl Kernel for LibraryKernel {
+    fn run(&self, x: &[f32], y: &mut [f32]) -> Result<()> {
+        let layer = &self.layer;
+        let ((m, k), n) = (layer.weights.dim(), layer.n);
+        let (mut living, mut results) = SCRATCH.take();
+        living.clear();
+        for &place in layer.inputs.starts() {
+            living.extend(&x[place..place + n]);
+        }
+        results.resize(m * n, 0.0);
+        let done = if m * k * n == 0 {
+            results.fill(0.0);
+            Ok(())
+        } else {
+            self.library.multiply([m, k, n], &self.weights, &living, &mut results)
+        };
+        if done.is_ok() && n > 0 {
+            let rows = results.chunks_exact(n).zip(&layer.bias);
+            for (&place, (row, &bias)) in layer.outputs.starts().iter().zip(rows) {
+                for (to, &sum) in y[place..place + n].iter_mut().zip(row) {
+                    *to = activate(sum + bias, layer.relu);
+                }
+            }
+        }
+        SCRATCH.set((living, results));
+        done
+    }
+}

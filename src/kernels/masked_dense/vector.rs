@@ -1,0 +1,143 @@
+//! One column: eight rows at a time, in vectors of L weights.
+
+use std::cell::Cell;
+
+use rayon::prelude::*;
+
+use super::{Gathered, Kernel};
+use crate::error::Result;
+use crate::kernels::activate;
+
+/// Rows of a block.
+const ROWS: usize = 8;
+
+/// Weights below which one thread is as fast as all.
+const WORTH_A_THREAD: usize = 200_000;
+
+/// A function for blocks whose steps are of `lanes` inputs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct VectorFunction {
+    lanes: usize,
+    /// Computes the sums of some blocks' rows.
+    ///
+    /// # Safety
+    /// The processor has what it was compiled for.
+    blocks: unsafe fn(weights: &[f32], x: &[f32], sums: &mut [[f32; ROWS]]),
+}
+
+pub(super) fn portable() -> Option<VectorFunction> {
+    Some(VectorFunction {
+        lanes: 4,
+        blocks: |weights, x, sums| blocks::<4, false>(weights, x, sums),
+    })
+}
+
+#[cfg(target_arch = "x86_64")]
+pub(super) fn avx2() -> Option<VectorFunction> {
+    /// # Safety
+    /// The processor has AVX2 and FMA.
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn run(weights: &[f32], x: &[f32], sums: &mut [[f32; ROWS]]) {
+        blocks::<8, true>(weights, x, sums);
+    }
+    crate::device::cpu::Avx2::new().map(|_| VectorFunction { lanes: 8, blocks: run })
+}
+
+#[cfg(target_arch = "x86_64")]
+pub(super) fn avx512() -> Option<VectorFunction> {
+    /// # Safety
+    /// The processor has AVX-512F.
+    #[target_feature(enable = "avx512f,avx2,fma")]
+    unsafe fn run(weights: &[f32], x: &[f32], sums: &mut [[f32; ROWS]]) {
+        blocks::<16, true>(weights, x, sums);
+    }
+    crate::device::cpu::Avx512::new().map(|_| VectorFunction { lanes: 16, blocks: run })
+}
+
+/// Per block and step of `L` inputs, the weights of eight rows. x is padded to whole steps.
+#[inline(always)]
+fn blocks<const L: usize, const FMA: bool>(weights: &[f32], x: &[f32], sums: &mut [[f32; ROWS]]) {
+    let product = |a: f32, b: f32, c: f32| if FMA { a.mul_add(b, c) } else { a * b + c };
+    let (vectors, _) = weights.as_chunks::<L>();
+    let (steps, _) = vectors.as_chunks::<ROWS>();
+    let (x, _) = x.as_chunks::<L>();
+    for (block, out) in sums.iter_mut().enumerate() {
+        let mut lanes = [[0.0_f32; L]; ROWS];
+        for (rows, x) in steps[block * x.len()..(block + 1) * x.len()].iter().zip(x) {
+            for (weights, sum) in rows.iter().zip(&mut lanes) {
+                for lane in 0..L {
+                    sum[lane] = product(weights[lane], x[lane], sum[lane]);
+                }
+            }
+        }
+        *out = lanes.map(|lanes| lanes.iter().sum());
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct VectorKernel {
+    layer: Gathered,
+    /// Per block and step, eight rows' weights; 0 where there is no row or no input.
+    packed: Vec<f32>,
+    /// Inputs, in whole steps.
+    padded: usize,
+    function: VectorFunction,
+}
+
+impl VectorKernel {
+    /// # Safety
+    /// The processor has what the function was compiled for.
+    pub(super) unsafe fn new(layer: Gathered, function: VectorFunction) -> Self {
+        let (rows, columns) = layer.weights.dim();
+        let lanes = function.lanes;
+        let (blocks, steps) = (rows.div_ceil(ROWS), columns.div_ceil(lanes));
+        let mut packed = Vec::with_capacity(blocks * steps * ROWS * lanes);
+        for block in 0..blocks {
+            for step in 0..steps {
+                for row in block * ROWS..(block + 1) * ROWS {
+                    let weight = |column| layer.weights.get([row, column]).copied().unwrap_or(0.0);
+                    packed.extend((step * lanes..(step + 1) * lanes).map(weight));
+                }
+            }
+        }
+        Self { layer, packed, padded: steps * lanes, function }
+    }
+}
+
+thread_local! {
+    /// The living inputs, and the sums of all blocks, kept from call to call.
+    static SCRATCH: Cell<(Vec<f32>, Vec<[f32; ROWS]>)> = const { Cell::new((Vec::new(), Vec::new())) };
+}
+
+impl Kernel for VectorKernel {
+    fn run(&self, x: &[f32], y: &mut [f32]) -> Result<()> {
+        let layer = &self.layer;
+        // Taken and put back, since another product may run on this thread while it waits for others.
+        let (mut living, mut sums) = SCRATCH.take();
+        living.clear();
+        living.extend(layer.inputs.starts().iter().map(|&place| x[place]));
+        living.resize(self.padded, 0.0);
+        let blocks = layer.bias.len().div_ceil(ROWS);
+        sums.resize(blocks, [0.0; ROWS]);
+        let threads = rayon::current_num_threads();
+        let share = blocks.div_ceil(threads).max(1);
+        let floats = self.padded * ROWS;
+        let run = |first: usize, sums: &mut [[f32; ROWS]]| {
+            let weights = &self.packed[first * floats..(first + sums.len()) * floats];
+            // SAFETY: whoever made this kernel vouched for the processor.
+            unsafe { (self.function.blocks)(weights, &living, sums) };
+        };
+        if threads == 1 || self.packed.len() < WORTH_A_THREAD {
+            run(0, &mut sums);
+        } else {
+            let shares = sums.par_chunks_mut(share).enumerate();
+            shares.for_each(|(index, sums)| run(index * share, sums));
+        }
+        let results = sums.as_flattened().iter().zip(&layer.bias);
+        for (&place, (&sum, &bias)) in layer.outputs.starts().iter().zip(results) {
+            y[place] = activate(sum + bias, layer.relu);
+        }
+        SCRATCH.set((living, sums));
+        Ok(())
+    }
+}
