@@ -14,7 +14,7 @@ use crate::baselines::{Product, Products};
 use crate::error::{Error, Result};
 use crate::kernels::group_spmm::{self, Columns, GroupSpmm, Layer, Variant, reference};
 use crate::measure::{Effort, interleave};
-use crate::report::BreakevenPoint;
+use crate::report::{BreakevenPoint, Sweep};
 use crate::seed;
 use crate::sparse::{Csr, GroupSparse};
 
@@ -112,6 +112,59 @@ impl Case {
         }
         Ok(())
     }
+}
+
+/// The sweep of the paper's shapes, on so many threads.
+pub fn sweep(threads: usize) -> Sweep {
+    Sweep {
+        shapes: SHAPES.to_vec(),
+        densities: DENSITIES.to_vec(),
+        columns: COLUMNS.to_vec(),
+        widths: vec![8],
+        threads,
+        isa: None,
+        mkl_instructions: std::env::var("MKL_ENABLE_INSTRUCTIONS").ok(),
+    }
+}
+
+/// Measures every point of a sweep, each with the variant that the dispatch would take, and gives them
+/// to `done` one by one. Threads are those of the pool that it runs in.
+///
+/// # Errors
+/// As [`Case::new`] and [`measure`]; an instruction set that no variant has.
+pub fn run(
+    sweep: &Sweep,
+    library: &dyn Products,
+    mut done: impl FnMut(&BreakevenPoint),
+) -> Result<Vec<BreakevenPoint>> {
+    let mut points = Vec::new();
+    for &n in &sweep.columns {
+        let variant = variant_for(sweep.isa.as_deref(), n)?;
+        for &shape in &sweep.shapes {
+            for &width in &sweep.widths {
+                for &density in &sweep.densities {
+                    let case = Case::new(shape, width, density, n)?;
+                    let measured = measure(&case, &[variant], library)?;
+                    measured.iter().for_each(&mut done);
+                    points.extend(measured);
+                }
+            }
+        }
+    }
+    Ok(points)
+}
+
+/// The variant that a product of `n` columns is given, of one instruction set or of any.
+fn variant_for(isa: Option<&str>, n: usize) -> Result<&'static Variant> {
+    let Some(isa) = isa else {
+        let none = GroupSparse::from_dense(Array2::zeros((0, 0)).view(), 8)?;
+        let layer = Layer { weights: &none, bias: None, relu: false };
+        return Ok(GroupSpmm::new(&layer, n)?.variant());
+    };
+    let mut of_isa = variants(Some(isa), n);
+    of_isa.find(|variant| variant.columns.suit(n)).ok_or_else(|| {
+        Error::argument("--isa", "avx512, avx2 or portable, and an N of at least 1", isa)
+    })
 }
 
 /// Our product as a contestant.

@@ -1,6 +1,33 @@
-//! The stored points of the break-even sweep.
+//! The stored points of the break-even sweep, its table and its plot.
 
+use plotters::prelude::*;
 use serde::{Deserialize, Serialize};
+
+use super::environment::Environment;
+use super::plot::{COLOURS, SIZE};
+use super::text::Table;
+use crate::error::{Error, Result};
+use crate::measure::geometric_mean;
+
+/// What a sweep measures, and how.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sweep {
+    /// Shapes [M, K] of the weights.
+    pub shapes: Vec<[usize; 2]>,
+    /// Shares of the groups that are stored.
+    pub densities: Vec<f64>,
+    /// N.
+    pub columns: Vec<usize>,
+    /// Weights in a group.
+    pub widths: Vec<usize>,
+    /// Threads of every contestant.
+    pub threads: usize,
+    /// The instruction set that our kernels are held to, such as `avx2`.
+    pub isa: Option<String>,
+    /// The one that MKL is held to, by its own variable `MKL_ENABLE_INSTRUCTIONS`.
+    pub mkl_instructions: Option<String>,
+}
 
 /// One product, ours beside a library's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -42,5 +69,233 @@ impl BreakevenPoint {
     /// How many times faster than the CSR product.
     pub fn over_csr(&self) -> f64 {
         self.gflops / self.csr_gflops
+    }
+
+    /// Our useful rate as a share of the dense product's: near it, sparsity pays below that density.
+    pub fn rate(&self) -> f64 {
+        self.gflops / self.dense_gflops
+    }
+}
+
+/// A sweep in the results tree.
+#[derive(Clone, Debug)]
+pub struct StoredSweep {
+    /// Its folder's name: the hash of what it measures.
+    pub hash: String,
+    /// What was measured.
+    pub sweep: Sweep,
+    /// What came out.
+    pub points: Vec<BreakevenPoint>,
+    /// Where and when.
+    pub environment: Environment,
+}
+
+impl StoredSweep {
+    /// The sweep in a few words.
+    pub fn title(&self) -> String {
+        let threads = match self.sweep.threads {
+            1 => "one thread".to_owned(),
+            count => format!("{count} threads"),
+        };
+        let library = self.points.first().map_or("", |point| point.dense_library.as_str());
+        let mut title = format!("{}, {threads}, against {library}", self.environment.cpu);
+        if let Some(isa) = &self.sweep.isa {
+            title += &format!(", ours on {isa}");
+        }
+        if let Some(instructions) = &self.sweep.mkl_instructions {
+            title += &format!(", MKL on {instructions}");
+        }
+        title
+    }
+}
+
+/// A row per N and density: geometric means over the shapes, and the worst shape.
+pub fn breakeven_table(points: &[BreakevenPoint]) -> Table {
+    let mut table = Table::new([
+        "N",
+        "W",
+        "density",
+        "shapes",
+        "x dense",
+        "x CSR",
+        "rate / dense rate",
+        "least x dense",
+    ]);
+    for (n, width, density) in cells(points) {
+        let here: Vec<&BreakevenPoint> = points
+            .iter()
+            .filter(|p| (p.n, p.group_width, p.asked_density) == (n, width, density))
+            .collect();
+        let mean = |ratio: fn(&BreakevenPoint) -> f64| {
+            geometric_mean(&here.iter().map(|point| ratio(point)).collect::<Vec<_>>())
+        };
+        let least = here.iter().min_by(|a, b| a.over_dense().total_cmp(&b.over_dense()));
+        table.row([
+            n.to_string(),
+            width.to_string(),
+            density.to_string(),
+            here.len().to_string(),
+            format!("{:.2}", mean(BreakevenPoint::over_dense)),
+            format!("{:.2}", mean(BreakevenPoint::over_csr)),
+            format!("{:.2}", mean(BreakevenPoint::rate)),
+            least.map_or_else(String::new, |p| format!("{:.2} ({})", p.over_dense(), p.shape)),
+        ]);
+    }
+    table
+}
+
+/// The different N, widths and densities, in that order.
+fn cells(points: &[BreakevenPoint]) -> Vec<(usize, usize, f64)> {
+    let mut cells: Vec<(usize, usize, f64)> =
+        points.iter().map(|p| (p.n, p.group_width, p.asked_density)).collect();
+    cells.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)).then(a.2.total_cmp(&b.2)));
+    cells.dedup();
+    cells
+}
+
+/// The density at which a line of (density, speedup) falls to 1, between two of its points, both axes
+/// logarithmic.
+pub fn breakeven_of(line: &[(f64, f64)]) -> Option<f64> {
+    line.windows(2).find_map(|pair| {
+        let [(left, above), (right, below)] = [pair[0], pair[1]];
+        if above < 1.0 || below >= 1.0 {
+            return None;
+        }
+        let share = above.ln() / (above.ln() - below.ln());
+        Some((left.ln() + share * (right.ln() - left.ln())).exp())
+    })
+}
+
+/// Speedup over the dense product against density, geometric means over the shapes, a line per N, the
+/// break-even marked. Equal points give equal bytes.
+///
+/// # Errors
+/// What the drawing library refuses.
+pub fn breakeven_plot(title: &str, points: &[BreakevenPoint]) -> Result<String> {
+    let mut svg = String::new();
+    draw(&mut svg, title, points).map_err(|reason| {
+        Error::argument(format!("plot {title}"), "numbers that can be drawn", reason)
+    })?;
+    Ok(svg)
+}
+
+fn draw(svg: &mut String, title: &str, points: &[BreakevenPoint]) -> Result<(), String> {
+    let text = |error: &dyn std::fmt::Display| error.to_string();
+    let mut lines: Vec<((usize, usize), Vec<(f64, f64)>)> = Vec::new();
+    for (n, width, density) in cells(points) {
+        let here =
+            points.iter().filter(|p| (p.n, p.group_width, p.asked_density) == (n, width, density));
+        let speedups: Vec<f64> = here.map(BreakevenPoint::over_dense).collect();
+        let point = (density, geometric_mean(&speedups));
+        match lines.last_mut().filter(|(line, _)| *line == (n, width)) {
+            Some((_, line)) => line.push(point),
+            None => lines.push(((n, width), vec![point])),
+        }
+    }
+    let all = || lines.iter().flat_map(|(_, line)| line);
+    let range = |values: &mut dyn Iterator<Item = f64>| {
+        values.fold((f64::INFINITY, 0.0_f64), |(low, high), v| (low.min(v), high.max(v)))
+    };
+    let (left, right) = range(&mut all().map(|point| point.0));
+    let (low, high) = range(&mut all().map(|point| point.1));
+
+    let area = SVGBackend::with_string(svg, SIZE).into_drawing_area();
+    area.fill(&WHITE).map_err(|e| text(&e))?;
+    let mut chart = ChartBuilder::on(&area)
+        .caption(title, ("sans-serif", 15))
+        .margin(12)
+        .x_label_area_size(40)
+        .y_label_area_size(56)
+        .build_cartesian_2d(
+            (left * 0.95..right * 1.05).log_scale(),
+            (low.min(1.0) * 0.9..high.max(1.0) * 1.1).log_scale(),
+        )
+        .map_err(|e| text(&e))?;
+    chart
+        .configure_mesh()
+        .x_desc("density")
+        .y_desc("times faster than dense")
+        .x_label_formatter(&|density| format!("{density:.2}"))
+        .y_label_formatter(&|ratio| format!("{ratio:.1}"))
+        .light_line_style(RGBColor(240, 240, 240))
+        .draw()
+        .map_err(|e| text(&e))?;
+    let even = [(left * 0.95, 1.0), (right * 1.05, 1.0)];
+    chart.draw_series(LineSeries::new(even, BLACK.stroke_width(1))).map_err(|e| text(&e))?;
+    for (index, ((n, width), line)) in lines.iter().enumerate() {
+        let colour = COLOURS[index % COLOURS.len()];
+        chart
+            .draw_series(LineSeries::new(line.iter().copied(), colour.stroke_width(2)))
+            .map_err(|e| text(&e))?
+            .label(format!("N = {n}, W = {width}"))
+            .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(2)));
+        let dots = line.iter().map(|&point| Circle::new(point, 3, colour.filled()));
+        chart.draw_series(dots).map_err(|e| text(&e))?;
+        if let Some(density) = breakeven_of(line) {
+            let mark = Cross::new((density, 1.0), 6, colour.stroke_width(2));
+            chart.draw_series([mark]).map_err(|e| text(&e))?;
+        }
+    }
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::UpperRight)
+        .background_style(WHITE)
+        .draw()
+        .map_err(|e| text(&e))?;
+    area.present().map_err(|e| text(&e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn point(n: usize, density: f64, gflops: f64) -> BreakevenPoint {
+        BreakevenPoint {
+            kernel: "group_spmm_f32_portable_n8".into(),
+            shape: "3x4".into(),
+            m: 3,
+            k: 4,
+            n,
+            group_width: 8,
+            density,
+            asked_density: density,
+            threads: 1,
+            gflops,
+            dense_gflops: 100.0,
+            csr_gflops: 20.0,
+            dense_library: "MKL".into(),
+        }
+    }
+
+    #[test]
+    fn ratios_are_of_times() {
+        // 80 useful GFLOP/s at density .2 take .2 / 80 of what the dense product does in 1 / 100.
+        let point = point(16, 0.2, 80.0);
+        approx::assert_relative_eq!(point.over_dense(), 4.0, max_relative = 1e-12);
+        approx::assert_relative_eq!(point.over_csr(), 4.0, max_relative = 1e-12);
+        approx::assert_relative_eq!(point.rate(), 0.8, max_relative = 1e-12);
+    }
+
+    #[test]
+    fn the_break_even_lies_where_the_line_crosses_one() {
+        let line = [(0.1, 4.0), (0.4, 2.0), (0.8, 0.5)];
+        approx::assert_relative_eq!(
+            breakeven_of(&line).unwrap(),
+            (0.4_f64 * 0.8).sqrt(),
+            max_relative = 1e-12
+        );
+        assert_eq!(breakeven_of(&line[..2]), None);
+        assert_eq!(breakeven_of(&[]), None);
+    }
+
+    #[test]
+    fn the_table_has_a_row_per_cell_and_the_plot_equal_bytes() {
+        let points = [point(1, 0.4, 50.0), point(16, 0.2, 90.0), point(1, 0.2, 40.0)];
+        let table = breakeven_table(&points).markdown();
+        assert_eq!(table.lines().count(), 2 + 3, "{table}");
+        assert!(table.contains("2.00 (3x4)"), "{table}");
+        let plot = breakeven_plot("title", &points).unwrap();
+        assert_eq!(plot, breakeven_plot("title", &points).unwrap());
+        assert!(plot.contains("N = 16, W = 8"));
     }
 }

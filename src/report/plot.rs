@@ -5,8 +5,8 @@ use plotters::prelude::*;
 use super::results::Summary;
 use crate::error::{Error, Result};
 
-const SIZE: (u32, u32) = (720, 400);
-const COLOURS: [RGBColor; 6] = [
+pub(super) const SIZE: (u32, u32) = (720, 400);
+pub(super) const COLOURS: [RGBColor; 6] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
     RGBColor(0, 158, 115),

@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use super::breakeven::{BreakevenPoint, StoredSweep, Sweep};
 use super::environment::Environment;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::measure::Timing;
-use crate::train::recipe::{Recipe, Technique};
+use crate::train::recipe::{Recipe, Technique, digest};
 
 /// What a run came to: `summary.json`. Accuracies are in percent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -130,6 +131,51 @@ impl ResultsTree {
     /// Where a plot lies.
     pub fn plot(&self, name: &str) -> PathBuf {
         self.root.join("plots").join(format!("{name}.svg"))
+    }
+
+    /// Stores a sweep, in a folder named after the processor and the hash of what it measures, whole or
+    /// not at all; returns the folder.
+    ///
+    /// # Errors
+    /// A folder that cannot be written.
+    pub fn store_sweep(
+        &self,
+        sweep: &Sweep,
+        points: &[BreakevenPoint],
+        environment: &Environment,
+    ) -> Result<PathBuf> {
+        let processor: String = environment
+            .cpu
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' })
+            .collect();
+        let folder = self.root.join("breakeven").join(processor).join(digest(sweep));
+        write_json(&folder.join("points.json"), &points)?;
+        write_json(&folder.join("environment.json"), environment)?;
+        // Last: a folder without it is not yet one.
+        write_json(&folder.join("sweep.json"), sweep)?;
+        Ok(folder)
+    }
+
+    /// The stored sweeps, in order of processor and hash.
+    ///
+    /// # Errors
+    /// A folder that cannot be read, a file that is not what its name says.
+    pub fn sweeps(&self) -> Result<Vec<StoredSweep>> {
+        let mut sweeps = Vec::new();
+        for processor in subfolders(&self.root.join("breakeven"))? {
+            for folder in subfolders(&processor)? {
+                if folder.join("sweep.json").exists() {
+                    sweeps.push(StoredSweep {
+                        hash: folder.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+                        sweep: read_json(&folder.join("sweep.json"))?,
+                        points: read_json(&folder.join("points.json"))?,
+                        environment: read_json(&folder.join("environment.json"))?,
+                    });
+                }
+            }
+        }
+        Ok(sweeps)
     }
 
     /// The runs of an experiment on a network that have a summary, in order of hash and seed.

@@ -2,6 +2,7 @@
 //! alone.
 
 use super::authors::{Authors, NodeRow, SimdRow};
+use super::breakeven::{breakeven_plot, breakeven_table};
 use super::environment::Environment;
 use super::plot::stages_plot;
 use super::results::{Latency, ResultsTree, StoredRun, Summary};
@@ -14,6 +15,11 @@ const NOT_MEASURED: &str = "not measured";
 const NOT_STATED: &str = "not stated";
 const BEGIN: &str = "<!-- results:begin -->";
 const END: &str = "<!-- results:end -->";
+
+const BREAKEVEN: &str = "\n## Where group sparsity pays\n\nBy `cargo run --release --bin breakeven`: \
+    `group_spmm` beside the library's dense product and its CSR product with equally many weights, in \
+    turns in one run, medians. Geometric means over the shapes. *Rate* is of useful operations: near \
+    1, sparsity pays up to a density near 1.\n";
 
 /// Everything that `tables` writes.
 #[derive(Clone, Debug, PartialEq)]
@@ -145,6 +151,23 @@ impl Tables {
             inference.markdown(),
             all_runs.markdown()
         );
+        let sweeps = tree.sweeps()?;
+        if !sweeps.is_empty() {
+            results.push_str(BREAKEVEN);
+        }
+        for sweep in &sweeps {
+            let (title, environment) = (sweep.title(), &sweep.environment);
+            let commit = environment.commit.as_deref().unwrap_or("unknown");
+            results.push_str(&format!(
+                "\n### {title}\n\nMeasured on {} ({}), commit {commit}, sweep {}.\n\n{}",
+                environment.date,
+                environment.hardware(),
+                sweep.hash,
+                breakeven_table(&sweep.points).markdown()
+            ));
+            let name = format!("breakeven-{}", sweep.hash);
+            plots.push((name, breakeven_plot(&title, &sweep.points)?));
+        }
         if !plots.is_empty() {
             results.push_str("\n## Plots\n");
             for (name, _) in &plots {

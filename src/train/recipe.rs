@@ -445,7 +445,7 @@ impl Recipe {
 }
 
 /// The first 12 hexadecimal digits of the SHA-256 of a value's JSON, keys in order.
-fn digest(value: &impl Serialize) -> String {
+pub(crate) fn digest(value: &impl Serialize) -> String {
     // Recipes hold finite numbers and string keys, which JSON can always hold; a value that it
     // could not would hash as null and be refused when the recipe is written.
     let json = serde_json::to_value(value).unwrap_or_default().to_string();
