@@ -139,8 +139,8 @@ pub fn run(
 ) -> Result<Vec<BreakevenPoint>> {
     let mut points = Vec::new();
     for &n in &sweep.columns {
-        let variant = variant_for(sweep.isa.as_deref(), n)?;
         for &shape in &sweep.shapes {
+            let variant = variant_for(sweep.isa.as_deref(), shape[0], n)?;
             for &width in &sweep.widths {
                 for &density in &sweep.densities {
                     let case = Case::new(shape, width, density, n)?;
@@ -154,15 +154,15 @@ pub fn run(
     Ok(points)
 }
 
-/// The variant that a product of `n` columns is given, of one instruction set or of any.
-fn variant_for(isa: Option<&str>, n: usize) -> Result<&'static Variant> {
+/// The variant that a product of `rows` rows and `n` columns is given, of one instruction set or of any.
+fn variant_for(isa: Option<&str>, rows: usize, n: usize) -> Result<&'static Variant> {
     let Some(isa) = isa else {
-        let none = GroupSparse::from_dense(Array2::zeros((0, 0)).view(), 8)?;
+        let none = GroupSparse::from_dense(Array2::zeros((rows, 0)).view(), 8)?;
         let layer = Layer { weights: &none, bias: None, relu: false };
         return Ok(GroupSpmm::new(&layer, n)?.variant());
     };
     let mut of_isa = variants(Some(isa), n);
-    of_isa.find(|variant| variant.columns.suit(n)).ok_or_else(|| {
+    of_isa.find(|variant| variant.columns.suit(rows, n)).ok_or_else(|| {
         Error::argument("--isa", "avx512, avx2 or portable, and an N of at least 1", isa)
     })
 }

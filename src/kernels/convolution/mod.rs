@@ -18,7 +18,7 @@ use std::cell::Cell;
 use rayon::prelude::*;
 
 use self::map::Map;
-use super::group_spmm::{self, GroupSpmm, Variant, WIDE_UP_TO};
+use super::group_spmm::{self, GroupSpmm, Variant, WIDE};
 use super::layout::{Input, Lines, Output, RowTable, Rows};
 use crate::error::{Error, Result};
 use crate::sparse::GroupSparse;
@@ -101,7 +101,7 @@ impl Convolution {
     /// Sizes that contradict each other; what [`GroupSpmm::new`] refuses.
     pub fn new(layer: &Layer<'_>) -> Result<Self> {
         // The columns of its product are pixels of one map, which a core caches however many they are.
-        Self::pack(layer, |layer, columns| GroupSpmm::new(layer, columns.min(WIDE_UP_TO)))
+        Self::pack(layer, |layer, columns| GroupSpmm::new(layer, columns.min(WIDE.columns)))
     }
 
     /// Packs a layer for one variant of `group_spmm`.

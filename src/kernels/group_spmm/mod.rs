@@ -54,22 +54,33 @@ pub trait Kernel: Send + Sync + std::fmt::Debug {
 pub enum Columns {
     /// N = 1 alone.
     One,
-    /// Any N; preferred up to this one.
-    Any(usize),
+    /// Any N; preferred unless N and M both exceed these.
+    Any(Option<Limits>),
+}
+
+/// N and M up to which, either of them, a variant is the better one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// N.
+    pub columns: usize,
+    /// M.
+    pub rows: usize,
 }
 
 impl Columns {
-    /// Whether a product of `n` columns is best given to such a variant.
-    pub fn suit(self, n: usize) -> bool {
+    /// Whether a product of `n` columns and `rows` rows is best given to such a variant.
+    pub fn suit(self, rows: usize, n: usize) -> bool {
         match self {
             Self::One => n == 1,
-            Self::Any(most) => n != 1 && n <= most,
+            Self::Any(None) => n != 1,
+            Self::Any(Some(limits)) => n != 1 && (n <= limits.columns || rows <= limits.rows),
         }
     }
 }
 
-/// N up to which the wide tiles of AVX-512 are the better ones (measured: 300x784 to 4096x9216).
-pub(super) const WIDE_UP_TO: usize = 256;
+/// The wide tiles of AVX-512 are the better ones, until a large X no longer stays in a cache and is read
+/// once for each of several blocks (measured: 32x800 to 4096x9216).
+pub(super) const WIDE: Limits = Limits { columns: 256, rows: 256 };
 
 /// One implementation of the operation.
 #[derive(Debug)]
@@ -89,14 +100,14 @@ pub const VARIANTS: &[Variant] = &[
     #[cfg(target_arch = "x86_64")]
     Variant {
         name: "group_spmm_f32_avx512_n32",
-        columns: Columns::Any(WIDE_UP_TO),
+        columns: Columns::Any(Some(WIDE)),
         needs: "avx512f",
         pack: cpu_avx512::pack_columns,
     },
     #[cfg(target_arch = "x86_64")]
     Variant {
         name: "group_spmm_f32_avx512_n16",
-        columns: Columns::Any(usize::MAX),
+        columns: Columns::Any(None),
         needs: "avx512f",
         pack: cpu_avx512::pack_narrow,
     },
@@ -110,7 +121,7 @@ pub const VARIANTS: &[Variant] = &[
     #[cfg(target_arch = "x86_64")]
     Variant {
         name: "group_spmm_f32_avx2_n16",
-        columns: Columns::Any(usize::MAX),
+        columns: Columns::Any(None),
         needs: "avx2+fma",
         pack: cpu_avx2::pack_columns,
     },
@@ -123,7 +134,7 @@ pub const VARIANTS: &[Variant] = &[
     },
     Variant {
         name: "group_spmm_f32_portable_n8",
-        columns: Columns::Any(usize::MAX),
+        columns: Columns::Any(None),
         needs: "nothing",
         pack: cpu::pack_columns,
     },
@@ -154,7 +165,8 @@ impl GroupSpmm {
         if let Some(name) = super::forced("group_spmm_") {
             return Self::with(by_name(&name)?, layer);
         }
-        let fits = VARIANTS.iter().filter(|variant| variant.columns.suit(n));
+        let rows = layer.weights.shape()[0];
+        let fits = VARIANTS.iter().filter(|variant| variant.columns.suit(rows, n));
         super::first_available(fits, |variant| Self::with(variant, layer))
     }
 

@@ -113,12 +113,12 @@ pub struct Variant {
 }
 
 impl Variant {
-    /// Whether a product of `n` columns is best given to it.
-    pub fn suits(&self, n: usize) -> bool {
+    /// Whether a product of `n` columns and `rows` living rows is best given to it.
+    pub fn suits(&self, rows: usize, n: usize) -> bool {
         match self.means {
             Means::Vector(_) => n == 1,
             Means::Groups(name) => {
-                group_spmm::by_name(name).is_ok_and(|variant| variant.columns.suit(n))
+                group_spmm::by_name(name).is_ok_and(|variant| variant.columns.suit(rows, n))
             }
             Means::Library => n >= LIBRARY_FROM,
         }
@@ -223,7 +223,7 @@ impl MaskedDense {
             let names = VARIANTS.iter().map(|variant| variant.name);
             return Self::with(&VARIANTS[super::position(names, &name)?], layer, n, library);
         }
-        let fits = VARIANTS.iter().filter(|variant| variant.suits(n));
+        let fits = VARIANTS.iter().filter(|variant| variant.suits(layer.outputs.living.len(), n));
         super::first_available(fits, |variant| Self::with(variant, layer, n, library))
     }
 
