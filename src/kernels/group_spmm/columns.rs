@@ -23,8 +23,8 @@ const TILE_FLOATS: usize = 8 << 10;
 /// Rows of the highest block.
 const MOST_ROWS: usize = 512;
 
-/// Floats of X up to which a core's second-level cache holds them: 1 MiB.
-const CACHED_FLOATS: usize = 256 << 10;
+/// Floats up to which a core's second-level cache holds them: 1 MiB.
+pub(super) const CACHED_FLOATS: usize = 256 << 10;
 
 /// Bytes of a piece's weights.
 const PIECE_BYTES: usize = 256 << 10;

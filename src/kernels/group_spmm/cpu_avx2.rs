@@ -6,7 +6,8 @@ use std::arch::x86_64::*;
 use std::ops::Range;
 
 use super::columns::{
-    self, ColumnsKernel, Functions, GroupColumn, Piece, Placed, SharedOutput, Tile, TileFunction,
+    self, CACHED_FLOATS, ColumnsKernel, Functions, GroupColumn, Piece, Placed, SharedOutput, Tile,
+    TileFunction,
 };
 use super::rows::{ROWS, Rows, RowsKernel, SlicesFunction};
 use super::{Kernel, Layer};
@@ -14,13 +15,16 @@ use crate::device::cpu::Avx2;
 
 const LANES: usize = 8;
 
+/// Floats of a stream of weights between what is used and what is fetched: 4 KiB, where a processor's own
+/// fetching stops at each page.
+const FETCHED_AHEAD: usize = 1 << 10;
+
 pub(super) fn pack_rows(layer: &Layer<'_>) -> Option<Box<dyn Kernel>> {
     Avx2::new()?;
     let function: SlicesFunction = match layer.weights.width() {
         2 => slices::<2>,
         4 => slices::<4>,
-        8 => slices::<8>,
-        16 => slices::<16>,
+        8 | 16 => vector_slices(layer),
         _ => return pack_columns(layer),
     };
     // SAFETY: `Avx2::new` has found the instructions; the function is for the layer's width.
@@ -38,6 +42,69 @@ unsafe fn slices<const W: usize>(
 ) {
     // SAFETY: by the caller's word.
     unsafe { rows.compute::<W, true>(x, range, out) };
+}
+
+/// The function for groups of 8 and 16, one or two vectors wide. Weights that leave the second-level
+/// cache are fetched ahead; others would only wait for it.
+pub(super) fn vector_slices(layer: &Layer<'_>) -> SlicesFunction {
+    match (layer.weights.width(), layer.weights.nnz() > CACHED_FLOATS) {
+        (8, false) => slices_of_vectors::<8, false>,
+        (8, true) => slices_of_vectors::<8, true>,
+        (_, false) => slices_of_vectors::<16, false>,
+        (_, true) => slices_of_vectors::<16, true>,
+    }
+}
+
+/// `AHEAD` says whether to fetch ahead.
+///
+/// # Safety
+/// As [`SlicesFunction`] asks; the processor has AVX2 and FMA.
+#[target_feature(enable = "avx2,fma")]
+unsafe fn slices_of_vectors<const W: usize, const AHEAD: bool>(
+    rows: &Rows,
+    x: &[f32],
+    range: Range<usize>,
+    out: &mut [[f32; ROWS]],
+) {
+    let bound = _mm256_set1_ps(if rows.relu() { 0.0 } else { f32::NEG_INFINITY });
+    for (slice, out) in range.zip(out) {
+        let (starts, groups, bias) = rows.slice::<W>(slice);
+        let mut sums = [_mm256_setzero_ps(); ROWS];
+        for (groups, starts) in groups.iter().zip(starts) {
+            if AHEAD {
+                let ahead = groups.as_ptr().cast::<f32>().wrapping_add(FETCHED_AHEAD);
+                for line in (0..ROWS * W).step_by(16) {
+                    _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(line).cast());
+                }
+            }
+            for row in 0..ROWS {
+                for half in (0..W).step_by(LANES) {
+                    // SAFETY: every start is that of W activations within the copy.
+                    unsafe {
+                        let x = _mm256_loadu_ps(x.as_ptr().add(starts[row] as usize + half));
+                        let weights = _mm256_loadu_ps(groups[row].as_ptr().add(half));
+                        sums[row] = _mm256_fmadd_ps(weights, x, sums[row]);
+                    }
+                }
+            }
+        }
+        // SAFETY: both arrays have eight floats. (A NaN stays, as `max` gives its second operand.)
+        unsafe {
+            let sums = _mm256_add_ps(sums_of(sums), _mm256_loadu_ps(bias.as_ptr()));
+            _mm256_storeu_ps(out.as_mut_ptr(), _mm256_max_ps(bound, sums));
+        }
+    }
+}
+
+/// The sum of each vector's lanes.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn sums_of([a, b, c, d, e, f, g, h]: [__m256; ROWS]) -> __m256 {
+    let first = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
+    let second = _mm256_hadd_ps(_mm256_hadd_ps(e, f), _mm256_hadd_ps(g, h));
+    let low = _mm256_permute2f128_ps::<0x20>(first, second);
+    let high = _mm256_permute2f128_ps::<0x31>(first, second);
+    _mm256_add_ps(low, high)
 }
 
 pub(super) fn pack_columns(layer: &Layer<'_>) -> Option<Box<dyn Kernel>> {

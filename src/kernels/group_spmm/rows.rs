@@ -39,15 +39,14 @@ pub(super) struct Rows {
     starts: Vec<[u32; ROWS]>,
     /// Per step and row, a group's weights.
     values: Vec<f32>,
-    /// Which row each place of each slice is; none is the padding of the last slice.
-    order: Vec<Option<u32>>,
+    /// Which row each place of each slice is; only the last slice has places without one.
+    order: Vec<u32>,
     /// By slice and place.
     bias: Vec<[f32; ROWS]>,
     relu: bool,
     /// Columns, and the length of their copy.
     columns: usize,
     padded: usize,
-    rows: usize,
 }
 
 impl Rows {
@@ -70,7 +69,6 @@ impl Rows {
             relu: layer.relu,
             columns,
             padded: covered + 2 * width,
-            rows,
         };
         for slice in sorted.chunks(ROWS) {
             let longest = groups_of(slice[0] as usize).len();
@@ -95,12 +93,11 @@ impl Rows {
                 made.starts.push(starts);
             }
             made.steps.push(made.starts.len());
-            let row_at = |place: usize| slice.get(place).copied();
-            made.order.extend((0..ROWS).map(row_at));
             made.bias.push(std::array::from_fn(|place| {
-                row_at(place).and_then(|row| Some(layer.bias?[row as usize])).unwrap_or(0.0)
+                slice.get(place).and_then(|&row| Some(layer.bias?[row as usize])).unwrap_or(0.0)
             }));
         }
+        made.order = sorted;
         made
     }
 
@@ -112,6 +109,23 @@ impl Rows {
             rows => copy.extend((0..self.columns).map(|row| x.values[rows.start(row)])),
         }
         copy.resize(self.padded, 0.0);
+    }
+
+    /// A slice's steps: where its groups' activations start, and their weights; and its biases.
+    #[inline(always)]
+    pub(super) fn slice<const W: usize>(
+        &self,
+        slice: usize,
+    ) -> (&[[u32; ROWS]], &[[[f32; W]; ROWS]], &[f32; ROWS]) {
+        let steps = self.steps[slice]..self.steps[slice + 1];
+        let (groups, _) = self.values.as_chunks::<W>();
+        let (groups, _) = groups.as_chunks::<ROWS>();
+        (&self.starts[steps.clone()], &groups[steps], &self.bias[slice])
+    }
+
+    /// Whether negative results become 0.
+    pub(super) fn relu(&self) -> bool {
+        self.relu
     }
 
     /// The loop itself, for groups of `W`; compiled for each instruction set by whom it is inlined
@@ -127,12 +141,10 @@ impl Rows {
         out: &mut [[f32; ROWS]],
     ) {
         let product = |a: f32, b: f32, c: f32| if FMA { a.mul_add(b, c) } else { a * b + c };
-        let (groups, _) = self.values.as_chunks::<W>();
-        let (groups, _) = groups.as_chunks::<ROWS>();
         for (slice, out) in slices.zip(out) {
-            let steps = self.steps[slice]..self.steps[slice + 1];
+            let (starts, groups, bias) = self.slice::<W>(slice);
             let mut sums = [[0.0_f32; W]; ROWS];
-            for (groups, starts) in groups[steps.clone()].iter().zip(&self.starts[steps]) {
+            for (groups, starts) in groups.iter().zip(starts) {
                 for ((group, &start), sum) in groups.iter().zip(starts).zip(&mut sums) {
                     // SAFETY: every start is that of W activations within the copy.
                     let x = unsafe { &*x.as_ptr().add(start as usize).cast::<[f32; W]>() };
@@ -141,7 +153,7 @@ impl Rows {
                     }
                 }
             }
-            for ((sum, bias), out) in sums.iter().zip(&self.bias[slice]).zip(out) {
+            for ((sum, bias), out) in sums.iter().zip(bias).zip(out) {
                 *out = activate(sum_of(sum) + bias, self.relu);
             }
         }
@@ -210,10 +222,11 @@ impl Kernel for RowsKernel {
                 .into_par_iter()
                 .for_each(|(range, out)| unsafe { (self.function)(rows, &copy, range, out) });
         }
-        debug_assert!(rows.rows <= rows.order.len());
-        for (&row, &result) in rows.order.iter().zip(out.as_flattened()) {
-            if let Some(row) = row {
-                y.values[y.rows.start(row as usize)] = result;
+        let results = rows.order.iter().zip(out.as_flattened());
+        match y.rows {
+            RowStarts::Every(1) => results.for_each(|(&row, &sum)| y.values[row as usize] = sum),
+            starts => {
+                results.for_each(|(&row, &sum)| y.values[starts.start(row as usize)] = sum);
             }
         }
         SCRATCH.set((copy, out));

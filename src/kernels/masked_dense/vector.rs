@@ -26,38 +26,77 @@ pub(super) struct VectorFunction {
 }
 
 pub(super) fn portable() -> Option<VectorFunction> {
-    Some(VectorFunction {
-        lanes: 4,
-        blocks: |weights, x, sums| blocks::<4, false>(weights, x, sums),
-    })
+    Some(VectorFunction { lanes: 4, blocks: |weights, x, sums| blocks::<4>(weights, x, sums) })
 }
 
 #[cfg(target_arch = "x86_64")]
 pub(super) fn avx2() -> Option<VectorFunction> {
-    /// # Safety
-    /// The processor has AVX2 and FMA.
-    #[target_feature(enable = "avx2,fma")]
-    unsafe fn run(weights: &[f32], x: &[f32], sums: &mut [[f32; ROWS]]) {
-        blocks::<8, true>(weights, x, sums);
-    }
-    crate::device::cpu::Avx2::new().map(|_| VectorFunction { lanes: 8, blocks: run })
+    crate::device::cpu::Avx2::new().map(|_| VectorFunction { lanes: 8, blocks: x86::avx2 })
 }
 
 #[cfg(target_arch = "x86_64")]
 pub(super) fn avx512() -> Option<VectorFunction> {
+    crate::device::cpu::Avx512::new().map(|_| VectorFunction { lanes: 16, blocks: x86::avx512 })
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::*;
+
+    use super::ROWS;
+
+    /// # Safety
+    /// The processor has AVX2 and FMA.
+    #[target_feature(enable = "avx2,fma")]
+    pub(super) unsafe fn avx2(weights: &[f32], x: &[f32], sums: &mut [[f32; ROWS]]) {
+        let (vectors, _) = weights.as_chunks::<8>();
+        let (steps, _) = vectors.as_chunks::<ROWS>();
+        let (x, _) = x.as_chunks::<8>();
+        for (block, out) in sums.iter_mut().enumerate() {
+            let mut lanes = [_mm256_setzero_ps(); ROWS];
+            for (rows, x) in steps[block * x.len()..(block + 1) * x.len()].iter().zip(x) {
+                // SAFETY: arrays of eight floats.
+                unsafe {
+                    let x = _mm256_loadu_ps(x.as_ptr());
+                    for (sum, weights) in lanes.iter_mut().zip(rows) {
+                        *sum = _mm256_fmadd_ps(_mm256_loadu_ps(weights.as_ptr()), x, *sum);
+                    }
+                }
+            }
+            *out = lanes.map(|lanes| {
+                // SAFETY: both are eight floats.
+                let lanes: [f32; 8] = unsafe { std::mem::transmute(lanes) };
+                ((lanes[0] + lanes[4]) + (lanes[1] + lanes[5]))
+                    + ((lanes[2] + lanes[6]) + (lanes[3] + lanes[7]))
+            });
+        }
+    }
+
     /// # Safety
     /// The processor has AVX-512F.
-    #[target_feature(enable = "avx512f,avx2,fma")]
-    unsafe fn run(weights: &[f32], x: &[f32], sums: &mut [[f32; ROWS]]) {
-        blocks::<16, true>(weights, x, sums);
+    #[target_feature(enable = "avx512f")]
+    pub(super) unsafe fn avx512(weights: &[f32], x: &[f32], sums: &mut [[f32; ROWS]]) {
+        let (vectors, _) = weights.as_chunks::<16>();
+        let (steps, _) = vectors.as_chunks::<ROWS>();
+        let (x, _) = x.as_chunks::<16>();
+        for (block, out) in sums.iter_mut().enumerate() {
+            let mut lanes = [_mm512_setzero_ps(); ROWS];
+            for (rows, x) in steps[block * x.len()..(block + 1) * x.len()].iter().zip(x) {
+                // SAFETY: arrays of sixteen floats.
+                unsafe {
+                    let x = _mm512_loadu_ps(x.as_ptr());
+                    for (sum, weights) in lanes.iter_mut().zip(rows) {
+                        *sum = _mm512_fmadd_ps(_mm512_loadu_ps(weights.as_ptr()), x, *sum);
+                    }
+                }
+            }
+            *out = lanes.map(|lanes| _mm512_reduce_add_ps(lanes));
+        }
     }
-    crate::device::cpu::Avx512::new().map(|_| VectorFunction { lanes: 16, blocks: run })
 }
 
 /// Per block and step of `L` inputs, the weights of eight rows. x is padded to whole steps.
-#[inline(always)]
-fn blocks<const L: usize, const FMA: bool>(weights: &[f32], x: &[f32], sums: &mut [[f32; ROWS]]) {
-    let product = |a: f32, b: f32, c: f32| if FMA { a.mul_add(b, c) } else { a * b + c };
+fn blocks<const L: usize>(weights: &[f32], x: &[f32], sums: &mut [[f32; ROWS]]) {
     let (vectors, _) = weights.as_chunks::<L>();
     let (steps, _) = vectors.as_chunks::<ROWS>();
     let (x, _) = x.as_chunks::<L>();
@@ -66,7 +105,7 @@ fn blocks<const L: usize, const FMA: bool>(weights: &[f32], x: &[f32], sums: &mu
         for (rows, x) in steps[block * x.len()..(block + 1) * x.len()].iter().zip(x) {
             for (weights, sum) in rows.iter().zip(&mut lanes) {
                 for lane in 0..L {
-                    sum[lane] = product(weights[lane], x[lane], sum[lane]);
+                    sum[lane] += weights[lane] * x[lane];
                 }
             }
         }
