@@ -16,8 +16,9 @@ use rayon::prelude::*;
 use crate::error::{Error, Result};
 use crate::sparse::Csr;
 
-/// Useful operations below which one thread is as fast as all.
-const WORTH_A_THREAD: usize = 500_000;
+/// Useful operations from which two threads are faster than one: some 100 us of work, where waking a
+/// thread takes 20 to 30.
+const WORTH_A_THREAD: usize = 4_000_000;
 
 /// Weights, bias and activation of one layer.
 #[derive(Clone, Copy, Debug)]

@@ -70,7 +70,7 @@ fn every_variant_computes_what_the_reference_does_around_all_edges() {
 #[test]
 fn threads_and_hostile_values_agree() {
     for n in [1, 40] {
-        check([301, 1000, n], 0.9, 3, 2, |_| ());
+        check([if n == 1 { 3000 } else { 301 }, 1000, n], 0.9, 3, 2, |_| ());
         check([9, 50, n], 0.3, 1, 3, |x| x[7] = f32::NAN);
         check([9, 50, n], 0.3, 1, 4, |x| x[7] = f32::INFINITY);
     }

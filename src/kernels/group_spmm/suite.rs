@@ -148,7 +148,7 @@ proptest! {
 #[test]
 fn all_threads_compute_what_one_does() {
     let mut rng = seed::stream(4, "group_spmm", &[]);
-    let case = Case { rows: 700, inner: 1600, width: 8, density: 0.5, n: 100 };
+    let case = Case { rows: 1500, inner: 1600, width: 8, density: 0.6, n: 20 };
     let weights = weights(&case, &mut rng);
     let layer = Layer { weights: &weights, bias: None, relu: true };
     for variant in available() {

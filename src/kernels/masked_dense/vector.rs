@@ -11,8 +11,9 @@ use crate::kernels::activate;
 /// Rows of a block.
 const ROWS: usize = 8;
 
-/// Weights below which one thread is as fast as all.
-const WORTH_A_THREAD: usize = 200_000;
+/// Weights from which two threads are faster than one: some 100 us of work, where waking a thread takes
+/// 20 to 30.
+const WORTH_A_THREAD: usize = 2_000_000;
 
 /// A function for blocks whose steps are of `lanes` inputs.
 #[derive(Clone, Copy, Debug)]
