@@ -9,6 +9,10 @@ use super::rows::{ROWS, Rows, RowsKernel, SlicesFunction};
 use super::{Kernel, Layer};
 use crate::kernels::activate;
 
+/// Rank of the widest update: its rows of X, of two vectors each, must fit into the registers beside a
+/// row of Y. x86 has sixteen without AVX, Arm has thirty-two.
+const RANK: usize = if cfg!(target_arch = "x86_64") { 4 } else { 8 };
+
 /// Columns of a tile.
 const TILE: usize = 8;
 
@@ -37,7 +41,7 @@ unsafe fn slices<const W: usize>(
 }
 
 pub(super) fn pack_columns(layer: &Layer<'_>) -> Option<Box<dyn Kernel>> {
-    let rank = columns::rank(layer.weights.width());
+    let rank = columns::rank(layer.weights.width()).min(RANK);
     let tile = TileFunction { width: TILE, add };
     let functions = Functions { wide: tile, narrow: tile, fill: columns::fill::<TILE>, write };
     // SAFETY: compiled for every processor, and for every rank.
@@ -86,10 +90,12 @@ unsafe fn update<const E: usize>(piece: &Piece, column: &GroupColumn, tile: &Til
     for (&row, weights) in rows.iter().zip(weights) {
         // SAFETY: the tile of Y has this row, and each row has TILE columns.
         let y = unsafe { &mut *tile.y.add(row as usize * TILE).cast::<[f32; TILE]>() };
+        let mut sums = *y; // in registers: nothing says that the weights lie elsewhere
         for (weight, x) in weights.iter().zip(&x) {
-            for (y, x) in y.iter_mut().zip(x) {
-                *y += weight * x;
+            for (sum, x) in sums.iter_mut().zip(x) {
+                *sum += weight * x;
             }
         }
+        *y = sums;
     }
 }

@@ -9,7 +9,7 @@
 //! memory or cache that the weights come from.
 //!
 //! **Many columns:** `group_spmm` with every group stored is a dense kernel at the rate of the best
-//! libraries, and finds rows anywhere. With a large n the compacted product goes to a library, where
+//! libraries, and finds rows anywhere. Without AVX-512, a product with a large n goes to a library, where
 //! there is one ([`DenseLibrary`]).
 
 mod matrix;
@@ -130,13 +130,13 @@ impl Variant {
     }
 }
 
-/// n from which a library's product, with gathering and scattering, is faster than ours (measured by
-/// `cargo bench --bench masked_dense`).
+/// n from which a library's product, with gathering and scattering, is faster than ours without AVX-512:
+/// the largest layers decide. With it, ours stays ahead of MKL to n = 2048 at least (measured by
+/// `cargo bench --bench masked_dense`), so that the library comes behind those variants.
 const LIBRARY_FROM: usize = 512;
 
 /// Every variant, the preferred ones first.
 pub const VARIANTS: &[Variant] = &[
-    Variant { name: "masked_dense_f32_library", needs: "a library", means: Means::Library },
     #[cfg(target_arch = "x86_64")]
     Variant {
         name: "masked_dense_f32_avx512_n1",
@@ -155,6 +155,7 @@ pub const VARIANTS: &[Variant] = &[
         needs: "avx512f",
         means: Means::Groups("group_spmm_f32_avx512_n16"),
     },
+    Variant { name: "masked_dense_f32_library", needs: "a library", means: Means::Library },
     #[cfg(target_arch = "x86_64")]
     Variant {
         name: "masked_dense_f32_avx2_n1",
@@ -209,7 +210,7 @@ pub struct MaskedDense {
 
 impl MaskedDense {
     /// Packs a layer for `n` columns: for the variant that `SCALPEL_KERNEL` names, else for the first
-    /// of [`VARIANTS`] that suits n and that this processor has. `library` takes large products.
+    /// of [`VARIANTS`] that suits n and that this processor has. `library` takes what it is better at.
     ///
     /// # Errors
     /// Nodes that are not there or do not ascend, a bias of another length than M; a forced variant
