@@ -75,16 +75,17 @@ fn main() -> anyhow::Result<()> {
     };
     let points = breakeven::run(&sweep, &*library, report)?;
     let environment = Environment { threads: Some(threads), ..Environment::read("cpu") };
-    let folder = ResultsTree::at(&cli.results).store_sweep(&sweep, &points, &environment)?;
+    let stored = ResultsTree::at(&cli.results).store_sweep(sweep, points, environment)?;
+    let (sweep, points) = (&stored.sweep, &stored.points);
     if cli.json {
-        println!("{}", serde_json::to_string_pretty(&points)?);
+        println!("{}", serde_json::to_string_pretty(points)?);
     } else {
-        println!("{}", breakeven_table(&points).markdown());
+        println!("{}", breakeven_table(points).markdown());
         for &n in &sweep.columns {
-            println!("{}", breakeven_line(&points, n).context("a sweep of no points")?);
+            println!("{}", breakeven_line(points, n).context("a sweep of no points")?);
         }
     }
-    eprintln!("stored in {}; `tables` draws the plot", folder.display());
+    eprintln!("stored under {} as sweep {}, with its plot", cli.results.display(), stored.hash);
     Ok(())
 }
 

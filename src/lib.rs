@@ -4,8 +4,9 @@
 //!
 //! The modules are floors: each imports only from those below it. From the ground up:
 //! [`error`], [`files`], [`measure`], [`requirement`], [`seed`]; [`network`] and [`data`]; [`device`]
-//! and [`sparse`]; [`kernels`], [`baselines`] and [`prune`]; [`engine`]; [`train`]; [`report`]; and on
-//! top, `experiment`, which the binaries share.
+//! and [`sparse`]; [`kernels`] and [`prune`]; [`baselines`], which stand behind contracts of the kernels;
+//! [`engine`]; [`train`]; [`report`]; and on top, `experiment` and [`breakeven`], which the binaries
+//! share.
 
 #![deny(unsafe_op_in_unsafe_fn, unused_must_use, missing_docs)]
 

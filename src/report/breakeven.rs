@@ -9,6 +9,9 @@ use super::text::Table;
 use crate::error::{Error, Result};
 use crate::measure::geometric_mean;
 
+/// Points (density, speedup) of one N and width.
+type Line = Vec<(f64, f64)>;
+
 /// What a sweep measures, and how.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -109,6 +112,17 @@ impl StoredSweep {
     }
 }
 
+impl StoredSweep {
+    /// Its plot, with a name for it.
+    ///
+    /// # Errors
+    /// What the drawing library refuses.
+    pub fn plot(&self) -> Result<(String, String)> {
+        let name = format!("breakeven-{}", self.hash);
+        Ok((name, breakeven_plot(&self.title(), &self.points)?))
+    }
+}
+
 /// A row per N and density: geometric means over the shapes, and the worst shape.
 pub fn breakeven_table(points: &[BreakevenPoint]) -> Table {
     let mut table = Table::new([
@@ -171,7 +185,7 @@ pub fn breakeven_of(line: &[(f64, f64)]) -> Option<f64> {
 ///
 /// # Errors
 /// What the drawing library refuses.
-pub fn breakeven_plot(title: &str, points: &[BreakevenPoint]) -> Result<String> {
+fn breakeven_plot(title: &str, points: &[BreakevenPoint]) -> Result<String> {
     let mut svg = String::new();
     draw(&mut svg, title, points).map_err(|reason| {
         Error::argument(format!("plot {title}"), "numbers that can be drawn", reason)
@@ -181,7 +195,7 @@ pub fn breakeven_plot(title: &str, points: &[BreakevenPoint]) -> Result<String> 
 
 fn draw(svg: &mut String, title: &str, points: &[BreakevenPoint]) -> Result<(), String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
-    let mut lines: Vec<((usize, usize), Vec<(f64, f64)>)> = Vec::new();
+    let mut lines: Vec<((usize, usize), Line)> = Vec::new();
     for (n, width, density) in cells(points) {
         let here =
             points.iter().filter(|p| (p.n, p.group_width, p.asked_density) == (n, width, density));

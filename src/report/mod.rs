@@ -14,9 +14,7 @@ mod tables;
 mod text;
 
 pub use authors::{Authors, NodeRow, SimdRow};
-pub use breakeven::{
-    BreakevenPoint, StoredSweep, Sweep, breakeven_of, breakeven_plot, breakeven_table,
-};
+pub use breakeven::{BreakevenPoint, StoredSweep, Sweep, breakeven_of, breakeven_table};
 pub use environment::Environment;
 #[cfg(feature = "torch")]
 pub use latency::measure_latency;

@@ -133,28 +133,32 @@ impl ResultsTree {
         self.root.join("plots").join(format!("{name}.svg"))
     }
 
-    /// Stores a sweep, in a folder named after the processor and the hash of what it measures, whole or
-    /// not at all; returns the folder.
+    /// Stores a sweep and its plot, in a folder named after the processor and the hash of what it
+    /// measures.
     ///
     /// # Errors
     /// A folder that cannot be written.
     pub fn store_sweep(
         &self,
-        sweep: &Sweep,
-        points: &[BreakevenPoint],
-        environment: &Environment,
-    ) -> Result<PathBuf> {
+        sweep: Sweep,
+        points: Vec<BreakevenPoint>,
+        environment: Environment,
+    ) -> Result<StoredSweep> {
+        let stored = StoredSweep { hash: digest(&sweep), sweep, points, environment };
+        let StoredSweep { hash, sweep, points, environment } = &stored;
         let processor: String = environment
             .cpu
             .chars()
             .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' })
             .collect();
-        let folder = self.root.join("breakeven").join(processor).join(digest(sweep));
-        write_json(&folder.join("points.json"), &points)?;
+        let folder = self.root.join("breakeven").join(processor).join(hash);
+        write_json(&folder.join("points.json"), points)?;
         write_json(&folder.join("environment.json"), environment)?;
         // Last: a folder without it is not yet one.
         write_json(&folder.join("sweep.json"), sweep)?;
-        Ok(folder)
+        let (name, plot) = stored.plot()?;
+        files::replace(&self.plot(&name), plot)?;
+        Ok(stored)
     }
 
     /// The stored sweeps, in order of processor and hash.

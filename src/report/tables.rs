@@ -2,7 +2,7 @@
 //! alone.
 
 use super::authors::{Authors, NodeRow, SimdRow};
-use super::breakeven::{breakeven_plot, breakeven_table};
+use super::breakeven::breakeven_table;
 use super::environment::Environment;
 use super::plot::stages_plot;
 use super::results::{Latency, ResultsTree, StoredRun, Summary};
@@ -165,8 +165,7 @@ impl Tables {
                 sweep.hash,
                 breakeven_table(&sweep.points).markdown()
             ));
-            let name = format!("breakeven-{}", sweep.hash);
-            plots.push((name, breakeven_plot(&title, &sweep.points)?));
+            plots.push(sweep.plot()?);
         }
         if !plots.is_empty() {
             results.push_str("\n## Plots\n");

@@ -60,12 +60,12 @@ fn require_pip() -> Result<()> {
     };
     if !answers(&["--version"]) {
         bail!(
-            "libtorch comes from PyPI and needs python3, which is not on the PATH: install it, or set LIBTORCH to a libtorch 2.11.0"
+            "libtorch and MKL come from PyPI, which needs python3, and that is not on the PATH: install it, or (libtorch) set LIBTORCH to a libtorch 2.11.0"
         );
     }
     if !answers(&["-m", "pip", "--version"]) {
         bail!(
-            "libtorch comes from PyPI and needs pip, which this python3 lacks: install it (Debian: python3-pip), or set LIBTORCH to a libtorch 2.11.0"
+            "libtorch and MKL come from PyPI, which needs pip, and this python3 lacks it: install it (Debian: python3-pip), or (libtorch) set LIBTORCH to a libtorch 2.11.0"
         );
     }
     Ok(())

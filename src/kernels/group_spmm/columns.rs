@@ -5,11 +5,13 @@
 //! rows of X that the next group column needs are fetched ahead, since no processor foresees them:
 //! they lie N floats apart. X is read once per block, so that with a large N, where it no longer stays
 //! in a cache, narrow tiles and high blocks are better; otherwise wide tiles, which spread each weight
-//! over two vectors. Groups
+//! over two vectors. A large X that several blocks read is first copied into panels as wide as a tile, one
+//! after the other: its rows lie N floats apart, so that a tile of them touches as many pages of memory
+//! as it has rows, more than a processor keeps the addresses of. Groups
 //! wider than 8 are taken as several; narrower leftovers are padded to the next of 1, 2 and 4 with
 //! weights of 0, which meet activations of 0 and not of the neighbour.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ops::Range;
 
 use rayon::prelude::*;
@@ -25,6 +27,9 @@ const MOST_ROWS: usize = 512;
 
 /// Floats up to which a core's second-level cache holds them: 1 MiB.
 pub(super) const CACHED_FLOATS: usize = 256 << 10;
+
+/// Blocks from which it pays to copy a large X into panels.
+const PANELS_FROM: usize = 3;
 
 /// Bytes of a piece's weights.
 const PIECE_BYTES: usize = 256 << 10;
@@ -150,6 +155,8 @@ pub(super) struct ColumnsKernel {
     bias: Vec<f32>,
     relu: bool,
     nnz: usize,
+    /// Rows of X.
+    inner: usize,
     functions: Functions,
 }
 
@@ -159,7 +166,7 @@ impl ColumnsKernel {
     /// # Safety
     /// The processor has what the functions were compiled for, and they know every rank up to this one.
     pub(super) unsafe fn new(layer: &Layer<'_>, rank: usize, functions: Functions) -> Self {
-        let [rows, _] = layer.weights.shape();
+        let [rows, inner] = layer.weights.shape();
         let most = (TILE_FLOATS / functions.wide.width).min(MOST_ROWS);
         let blocks = split(layer.weights.row_ptr(), most).into_iter().map(|range| Block {
             first_row: range.start,
@@ -171,6 +178,7 @@ impl ColumnsKernel {
             bias: layer.bias.map_or_else(|| vec![0.0; rows], <[f32]>::to_vec),
             relu: layer.relu,
             nnz: layer.weights.nnz(),
+            inner,
             functions,
         }
     }
@@ -188,8 +196,13 @@ impl ColumnsKernel {
         })
     }
 
+    /// Whether X is to be copied into panels.
+    fn wants_panels(&self, x: &Input<'_>) -> bool {
+        self.blocks.len() >= PANELS_FROM && x.values.len() > CACHED_FLOATS
+    }
+
     /// Computes columns `columns` of one block.
-    fn block(&self, block: &Block, x: &Input<'_>, columns: Range<usize>, y: &SharedOutput<'_>) {
+    fn block(&self, block: &Block, x: &Operand<'_>, columns: Range<usize>, y: &SharedOutput<'_>) {
         // With one piece, no weights are waiting for other tiles: one after the other, each stays in
         // the first-level cache from its bias to its end.
         if block.pieces.len() == 1 {
@@ -201,12 +214,7 @@ impl ColumnsKernel {
         }
     }
 
-    fn strip(&self, block: &Block, x: &Input<'_>, columns: Range<usize>, y: &SharedOutput<'_>) {
-        let rows = match x.rows {
-            Rows::Every(stride) => TileRows::Every(stride),
-            Rows::At(table) => TileRows::At(table.starts().as_ptr()),
-        };
-        let ahead = x.values.len() > CACHED_FLOATS;
+    fn strip(&self, block: &Block, x: &Operand<'_>, columns: Range<usize>, y: &SharedOutput<'_>) {
         let bias = &self.bias[block.first_row..block.first_row + block.rows];
         let tiles = || self.tiles(columns.clone());
         SCRATCH.with_borrow_mut(|scratch| {
@@ -227,8 +235,7 @@ impl ColumnsKernel {
                     let (own, behind) = rest.split_at_mut(width * block.rows);
                     rest = behind;
                     let valid = width.min(columns.end - first);
-                    let x = x.values.as_ptr().wrapping_add(first);
-                    let tile = Tile { x, rows, valid, y: own.as_mut_ptr(), ahead };
+                    let tile = x.tile(first, valid, own.as_mut_ptr());
                     // SAFETY: whoever made this kernel vouched for the processor. X has K rows of n
                     // floats, and every group column lies below K; first + valid <= n. The tile of Y
                     // has the block's rows, and every entry's row lies below them.
@@ -262,6 +269,54 @@ pub(super) fn rank(width: usize) -> usize {
     }
 }
 
+/// X, where the caller has it or in panels.
+#[derive(Clone, Copy)]
+enum Operand<'a> {
+    Given(Input<'a>),
+    /// Panels of `width` columns, each with `rows` rows.
+    Panels {
+        values: &'a [f32],
+        rows: usize,
+        width: usize,
+    },
+}
+
+impl Operand<'_> {
+    /// The tile of Y at `y` and the part of X above it, from a tile's first column on.
+    fn tile(&self, first: usize, valid: usize, y: *mut f32) -> Tile {
+        match *self {
+            Self::Given(x) => {
+                let rows = match x.rows {
+                    Rows::Every(stride) => TileRows::Every(stride),
+                    Rows::At(table) => TileRows::At(table.starts().as_ptr()),
+                };
+                let ahead = x.values.len() > CACHED_FLOATS;
+                Tile { x: x.values.as_ptr().wrapping_add(first), rows, valid, y, ahead }
+            }
+            Self::Panels { values, rows, width } => {
+                let start = first / width * rows * width + first % width;
+                let x = values.as_ptr().wrapping_add(start);
+                Tile { x, rows: TileRows::Every(width), valid, y, ahead: false }
+            }
+        }
+    }
+}
+
+/// Copies the K rows of X into panels of `width` columns; each row is read from end to end. Behind the
+/// last column, a panel keeps what it held: no tile reads it.
+fn fill_panels(x: &Input<'_>, rows: usize, n: usize, width: usize, panels: &mut Vec<f32>) {
+    let floats = n.div_ceil(width) * rows * width;
+    if panels.len() < floats {
+        panels.resize(floats, 0.0);
+    }
+    for row in 0..rows {
+        let start = x.rows.start(row);
+        for (panel, part) in x.values[start..start + n].chunks(width).enumerate() {
+            panels[(panel * rows + row) * width..][..part.len()].copy_from_slice(part);
+        }
+    }
+}
+
 /// Sets every row of a tile to its bias, `L` floats at a time.
 #[inline(always)]
 pub(super) fn fill<const L: usize>(tile: &mut [f32], width: usize, bias: &[f32]) {
@@ -292,6 +347,8 @@ fn split(row_ptr: &[u32], most: usize) -> Vec<Range<usize>> {
 thread_local! {
     /// The tiles of Y, kept from call to call.
     static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+    /// The panels of X, kept from call to call.
+    static PANELS: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
 }
 
 /// Columns of the widest tile.
@@ -370,9 +427,26 @@ impl Kernel for ColumnsKernel {
         }
         let Output { values, rows, lines } = y;
         let output = SharedOutput { start: values.as_mut_ptr(), length: values.len(), rows, lines };
+        // Taken and put back, since another product may run on this thread while it waits for others.
+        let mut panels = PANELS.take();
+        let width = self.functions.wide.width;
+        let x = if self.wants_panels(x) {
+            fill_panels(x, self.inner, n, width, &mut panels);
+            Operand::Panels { values: &panels, rows: self.inner, width }
+        } else {
+            Operand::Given(*x)
+        };
+        self.blocks_of(&x, n, &output);
+        PANELS.set(panels);
+    }
+}
+
+impl ColumnsKernel {
+    /// Computes all blocks.
+    fn blocks_of(&self, x: &Operand<'_>, n: usize, output: &SharedOutput<'_>) {
         let threads = rayon::current_num_threads();
         if threads == 1 || 2 * self.nnz * n < WORTH_A_THREAD {
-            self.blocks.iter().for_each(|block| self.block(block, x, 0..n, &output));
+            self.blocks.iter().for_each(|block| self.block(block, x, 0..n, output));
             return;
         }
         // Ranges of whole tiles, so many that there is work for all even with one block.
@@ -386,7 +460,7 @@ impl Kernel for ColumnsKernel {
                 (0..n).step_by(width).map(move |first| (block, first..n.min(first + width)))
             })
             .collect();
-        let run = |(block, columns): (&Block, Range<usize>)| self.block(block, x, columns, &output);
+        let run = |(block, columns): (&Block, Range<usize>)| self.block(block, x, columns, output);
         tasks.into_par_iter().for_each(run);
     }
 }

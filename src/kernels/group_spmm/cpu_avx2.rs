@@ -9,7 +9,7 @@ use super::columns::{
     self, CACHED_FLOATS, ColumnsKernel, Functions, GroupColumn, Piece, Placed, SharedOutput, Tile,
     TileFunction,
 };
-use super::rows::{ROWS, Rows, RowsKernel, SlicesFunction};
+use super::rows::{ROWS, Rows, RowsKernel, Slice, SlicesFunction};
 use super::{Kernel, Layer};
 use crate::device::cpu::Avx2;
 
@@ -68,7 +68,7 @@ unsafe fn slices_of_vectors<const W: usize, const AHEAD: bool>(
 ) {
     let bound = _mm256_set1_ps(if rows.relu() { 0.0 } else { f32::NEG_INFINITY });
     for (slice, out) in range.zip(out) {
-        let (starts, groups, bias) = rows.slice::<W>(slice);
+        let Slice { starts, groups, bias } = rows.slice::<W>(slice);
         let mut sums = [_mm256_setzero_ps(); ROWS];
         for (groups, starts) in groups.iter().zip(starts) {
             if AHEAD {

@@ -48,6 +48,13 @@ pub(super) struct Rows {
     padded: usize,
 }
 
+/// One slice: per step, where each row's activations start and its weights; and the biases.
+pub(super) struct Slice<'a, const W: usize> {
+    pub starts: &'a [[u32; ROWS]],
+    pub groups: &'a [[[f32; W]; ROWS]],
+    pub bias: &'a [f32; ROWS],
+}
+
 impl Rows {
     fn new(layer: &Layer<'_>) -> Self {
         let weights = layer.weights;
@@ -110,16 +117,17 @@ impl Rows {
         copy.resize(self.padded, 0.0);
     }
 
-    /// A slice's steps: where its groups' activations start, and their weights; and its biases.
+    /// One slice of groups of `W`.
     #[inline(always)]
-    pub(super) fn slice<const W: usize>(
-        &self,
-        slice: usize,
-    ) -> (&[[u32; ROWS]], &[[[f32; W]; ROWS]], &[f32; ROWS]) {
+    pub(super) fn slice<const W: usize>(&self, slice: usize) -> Slice<'_, W> {
         let steps = self.steps[slice]..self.steps[slice + 1];
         let (groups, _) = self.values.as_chunks::<W>();
         let (groups, _) = groups.as_chunks::<ROWS>();
-        (&self.starts[steps.clone()], &groups[steps], &self.bias[slice])
+        Slice {
+            starts: &self.starts[steps.clone()],
+            groups: &groups[steps],
+            bias: &self.bias[slice],
+        }
     }
 
     /// Whether negative results become 0.
@@ -141,7 +149,7 @@ impl Rows {
     ) {
         let product = |a: f32, b: f32, c: f32| if FMA { a.mul_add(b, c) } else { a * b + c };
         for (slice, out) in slices.zip(out) {
-            let (starts, groups, bias) = self.slice::<W>(slice);
+            let Slice { starts, groups, bias } = self.slice::<W>(slice);
             let mut sums = [[0.0_f32; W]; ROWS];
             for (groups, starts) in groups.iter().zip(starts) {
                 for ((group, &start), sum) in groups.iter().zip(starts).zip(&mut sums) {

@@ -115,6 +115,17 @@ fn blocks_of_rows_and_pieces_of_columns_join() {
 }
 
 #[test]
+fn a_large_x_is_read_the_same() {
+    // More floats than a core caches, for few blocks and for many; the last tile is not full.
+    for variant in available().into_iter().filter(|variant| variant.columns != Columns::One) {
+        for rows in [300, 1600] {
+            let case = Case { rows, inner: 1300, width: 8, density: 0.05, n: 219 };
+            check(variant, &case, 5, |x| x[1000] = f32::NAN);
+        }
+    }
+}
+
+#[test]
 fn nan_and_infinity_reach_what_they_should_and_nothing_else() {
     for variant in available() {
         let n = if variant.columns == Columns::One { 1 } else { 19 };

@@ -1,0 +1,85 @@
+//! The break-even sweep as a user runs it.
+#![cfg(feature = "torch")]
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn breakeven(results: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_breakeven"))
+        .args(arguments)
+        .arg("--results")
+        .arg(results)
+        .output()
+        .expect("the binary starts")
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn points_are_printed_stored_and_drawn() {
+    let folder = tempfile::tempdir().unwrap();
+    let results = folder.path().join("results");
+    let sweep =
+        ["--shape", "24x64,16x40", "--density", "0.25,1", "--columns", "1,5", "--width", "4"];
+    let output = breakeven(&results, &[&sweep[..], &["--json"]].concat());
+    assert!(output.status.success(), "{}", stderr(&output));
+    let printed: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let points = printed.as_array().unwrap();
+    assert_eq!(points.len(), 8);
+    for point in points {
+        let number = |name: &str| point[name].as_f64().unwrap_or_else(|| panic!("{name}: {point}"));
+        let [m, k] = [number("m"), number("k")];
+        assert_eq!(point["shape"].as_str(), Some(format!("{m}x{k}").as_str()));
+        assert_eq!(number("group_width"), 4.0);
+        assert!(number("gflops") > 0.0 && number("dense_gflops") > 0.0);
+        assert!(number("csr_gflops") > 0.0 && !point["dense_library"].as_str().unwrap().is_empty());
+        assert!(number("n") == 1.0 || number("n") == 5.0);
+        let kernel = point["kernel"].as_str().unwrap();
+        assert_eq!(kernel.ends_with("_n1"), number("n") == 1.0, "{kernel}");
+        if number("asked_density") == 1.0 {
+            assert_eq!(number("density"), 1.0);
+        }
+    }
+
+    let processor = fs::read_dir(results.join("breakeven")).unwrap().next().unwrap().unwrap();
+    let sweep = fs::read_dir(processor.path()).unwrap().next().unwrap().unwrap().path();
+    let stored: Value =
+        serde_json::from_str(&fs::read_to_string(sweep.join("points.json")).unwrap()).unwrap();
+    assert_eq!(stored, printed);
+    assert!(sweep.join("environment.json").exists() && sweep.join("sweep.json").exists());
+
+    let tables = Command::new(env!("CARGO_BIN_EXE_tables"))
+        .arg("--results")
+        .arg(&results)
+        .arg("--into")
+        .arg(folder.path())
+        .output()
+        .unwrap();
+    assert!(tables.status.success(), "{}", stderr(&tables));
+    let text = fs::read_to_string(folder.path().join("RESULTS.md")).unwrap();
+    let hash = sweep.file_name().unwrap().to_string_lossy();
+    assert!(text.contains("## Where group sparsity pays") && text.contains(&*hash), "{text}");
+    assert!(results.join(format!("plots/breakeven-{hash}.svg")).exists());
+}
+
+#[test]
+fn what_cannot_be_swept_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    for (arguments, message) in [
+        (["--shape", "300by784"], "300by784 is no shape such as 300x784"),
+        (["--density", "1.5"], "a density of 0 to 1"),
+        (["--columns", "0"], "N of at least 1"),
+        (["--isa", "mmx"], "avx512, avx2 or portable"),
+        (["--threads", "0"], "invalid value '0'"),
+    ] {
+        let output = breakeven(folder.path(), &arguments);
+        assert!(!output.status.success(), "{arguments:?}");
+        assert!(stderr(&output).contains(message), "{arguments:?}: {}", stderr(&output));
+    }
+    assert!(!folder.path().join("breakeven").exists(), "nothing is stored of a failed sweep");
+}
