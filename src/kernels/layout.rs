@@ -66,7 +66,8 @@ impl Rows<'_> {
         last.checked_add(span)
     }
 
-    fn gap(&self) -> usize {
+    /// Floats between the starts of the nearest two rows.
+    pub(super) fn gap(&self) -> usize {
         match self {
             Self::Every(stride) => *stride,
             Self::At(table) => table.gap,

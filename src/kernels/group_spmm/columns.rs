@@ -1,15 +1,17 @@
 //! Many columns: rank-W updates, group column by group column.
 //!
 //! The rows are cut into blocks whose tile of Y stays in the first-level cache, and each block's
-//! columns into pieces whose weights stay in the second-level cache while all tiles of N pass. The
-//! rows of X that the next group column needs are fetched ahead, since no processor foresees them:
-//! they lie N floats apart. X is read once per block, so that with a large N, where it no longer stays
-//! in a cache, narrow tiles and high blocks are better; otherwise wide tiles, which spread each weight
-//! over two vectors. A large X that several blocks read is first copied into panels as wide as a tile, one
-//! after the other: its rows lie N floats apart, so that a tile of them touches as many pages of memory
-//! as it has rows, more than a processor keeps the addresses of. Groups
-//! wider than 8 are taken as several; narrower leftovers are padded to the next of 1, 2 and 4 with
-//! weights of 0, which meet activations of 0 and not of the neighbour.
+//! columns into pieces whose weights stay in the second-level cache while all tiles of N pass. Groups
+//! wider than the rank are taken as several; narrower leftovers are padded to the next of 1, 2 and 4
+//! with weights of 0, which meet activations of 0 and not of the neighbour.
+//!
+//! X is read once per block, so that with a large N, where it no longer stays in a cache, narrow tiles
+//! and high blocks are better; otherwise wide tiles, which spread each weight over two vectors. The rows
+//! of a large X that the next group column needs are fetched ahead, since no processor foresees them:
+//! they lie N floats apart. For the same reason a tile of them touches as many pages of memory as it has
+//! rows, more than a processor keeps the addresses of: where several blocks read a large X, it is first
+//! copied into panels as wide as a tile, one behind the other. Rows that overlap, as the taps of a
+//! convolution do, are never copied: their panels would be larger than what they are read from.
 
 use std::cell::{Cell, RefCell};
 use std::ops::Range;
@@ -197,8 +199,9 @@ impl ColumnsKernel {
     }
 
     /// Whether X is to be copied into panels.
-    fn wants_panels(&self, x: &Input<'_>) -> bool {
-        self.blocks.len() >= PANELS_FROM && x.values.len() > CACHED_FLOATS
+    fn wants_panels(&self, x: &Input<'_>, n: usize) -> bool {
+        let large = x.values.len() > CACHED_FLOATS;
+        large && self.blocks.len() >= PANELS_FROM && x.rows.gap() >= n
     }
 
     /// Computes columns `columns` of one block.
@@ -430,7 +433,7 @@ impl Kernel for ColumnsKernel {
         // Taken and put back, since another product may run on this thread while it waits for others.
         let mut panels = PANELS.take();
         let width = self.functions.wide.width;
-        let x = if self.wants_panels(x) {
+        let x = if self.wants_panels(x, n) {
             fill_panels(x, self.inner, n, width, &mut panels);
             Operand::Panels { values: &panels, rows: self.inner, width }
         } else {
@@ -515,4 +518,54 @@ fn pieces(layer: &Layer<'_>, first_row: usize, rows: usize, rank: usize) -> Vec<
         push(columns - tail + chunk, wide, &mut (0..rows).map(part));
     }
     pieces
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::layout::RowTable;
+    use crate::sparse::GroupSparse;
+    use ndarray::Array2;
+
+    #[test]
+    fn blocks_share_the_work_and_none_is_too_high() {
+        // 90 rows of one group, then 10 of 99: equal rows would be 50 and 50.
+        let mut row_ptr: Vec<u32> = (0..=90).collect();
+        row_ptr.extend((1..=10).map(|row| 90 + 99 * row));
+        let ranges = split(&row_ptr, 96);
+        assert_eq!(ranges.len(), 2);
+        let work = |range: &Range<usize>| row_ptr[range.end] - row_ptr[range.start];
+        assert!(work(&ranges[0]).abs_diff(work(&ranges[1])) <= 99, "{ranges:?}");
+        for (rows, most) in [(0, 4), (1, 4), (4, 4), (5, 4), (9, 4), (12, 4)] {
+            for row_ptr in [vec![0; rows + 1], (0..=rows as u32).map(|row| row * row).collect()] {
+                let ranges = split(&row_ptr, most);
+                assert_eq!(ranges.len(), rows.div_ceil(most));
+                assert!(ranges.iter().all(|range| (1..=most).contains(&range.len())), "{ranges:?}");
+                assert_eq!(ranges.iter().map(Range::len).sum::<usize>(), rows);
+                assert!(ranges.windows(2).all(|pair| pair[0].end == pair[1].start));
+            }
+        }
+    }
+
+    #[test]
+    fn only_a_large_x_whose_rows_lie_apart_is_copied() {
+        let weights = GroupSparse::from_dense(Array2::ones((2000, 4)).view(), 4).unwrap();
+        let layer = Layer { weights: &weights, bias: None, relu: false };
+        let idle = TileFunction { width: 16, add: |_, _| () };
+        let (fill, write) = (
+            |_: &mut [f32], _, _: &[f32]| (),
+            |_: &SharedOutput<'_>, _: &[f32], _: &Placed<'_>| (),
+        );
+        let functions = Functions { wide: idle, narrow: idle, fill, write };
+        // SAFETY: functions that do nothing ask for nothing.
+        let kernel = unsafe { ColumnsKernel::new(&layer, 4, functions) };
+        let (n, values) = (CACHED_FLOATS / 2, vec![0.0; 2 * CACHED_FLOATS]);
+        let wants = |rows: Rows<'_>, n| kernel.wants_panels(&Input { values: &values, rows }, n);
+        assert!(wants(Rows::Every(n), n));
+        assert!(!wants(Rows::Every(1), n), "rows that overlap");
+        assert!(!wants(Rows::At(&RowTable::new(vec![0, 1, 2, 3])), n), "taps of a convolution");
+        assert!(wants(Rows::At(&RowTable::new(vec![0, 3 * n, n, 2 * n])), n), "living rows");
+        let small = Input { values: &values[..64], rows: Rows::Every(16) };
+        assert!(!kernel.wants_panels(&small, 16));
+    }
 }
