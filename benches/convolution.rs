@@ -15,7 +15,7 @@ use anyhow::{Context, ensure};
 use ndarray::Array2;
 use rand::RngExt;
 use scalpel::kernels::convolution::{Convolution, Geometry, Layer};
-use scalpel::measure::{Effort, geometric_mean, interleave};
+use scalpel::measure::{Effort, geometric_mean, try_interleave};
 use scalpel::network::{Op, zoo};
 use scalpel::report::Table;
 use scalpel::seed;
@@ -91,19 +91,10 @@ impl Case {
             let near = (expected - found).abs() <= 2e-6 * (inner as f32 + 10.0);
             ensure!(near, "ours computes {found}, not {expected}");
         }
-        let (mut ours, mut theirs) = (None, None);
-        let timings = interleave(
-            &mut [&mut || ours = self.ours.run(&self.x, 1, &mut y).err(), &mut || {
-                theirs = dense().err()
-            }],
+        let timings = try_interleave::<anyhow::Error>(
+            &mut [&mut || Ok(self.ours.run(&self.x, 1, &mut y)?), &mut || Ok(dense().map(drop)?)],
             Effort { rounds: 15, turn: Duration::from_millis(3) },
-        );
-        if let Some(failure) = ours {
-            return Err(failure.into());
-        }
-        if let Some(failure) = theirs {
-            return Err(failure.into());
-        }
+        )?;
         Ok([timings[0].median, timings[1].median])
     }
 }

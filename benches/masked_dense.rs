@@ -19,7 +19,7 @@ use scalpel::error::Error;
 use scalpel::kernels::masked_dense::{
     DenseLibrary, Layer, MaskedDense, Nodes, VARIANTS, Variant, reference,
 };
-use scalpel::measure::{Effort, interleave};
+use scalpel::measure::{Effort, try_interleave};
 use scalpel::report::Table;
 use scalpel::seed;
 
@@ -78,28 +78,17 @@ fn main() -> anyhow::Result<()> {
             verify(&layer, &kernels, &x, n)?;
             let mut theirs = library.dense(weights.view(), &x, n)?;
             let mut y = vec![vec![0.0_f32; m * n]; kernels.len()];
-            let mut failure = None;
-            let mut failure_of_theirs = None;
             let timings = {
-                let failure = std::cell::RefCell::new(&mut failure);
-                let mut turns: Vec<Box<dyn FnMut() + '_>> = Vec::new();
+                let mut turns: Vec<Box<dyn FnMut() -> Result<(), Error> + '_>> = Vec::new();
                 for (kernel, y) in kernels.iter().zip(&mut y) {
-                    let (x, failure) = (&x, &failure);
-                    turns.push(Box::new(move || {
-                        if let Err(error) = kernel.run(x, y) {
-                            **failure.borrow_mut() = Some(error);
-                        }
-                    }));
+                    let x = &x;
+                    turns.push(Box::new(move || kernel.run(x, y)));
                 }
-                turns.push(Box::new(|| failure_of_theirs = theirs.run().err()));
-                let mut turns: Vec<&mut dyn FnMut()> =
-                    turns.iter_mut().map(|turn| &mut **turn as &mut dyn FnMut()).collect();
+                turns.push(Box::new(|| theirs.run()));
+                let mut turns: Vec<_> = turns.iter_mut().map(|turn| &mut **turn as _).collect();
                 let rounds = if large { 5 } else { 11 };
-                interleave(&mut turns, Effort { rounds, turn: Duration::from_millis(2) })
+                try_interleave(&mut turns, Effort { rounds, turn: Duration::from_millis(2) })?
             };
-            if let Some(error) = failure.or(failure_of_theirs) {
-                return Err(error.into());
-            }
             let dense = timings[kernels.len()].median;
             for (kernel, timing) in kernels.iter().zip(&timings) {
                 table.row([

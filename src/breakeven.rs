@@ -13,7 +13,7 @@ use rand::RngExt;
 use crate::baselines::{Product, Products};
 use crate::error::{Error, Result};
 use crate::kernels::group_spmm::{self, Columns, GroupSpmm, Layer, Variant, reference};
-use crate::measure::{Effort, interleave};
+use crate::measure::{Effort, Timing, try_interleave};
 use crate::report::{BreakevenPoint, Sweep};
 use crate::seed;
 use crate::sparse::{Csr, GroupSparse};
@@ -61,11 +61,7 @@ impl Case {
     /// # Errors
     /// A width of 0, a density outside 0 to 1, no column.
     pub fn new([m, k]: [usize; 2], width: usize, density: f64, n: usize) -> Result<Self> {
-        if !(0.0..=1.0).contains(&density) || width == 0 || n == 0 {
-            let found = format!("density {density}, width {width}, N {n}");
-            let expected = "a density of 0 to 1, a width and N of at least 1";
-            return Err(Error::argument("a point of the sweep", expected, found));
-        }
+        check_point(width, density, n)?;
         let mut rng = seed::stream(1, "breakeven", &[m as u64, k as u64, n as u64, width as u64]);
         let mut dense = Array2::<f32>::zeros((m, k));
         for mut row in dense.rows_mut() {
@@ -85,6 +81,27 @@ impl Case {
     /// Weights that are not 0.
     pub fn nnz(&self) -> usize {
         self.groups.nnz()
+    }
+
+    /// The weights in compressed rows.
+    ///
+    /// # Errors
+    /// More weights than 32-bit pointers can count.
+    pub fn csr(&self) -> Result<Csr> {
+        Csr::from_dense(self.dense.view())
+    }
+
+    /// The activations, `[k, n]`.
+    pub fn x(&self) -> &[f32] {
+        &self.x
+    }
+
+    /// A contestant that computes y from x by a function.
+    pub fn product<'a>(
+        &'a self,
+        run: impl FnMut(&[f32], &mut [f32]) -> Result<()> + 'a,
+    ) -> Box<dyn Product + 'a> {
+        Box::new(Ours { run, x: &self.x, y: vec![f32::NAN; self.m * self.n] })
     }
 
     fn layer(&self) -> Layer<'_> {
@@ -137,6 +154,15 @@ pub fn run(
     library: &dyn Products,
     mut done: impl FnMut(&BreakevenPoint),
 ) -> Result<Vec<BreakevenPoint>> {
+    // All that can be refused is refused before anything is measured.
+    for &n in &sweep.columns {
+        for &[rows, _] in &sweep.shapes {
+            variant_for(sweep.isa.as_deref(), rows, n)?;
+        }
+        for &width in &sweep.widths {
+            sweep.densities.iter().try_for_each(|&density| check_point(width, density, n))?;
+        }
+    }
     let mut points = Vec::new();
     for &n in &sweep.columns {
         for &shape in &sweep.shapes {
@@ -154,6 +180,15 @@ pub fn run(
     Ok(points)
 }
 
+fn check_point(width: usize, density: f64, n: usize) -> Result<()> {
+    if (0.0..=1.0).contains(&density) && width > 0 && n > 0 {
+        return Ok(());
+    }
+    let found = format!("density {density}, width {width}, N {n}");
+    let expected = "a density of 0 to 1, a width and N of at least 1";
+    Err(Error::argument("a point of the sweep", expected, found))
+}
+
 /// The variant that a product of `rows` rows and `n` columns is given, of one instruction set or of any.
 fn variant_for(isa: Option<&str>, rows: usize, n: usize) -> Result<&'static Variant> {
     let Some(isa) = isa else {
@@ -167,22 +202,43 @@ fn variant_for(isa: Option<&str>, rows: usize, n: usize) -> Result<&'static Vari
     })
 }
 
-/// Our product as a contestant.
-struct Ours<'a> {
-    kernel: GroupSpmm,
+/// A product of ours as a contestant: a kernel on a case's activations.
+struct Ours<'a, F> {
+    run: F,
     x: &'a [f32],
-    n: usize,
     y: Vec<f32>,
 }
 
-impl Product for Ours<'_> {
+impl<F: FnMut(&[f32], &mut [f32]) -> Result<()>> Product for Ours<'_, F> {
     fn run(&mut self) -> Result<()> {
-        self.kernel.run(self.x, self.n, &mut self.y)
+        (self.run)(self.x, &mut self.y)
     }
 
     fn result(&self) -> Result<Vec<f32>> {
         Ok(self.y.clone())
     }
+}
+
+/// Compares the contestants with plain loops and times them in turns.
+///
+/// # Errors
+/// One that fails, or that computes something else.
+pub fn contest(
+    case: &Case,
+    contestants: &mut [(String, Box<dyn Product + '_>)],
+) -> Result<Vec<Timing>> {
+    let expected = case.expected();
+    for (name, contestant) in &mut *contestants {
+        contestant.run()?;
+        case.compare(name, &expected, &contestant.result()?)?;
+    }
+    // The largest products take half a second each.
+    let rounds = if case.m * case.k * case.n > 5_000_000_000 { 5 } else { 15 };
+    let mut turns: Vec<_> =
+        contestants.iter_mut().map(|(_, contestant)| || contestant.run()).collect();
+    let mut turns: Vec<&mut dyn FnMut() -> Result<()>> =
+        turns.iter_mut().map(|turn| turn as &mut dyn FnMut() -> Result<()>).collect();
+    try_interleave(&mut turns, Effort { rounds, turn: Duration::from_millis(2) })
 }
 
 /// The variants that fit N, for one instruction set (such as `avx2`) or for any.
@@ -204,45 +260,17 @@ pub fn measure(
     library: &dyn Products,
 ) -> Result<Vec<BreakevenPoint>> {
     let (m, k, n) = (case.m, case.k, case.n);
-    let mut contestants: Vec<Box<dyn Product + '_>> = Vec::new();
+    let name = library.name();
+    let mut contestants: Vec<(String, Box<dyn Product + '_>)> = Vec::new();
     for variant in variants {
         let kernel = GroupSpmm::with(variant, &case.layer())?;
-        contestants.push(Box::new(Ours { kernel, x: &case.x, n, y: vec![f32::NAN; m * n] }));
+        let run = move |x: &[f32], y: &mut [f32]| kernel.run(x, n, y);
+        contestants.push((variant.name.to_owned(), case.product(run)));
     }
-    contestants.push(library.dense(case.dense.view(), &case.x, n)?);
-    contestants.push(library.csr(&Csr::from_dense(case.dense.view())?, &case.x, n)?);
-    let expected = case.expected();
-    let names = variants.iter().map(|variant| variant.name.to_owned());
-    let name = library.name();
-    let names = names.chain([format!("{name} dense"), format!("{name} CSR")]);
-    for (contestant, name) in contestants.iter_mut().zip(names) {
-        contestant.run()?;
-        case.compare(&name, &expected, &contestant.result()?)?;
-    }
-
+    contestants.push((format!("{name} dense"), library.dense(case.dense.view(), &case.x, n)?));
+    contestants.push((format!("{name} CSR"), library.csr(&case.csr()?, &case.x, n)?));
+    let timings = contest(case, &mut contestants)?;
     let operations = 2.0 * (m * k * n) as f64;
-    // The largest products take half a second each.
-    let rounds = if operations > 1e10 { 5 } else { 15 };
-    let mut failure = None;
-    let timings = {
-        let failure = std::cell::RefCell::new(&mut failure);
-        let mut turns: Vec<_> = contestants
-            .iter_mut()
-            .map(|contestant| {
-                || {
-                    if let Err(error) = contestant.run() {
-                        **failure.borrow_mut() = Some(error);
-                    }
-                }
-            })
-            .collect();
-        let mut turns: Vec<&mut dyn FnMut()> =
-            turns.iter_mut().map(|turn| turn as &mut dyn FnMut()).collect();
-        interleave(&mut turns, Effort { rounds, turn: Duration::from_millis(2) })
-    };
-    if let Some(error) = failure {
-        return Err(error);
-    }
     let useful = 2.0 * (case.nnz() * n) as f64;
     let rate = |operations: f64, index: usize| operations / timings[index].median / 1e9;
     let count = variants.len();

@@ -1,6 +1,7 @@
 //! Timing that holds on a shared, noisy machine: contestants take turns in one run, and medians are
 //! compared.
 
+use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -63,6 +64,31 @@ pub fn interleave(contestants: &mut [&mut dyn FnMut()], effort: Effort) -> Vec<T
     samples.into_iter().map(summarise).collect()
 }
 
+/// As [`interleave`], for contestants that can fail.
+///
+/// # Errors
+/// The last failure of any contestant.
+pub fn try_interleave<E>(
+    contestants: &mut [&mut dyn FnMut() -> Result<(), E>],
+    effort: Effort,
+) -> Result<Vec<Timing>, E> {
+    let failure = RefCell::new(None);
+    let mut turns: Vec<_> = contestants
+        .iter_mut()
+        .map(|contestant| {
+            || {
+                if let Err(error) = contestant() {
+                    *failure.borrow_mut() = Some(error);
+                }
+            }
+        })
+        .collect();
+    let mut turns: Vec<&mut dyn FnMut()> =
+        turns.iter_mut().map(|turn| turn as &mut dyn FnMut()).collect();
+    let timings = interleave(&mut turns, effort);
+    failure.into_inner().map_or(Ok(timings), Err)
+}
+
 /// The median of samples and its interval by order statistics: n/2 -+ 0.98 sqrt(n).
 fn summarise(mut samples: Vec<f64>) -> Timing {
     samples.sort_by(f64::total_cmp);
@@ -105,6 +131,19 @@ mod tests {
         let (mut short, mut long) = (|| work(2_000), || work(200_000));
         let timings = interleave(&mut [&mut short, &mut long], Effort::LITTLE);
         assert!(timings[1].median > 5.0 * timings[0].median, "{timings:?}");
+    }
+
+    #[test]
+    fn a_failure_is_not_timed_away() {
+        let mut calls = 0;
+        let mut fails_once = || {
+            calls += 1;
+            if calls == 2 { Err("no") } else { Ok(()) }
+        };
+        let mut fine = || Ok(());
+        let both = try_interleave(&mut [&mut fine, &mut fails_once], Effort::LITTLE);
+        assert_eq!(both, Err("no"));
+        assert_eq!(try_interleave(&mut [&mut fine], Effort::LITTLE).unwrap().len(), 1);
     }
 
     #[test]

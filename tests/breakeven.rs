@@ -73,13 +73,46 @@ fn what_cannot_be_swept_is_named() {
     for (arguments, message) in [
         (["--shape", "300by784"], "300by784 is no shape such as 300x784"),
         (["--density", "1.5"], "a density of 0 to 1"),
-        (["--columns", "0"], "N of at least 1"),
+        (["--columns", "1,0"], "N of at least 1"),
         (["--isa", "mmx"], "avx512, avx2 or portable"),
         (["--threads", "0"], "invalid value '0'"),
     ] {
         let output = breakeven(folder.path(), &arguments);
         assert!(!output.status.success(), "{arguments:?}");
         assert!(stderr(&output).contains(message), "{arguments:?}: {}", stderr(&output));
+        assert!(!stderr(&output).contains("useful"), "{arguments:?} is refused before it measures");
     }
     assert!(!folder.path().join("breakeven").exists(), "nothing is stored of a failed sweep");
+}
+
+#[test]
+fn the_library_and_the_variant_are_those_that_were_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let point = |name: &str, value: &Path, arguments: &[&str]| -> Value {
+        let output = Command::new(env!("CARGO_BIN_EXE_breakeven"))
+            .args(["--shape", "8x16", "--density", "0.5", "--json", "--results"])
+            .arg(folder.path())
+            .args(arguments)
+            .env(name, value)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+        let points: Value = serde_json::from_slice(&output.stdout).unwrap();
+        points[0].clone()
+    };
+    // No MKL in an empty cache: libtorch stands in, and says so.
+    let without = point("XDG_CACHE_HOME", folder.path(), &["--columns", "3"]);
+    assert_eq!(without["dense_library"], "libtorch 2.11.0");
+    let portable = point("UNUSED", folder.path(), &["--columns", "3", "--isa", "portable"]);
+    assert_eq!(portable["kernel"], "group_spmm_f32_portable_n8");
+    let name = "group_spmm_f32_portable_n1";
+    let forced = point("SCALPEL_KERNEL", Path::new(name), &["--columns", "1"]);
+    assert_eq!(forced["kernel"], name);
+    let output = Command::new(env!("CARGO_BIN_EXE_breakeven"))
+        .args(["--shape", "8x16", "--columns", "1", "--results"])
+        .arg(folder.path())
+        .env("SCALPEL_KERNEL", "group_spmm_f32_mmx_n1")
+        .output()
+        .unwrap();
+    assert!(!output.status.success() && stderr(&output).contains("portable_n1"));
 }

@@ -11,6 +11,8 @@ pub mod group_spmm;
 pub mod layout;
 pub mod masked_dense;
 
+use std::ops::Range;
+
 use crate::error::{Error, Result};
 
 /// The variable that forces a variant by name.
@@ -65,8 +67,64 @@ fn bias(operation: &str, bias: Option<&[f32]>, rows: usize) -> Result<Vec<f32>> 
     }
 }
 
+/// Refuses operands of other lengths than plain `[inner, n]` and `[rows, n]`.
+fn check_plain(
+    operation: &str,
+    [rows, inner]: [usize; 2],
+    n: usize,
+    x: &[f32],
+    y: &[f32],
+) -> Result<()> {
+    if inner.checked_mul(n) == Some(x.len()) && rows.checked_mul(n) == Some(y.len()) {
+        return Ok(());
+    }
+    let expected = format!("x of {inner} x {n} and y of {rows} x {n}");
+    Err(Error::argument(operation, expected, format!("{} and {}", x.len(), y.len())))
+}
+
+/// Rows cut into `count` ranges of about equal work, each with its part of `out`, which has `each` values
+/// a row. `places` says where each row's work starts, and where the last one's ends.
+fn shares<'a, T>(
+    places: &[usize],
+    count: usize,
+    each: usize,
+    out: &'a mut [T],
+) -> Vec<(Range<usize>, &'a mut [T])> {
+    let rows = places.len() - 1;
+    let (mut ranges, mut rest, mut first) = (Vec::with_capacity(count), out, 0);
+    for index in 1..=count {
+        let share = places[rows] * index / count;
+        let end = places.partition_point(|&place| place < share).clamp(first, rows);
+        let end = if index == count { rows } else { end };
+        let (own, behind) = rest.split_at_mut((end - first) * each);
+        ranges.push((first..end, own));
+        (rest, first) = (behind, end);
+    }
+    ranges
+}
+
 /// `value`, or 0 in place of a negative one if `relu`; NaN stays NaN.
 #[inline(always)]
 fn activate(value: f32, relu: bool) -> f32 {
     if relu && value < 0.0 { 0.0 } else { value }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_of_work_and_not_of_rows() {
+        let mut out = [0; 10];
+        // One row of 90, four of 10.
+        let found = shares(&[0, 90, 100, 110, 120, 130], 2, 2, &mut out);
+        let found: Vec<_> = found.into_iter().map(|(range, out)| (range, out.len())).collect();
+        assert_eq!(found, [(0..1, 2), (1..5, 8)]);
+        for count in 1..5 {
+            let mut out = [0; 3];
+            let ranges = shares(&[0, 0, 0, 0], count, 1, &mut out);
+            assert_eq!(ranges.iter().map(|(range, _)| range.len()).sum::<usize>(), 3);
+        }
+        assert_eq!(shares::<u8>(&[0], 3, 1, &mut []).len(), 3);
+    }
 }

@@ -13,7 +13,7 @@ mod suite;
 
 use rayon::prelude::*;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::sparse::Csr;
 
 /// Useful operations from which two threads are faster than one: some 100 us of work, where waking a
@@ -118,12 +118,7 @@ impl CsrSpmm {
     /// # Errors
     /// Slices of other lengths.
     pub fn run(&self, x: &[f32], n: usize, y: &mut [f32]) -> Result<()> {
-        let [rows, inner] = self.shape;
-        if inner.checked_mul(n) != Some(x.len()) || rows.checked_mul(n) != Some(y.len()) {
-            let expected = format!("x of {inner} x {n} and y of {rows} x {n}");
-            let found = format!("{} and {}", x.len(), y.len());
-            return Err(Error::argument(self.variant.name, expected, found));
-        }
+        super::check_plain(self.variant.name, self.shape, n, x, y)?;
         if n == 0 {
             return Ok(());
         }
@@ -136,17 +131,8 @@ impl CsrSpmm {
             run(0, y);
             return Ok(());
         }
-        // Ranges of equal work, by weights and not by rows.
-        let (mut ranges, mut rest, mut first) = (Vec::new(), y, 0);
-        for thread in 1..=threads {
-            let share = self.values.len() * thread / threads;
-            let end = self.row_ptr.partition_point(|&place| place < share).clamp(first, rows);
-            let end = if thread == threads { rows } else { end };
-            let (own, behind) = rest.split_at_mut((end - first) * n);
-            ranges.push((first, own));
-            (rest, first) = (behind, end);
-        }
-        ranges.into_par_iter().for_each(|(first, y)| run(first, y));
+        let shares = super::shares(&self.row_ptr, threads, n, y);
+        shares.into_par_iter().for_each(|(rows, y)| run(rows.start, y));
         Ok(())
     }
 }

@@ -197,12 +197,7 @@ impl GroupSpmm {
     /// # Errors
     /// Slices of other lengths; more than one column for a variant of one.
     pub fn run(&self, x: &[f32], n: usize, y: &mut [f32]) -> Result<()> {
-        let [rows, inner] = self.shape;
-        if inner.checked_mul(n) != Some(x.len()) || rows.checked_mul(n) != Some(y.len()) {
-            let expected = format!("x of {inner} x {n} and y of {rows} x {n}");
-            let found = format!("{} and {}", x.len(), y.len());
-            return Err(Error::argument(self.variant.name, expected, found));
-        }
+        super::check_plain(self.variant.name, self.shape, n, x, y)?;
         self.run_at(Input::plain(x, n), n, Output::plain(y, n))
     }
 

@@ -12,8 +12,8 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::{Kernel, Layer};
-use crate::kernels::activate;
 use crate::kernels::layout::{Input, Output, Rows as RowStarts};
+use crate::kernels::{activate, shares};
 
 /// Stored weights from which two threads are faster than one (as in `columns`: some 70 us of work).
 const WORTH_A_THREAD: usize = 1_000_000;
@@ -215,17 +215,8 @@ impl Kernel for RowsKernel {
         if threads == 1 || rows.values.len() < WORTH_A_THREAD {
             unsafe { (self.function)(rows, &copy, 0..slices, &mut out) };
         } else {
-            // Ranges of equal work, by steps and not by rows.
-            let (mut ranges, mut rest, mut first) = (Vec::new(), &mut out[..], 0);
-            for thread in 1..=threads {
-                let target = rows.starts.len() * thread / threads;
-                let end = rows.steps.partition_point(|&step| step < target).clamp(first, slices);
-                let end = if thread == threads { slices } else { end };
-                let (own, behind) = rest.split_at_mut(end - first);
-                ranges.push((first..end, own));
-                (rest, first) = (behind, end);
-            }
-            ranges
+            let shares = shares(&rows.steps, threads, 1, &mut out);
+            shares
                 .into_par_iter()
                 .for_each(|(range, out)| unsafe { (self.function)(rows, &copy, range, out) });
         }

@@ -287,12 +287,7 @@ impl MaskedDense {
     /// # Errors
     /// Slices of other lengths; what a library refuses.
     pub fn run(&self, x: &[f32], y: &mut [f32]) -> Result<()> {
-        let (rows, inner, n) = (self.rows, self.inner, self.n);
-        if (x.len(), y.len()) != (inner * n, rows * n) {
-            let expected = format!("x of {inner} x {n} and y of {rows} x {n}");
-            let found = format!("{} and {}", x.len(), y.len());
-            return Err(Error::argument(self.variant.name, expected, found));
-        }
+        super::check_plain(self.variant.name, [self.rows, self.inner], self.n, x, y)?;
         self.kernel.run(x, y)
     }
 }

@@ -1,0 +1,58 @@
+//! Our own product with compressed rows, the traditional format: every variant that this processor has,
+//! beside the best library's, in turns in one run.
+//!
+//! ```text
+//! cargo bench --bench csr_spmm             # the sweep's shapes
+//! cargo bench --bench csr_spmm -- 64       # one N
+//! ```
+//!
+//! One thread. GFLOP/s are useful ones: 2 * nnz * N over the time. Each product is compared with plain
+//! loops before it is timed.
+
+use scalpel::baselines::{self, Product};
+use scalpel::breakeven::{COLUMNS, Case, DENSITIES, SHAPES, contest};
+use scalpel::error::Error;
+use scalpel::kernels::csr_spmm::{CsrSpmm, Layer, VARIANTS};
+use scalpel::report::Table;
+
+fn main() -> anyhow::Result<()> {
+    rayon::ThreadPoolBuilder::new().num_threads(1).build_global()?;
+    let library = baselines::best(1)?;
+    let wanted = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
+    let columns = wanted.map_or(Ok(COLUMNS.to_vec()), |n| n.parse().map(|n| vec![n]))?;
+    let theirs = format!("{} CSR", library.name());
+    let mut table = Table::new(["M x K", "N", "density", "kernel", "GFLOP/s", "x library"]);
+    for n in columns {
+        for shape in SHAPES {
+            for density in DENSITIES {
+                let case = Case::new(shape, 8, density, n)?;
+                let weights = case.csr()?;
+                let layer = Layer { weights: &weights, bias: None, relu: false };
+                let library = library.csr(&weights, case.x(), n)?;
+                let mut contestants: Vec<(String, Box<dyn Product + '_>)> =
+                    vec![(theirs.clone(), library)];
+                for variant in VARIANTS {
+                    let kernel = match CsrSpmm::with(variant, &layer) {
+                        Err(Error::Unavailable { .. }) => continue,
+                        kernel => kernel?,
+                    };
+                    let run = move |x: &[f32], y: &mut [f32]| kernel.run(x, n, y);
+                    contestants.push((variant.name.to_owned(), case.product(run)));
+                }
+                let timings = contest(&case, &mut contestants)?;
+                for ((name, _), timing) in contestants.iter().zip(&timings) {
+                    table.row([
+                        format!("{}x{}", case.m, case.k),
+                        n.to_string(),
+                        density.to_string(),
+                        name.clone(),
+                        format!("{:.1}", 2.0 * (case.nnz() * n) as f64 / timing.median / 1e9),
+                        format!("{:.2}", timings[0].median / timing.median),
+                    ]);
+                }
+            }
+        }
+    }
+    println!("\n{}", table.markdown());
+    Ok(())
+}
