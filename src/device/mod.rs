@@ -1,3 +1,10 @@
 //! What this machine has to run kernels on, or why it has it not.
+//!
+//! A CPU is its instruction sets ([`cpu`]). A GPU is a [`Gpu`](gpu::Gpu), whether it is driven through
+//! CUDA ([`cuda`]) or through Vulkan, Metal or Direct3D ([`wgpu`]): the host side of a kernel is written
+//! once for all of them.
 
 pub mod cpu;
+pub mod cuda;
+pub mod gpu;
+pub mod wgpu;

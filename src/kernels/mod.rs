@@ -7,6 +7,7 @@
 
 pub mod convolution;
 pub mod csr_spmm;
+pub mod gpu;
 pub mod group_spmm;
 pub mod layout;
 pub mod masked_dense;

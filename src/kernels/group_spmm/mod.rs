@@ -23,6 +23,7 @@ mod cpu;
 mod cpu_avx2;
 #[cfg(target_arch = "x86_64")]
 mod cpu_avx512;
+pub mod gpu;
 pub mod reference;
 mod rows;
 #[cfg(test)]

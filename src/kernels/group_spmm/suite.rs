@@ -6,7 +6,9 @@ use proptest::prelude::*;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
-use super::{Columns, GroupSpmm, Layer, VARIANTS, Variant, by_name, reference};
+use super::{Columns, GroupSpmm, Layer, VARIANTS, Variant, by_name, gpu, reference};
+use crate::device::gpu::Gpu;
+use crate::kernels::gpu::{Operands, devices};
 use crate::requirement;
 use crate::seed;
 use crate::sparse::GroupSparse;
@@ -44,6 +46,32 @@ fn weights(case: &Case, rng: &mut ChaCha8Rng) -> GroupSparse {
 
 /// Runs one variant on one case; Y is full of NaN before. `spoil` changes X after it is drawn.
 fn check(variant: &'static Variant, case: &Case, seed: u64, spoil: impl Fn(&mut [f32])) {
+    check_with(variant.name, case, seed, spoil, |layer, x, y| {
+        GroupSpmm::with(variant, layer).unwrap().run(x, case.n, y).unwrap();
+    });
+}
+
+/// As [`check`], for a variant on a GPU.
+fn check_on(
+    gpu: &dyn Gpu,
+    variant: &'static gpu::Variant,
+    case: &Case,
+    seed: u64,
+    spoil: impl Fn(&mut [f32]),
+) {
+    check_with(variant.name, case, seed, spoil, |layer, x, y| {
+        let operands = Operands::plain(layer.weights.shape(), case.n).unwrap();
+        gpu::pack_with(gpu, variant, layer, &operands).unwrap().run(gpu, x, y).unwrap();
+    });
+}
+
+fn check_with(
+    name: &str,
+    case: &Case,
+    seed: u64,
+    spoil: impl Fn(&mut [f32]),
+    run: impl Fn(&Layer<'_>, &[f32], &mut [f32]),
+) {
     let mut rng = seed::stream(seed, "group_spmm", &[]);
     let weights = weights(case, &mut rng);
     let mut x: Vec<f32> = (0..case.inner * case.n).map(|_| rng.random_range(-1.0..1.0)).collect();
@@ -53,14 +81,13 @@ fn check(variant: &'static Variant, case: &Case, seed: u64, spoil: impl Fn(&mut 
         let layer = Layer { weights: &weights, bias, relu };
         let expected = reference::run(&layer, &x, case.n);
         let mut found = vec![f32::NAN; case.rows * case.n];
-        let packed = GroupSpmm::with(variant, &layer).unwrap();
-        packed.run(&x, case.n, &mut found).unwrap();
+        run(&layer, &x, &mut found);
         // Sums of K products below 1 in f32: K roundings of half a unit in the last place at most.
         let tolerance = 1e-6 * (case.inner as f32 + 10.0);
         for (place, (&expected, &found)) in expected.iter().zip(&found).enumerate() {
             let same = expected == found || (expected.is_nan() && found.is_nan());
             let near = (expected - found).abs() <= tolerance;
-            assert!(same || near, "{} {case:?} at {place}: {found}, not {expected}", variant.name);
+            assert!(same || near, "{name} {case:?} at {place}: {found}, not {expected}");
         }
     }
 }
@@ -193,4 +220,104 @@ fn what_does_not_fit_is_refused() {
     let error = GroupSpmm::new(&Layer { bias: Some(&bias), ..layer }, 1).unwrap_err().to_string();
     assert!(error.contains("a bias of 3 entries"), "{error}");
     assert!(by_name("group_spmm_f32_mmx_n1").unwrap_err().to_string().contains("portable"));
+}
+
+/// Every device with every variant that is written for it.
+fn on_gpus() -> Vec<(&'static dyn Gpu, &'static gpu::Variant)> {
+    let pairs = devices().into_iter().flat_map(|gpu| {
+        let own = gpu::VARIANTS.iter().filter(|variant| variant.language == gpu.language());
+        own.map(move |variant| (gpu, variant))
+    });
+    pairs.collect()
+}
+
+fn columns_on(variant: &gpu::Variant) -> &'static [usize] {
+    if variant.design == gpu::Design::Vector { &[1] } else { &[0, 1, 4, 17, 32, 131] }
+}
+
+#[test]
+fn every_variant_on_gpus_computes_what_the_reference_does_around_all_edges() {
+    for (gpu, variant) in on_gpus() {
+        for width in [2, 4, 8, 16] {
+            for inner in [0, 1, width - 1, width + 1, 4 * width, 67] {
+                for rows in [0, 1, 37] {
+                    for &n in columns_on(variant) {
+                        check_on(gpu, variant, &Case { rows, inner, width, density: 0.3, n }, 1, |_| ());
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn blocks_rows_and_chunks_join_on_gpus() {
+    for (gpu, variant) in on_gpus() {
+        for (rows, inner, width, density) in
+            [(65, 1000, 8, 0.4), (3, 7000, 4, 0.9), (130, 320, 16, 0.05), (40, 100, 2, 1.0)]
+        {
+            let n = if variant.design == gpu::Design::Vector { 1 } else { 36 };
+            check_on(gpu, variant, &Case { rows, inner, width, density, n }, 2, |_| ());
+        }
+    }
+}
+
+#[test]
+fn nan_and_infinity_reach_what_they_should_on_gpus() {
+    for (gpu, variant) in on_gpus() {
+        let n = if variant.design == gpu::Design::Vector { 1 } else { 8 };
+        let case = Case { rows: 40, inner: 8 * 5 + 3, width: 8, density: 0.3, n };
+        for place in [0, n, case.inner * n / 2, case.inner * n - 1] {
+            check_on(gpu, variant, &case, 3, |x| x[place] = f32::NAN);
+            check_on(gpu, variant, &case, 3, |x| x[place] = f32::INFINITY);
+        }
+    }
+}
+
+#[test]
+fn weights_larger_than_a_buffer_run_in_panels_on_gpus() {
+    for (gpu, variant) in on_gpus() {
+        // 2.1 MB of weights: more than the shim binds.
+        let n = if variant.design == gpu::Design::Vector { 1 } else { 2 };
+        let case = Case { rows: 70, inner: 7600, width: 8, density: 1.0, n };
+        check_on(gpu, variant, &case, 4, |_| ());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    #[test]
+    fn any_shape_and_pattern_agrees_on_gpus(
+        rows in 0..80_usize, inner in 0..200_usize, width in 1..5_u32, density in 0.0..1.0_f64,
+        n in 0..80_usize, seed in any::<u64>(),
+    ) {
+        for (gpu, variant) in on_gpus() {
+            let n = if variant.design == gpu::Design::Vector { 1 } else { n };
+            check_on(gpu, variant, &Case { rows, inner, width: 1 << width, density, n }, seed, |_| ());
+        }
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_refused_on_gpus() {
+    let odd = GroupSparse::from_dense(Array2::ones((3, 6)).view(), 3).unwrap();
+    let weights = GroupSparse::from_dense(Array2::ones((3, 16)).view(), 8).unwrap();
+    let layer = Layer { weights: &weights, bias: None, relu: false };
+    for gpu in devices() {
+        let refusal = |layer: &Layer<'_>, shape, n| {
+            gpu::pack(gpu, layer, &Operands::plain(shape, n).unwrap()).unwrap_err().to_string()
+        };
+        let odd = Layer { weights: &odd, ..layer };
+        assert!(refusal(&odd, [3, 6], 1).contains("a group width of 2, 4, 8 or 16"));
+        assert!(refusal(&layer, [3, 17], 2).contains("operands of 16 and 3 rows"));
+        let bias = [0.0; 4];
+        let biased = Layer { bias: Some(&bias), ..layer };
+        assert!(refusal(&biased, [3, 16], 1).contains("a bias of 3 entries"));
+        let packed = gpu::pack(gpu, &layer, &Operands::plain([3, 16], 2).unwrap()).unwrap();
+        let error = packed.run(gpu, &[0.0; 31], &mut [0.0; 6]).unwrap_err().to_string();
+        assert!(error.contains("128 bytes of x"), "{error}");
+        let one = gpu::pack(gpu, &layer, &Operands::plain([3, 16], 1).unwrap()).unwrap();
+        assert!(one.name().ends_with("_n1"), "{}", one.name());
+    }
 }

@@ -1,0 +1,231 @@
+// Group-sparse weights times activations: Y = act(W X + b). The mathematics, the storage and the
+// ladder of designs are those of cuda/group_spmm.cu; here a warp's exchange is one through workgroup
+// memory, and weights are read in pairs, since every width is a multiple of two.
+
+struct Params {
+    rows: u32,    // M, of this launch
+    inner: u32,   // K
+    columns: u32, // n
+    relu: u32,
+    x_width: u32,
+    x_down: u32,
+    x_right: u32,
+    x_image: u32,
+    y_width: u32,
+    y_down: u32,
+    y_right: u32,
+    y_image: u32,
+}
+
+const PAIRS: u32 = WIDTH / 2u;
+
+//:n1
+@group(0) @binding(0) var<storage, read> values: array<vec2<f32>>;
+@group(0) @binding(1) var<storage, read> groups: array<u32>;
+@group(0) @binding(2) var<storage, read> row_ptr: array<u32>;
+@group(0) @binding(3) var<storage, read> bias: array<f32>;
+@group(0) @binding(4) var<storage, read> y_rows: array<u32>;
+@group(0) @binding(5) var<storage, read> x: array<f32>;
+@group(0) @binding(6) var<storage, read_write> y: array<f32>;
+@group(0) @binding(7) var<uniform> p: Params;
+
+// A row is shared by TEAM threads.
+const TEAM: u32 = 32u * SPLIT;
+var<workgroup> partial: array<f32, THREADS>;
+
+@compute @workgroup_size(THREADS)
+fn group_spmm_n1(
+    @builtin(workgroup_id) block: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let row = block.x * (THREADS / TEAM) + thread / TEAM;
+    let lane = thread % TEAM;
+    var sum = 0.0;
+    if row < p.rows {
+        let end = row_ptr[row + 1u] * PAIRS;
+        for (var pair = row_ptr[row] * PAIRS + lane; pair < end; pair += TEAM) {
+            let k = groups[pair / PAIRS] * WIDTH + pair % PAIRS * 2u;
+            let w = values[pair];
+            if k < p.inner {
+                sum += w.x * x[k];
+            }
+            if k + 1u < p.inner {
+                sum += w.y * x[k + 1u];
+            }
+        }
+    }
+    partial[thread] = sum;
+    for (var distance = TEAM / 2u; distance > 0u; distance /= 2u) {
+        workgroupBarrier();
+        if lane < distance {
+            partial[thread] += partial[thread + distance];
+        }
+    }
+    if row < p.rows && lane == 0u {
+        y[y_rows[row]] = activate(partial[thread] + bias[row], p.relu);
+    }
+}
+
+//:rows
+@group(0) @binding(0) var<storage, read> values: array<vec2<f32>>;
+@group(0) @binding(1) var<storage, read> groups: array<u32>;
+@group(0) @binding(2) var<storage, read> row_ptr: array<u32>;
+@group(0) @binding(3) var<storage, read> bias: array<f32>;
+@group(0) @binding(4) var<storage, read> x_rows: array<u32>;
+@group(0) @binding(5) var<storage, read> y_rows: array<u32>;
+@group(0) @binding(6) var<storage, read> x: array<f32>;
+@group(0) @binding(7) var<storage, read_write> y: array<f32>;
+@group(0) @binding(8) var<uniform> p: Params;
+
+const LANE_COLUMNS: u32 = TILE / 32u;
+const WARPS: u32 = THREADS / 32u;
+var<workgroup> staged: array<f32, CHUNK * TILE>;
+
+@compute @workgroup_size(THREADS)
+fn group_spmm_rows(
+    @builtin(workgroup_id) block: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let lane = thread % 32u;
+    let first_row = (block.y * WARPS + thread / 32u) * ROWS;
+    let first_column = block.x * TILE;
+    let image = block.z * p.x_image;
+    var next: array<u32, ROWS>;
+    var end: array<u32, ROWS>;
+    var sums: array<array<f32, LANE_COLUMNS>, ROWS>;
+    for (var r = 0u; r < ROWS; r++) {
+        if first_row + r < p.rows {
+            next[r] = row_ptr[first_row + r];
+            end[r] = row_ptr[first_row + r + 1u];
+        }
+    }
+    for (var first = 0u; first < p.inner; first += CHUNK) {
+        for (var place = thread; place < CHUNK * TILE; place += THREADS) {
+            let k = first + place / TILE;
+            let column = first_column + place % TILE;
+            var value = 0.0;
+            if k < p.inner && column < p.columns {
+                value = x[image + x_rows[k] + along(column, p.x_width, p.x_down, p.x_right)];
+            }
+            staged[place] = value;
+        }
+        workgroupBarrier();
+        for (var r = 0u; r < ROWS; r++) {
+            while next[r] < end[r] {
+                let k = groups[next[r]] * WIDTH;
+                if k >= first + CHUNK {
+                    break;
+                }
+                for (var pair = 0u; pair < PAIRS; pair++) {
+                    let w = values[next[r] * PAIRS + pair];
+                    let at = (k - first + pair * 2u) * TILE + lane;
+                    for (var c = 0u; c < LANE_COLUMNS; c++) {
+                        sums[r][c] += w.x * staged[at + c * 32u];
+                        sums[r][c] += w.y * staged[at + TILE + c * 32u];
+                    }
+                }
+                next[r] += 1u;
+            }
+        }
+        workgroupBarrier();
+    }
+    for (var r = 0u; r < ROWS; r++) {
+        let row = first_row + r;
+        if row < p.rows {
+            let to = block.z * p.y_image + y_rows[row];
+            for (var c = 0u; c < LANE_COLUMNS; c++) {
+                let column = first_column + c * 32u + lane;
+                if column < p.columns {
+                    y[to + along(column, p.y_width, p.y_down, p.y_right)] =
+                        activate(sums[r][c] + bias[row], p.relu);
+                }
+            }
+        }
+    }
+}
+
+//:columns
+@group(0) @binding(0) var<storage, read> values: array<vec2<f32>>;
+@group(0) @binding(1) var<storage, read> rows: array<u32>;
+@group(0) @binding(2) var<storage, read> entry_ptr: array<u32>;
+@group(0) @binding(3) var<storage, read> groups: array<u32>;
+@group(0) @binding(4) var<storage, read> block_ptr: array<u32>;
+@group(0) @binding(5) var<storage, read> bias: array<f32>;
+@group(0) @binding(6) var<storage, read> x_rows: array<u32>;
+@group(0) @binding(7) var<storage, read> y_rows: array<u32>;
+@group(0) @binding(8) var<storage, read> x: array<f32>;
+@group(0) @binding(9) var<storage, read_write> y: array<f32>;
+@group(0) @binding(10) var<uniform> p: Params;
+
+const TEAMS: u32 = THREADS / LANES;
+// Sums of a team, in vectors of four columns, LANES apart from each other.
+const TEAM_SUMS: u32 = ROWS * LANES;
+var<workgroup> sums: array<vec4<f32>, TEAMS * TEAM_SUMS>;
+
+@compute @workgroup_size(THREADS)
+fn group_spmm_columns(
+    @builtin(workgroup_id) block: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let team = thread / LANES;
+    let lane = thread % LANES;
+    let first_column = block.x * LANES * 4u + lane;
+    let own = team * TEAM_SUMS + lane;
+    let image = block.z * p.x_image;
+
+    var offsets: vec4<u32>;
+    var inside: vec4<bool>;
+    for (var c = 0u; c < 4u; c++) {
+        let column = first_column + c * LANES;
+        inside[c] = column < p.columns;
+        offsets[c] = along(select(0u, column, inside[c]), p.x_width, p.x_down, p.x_right);
+    }
+    for (var row = 0u; row < ROWS; row++) {
+        sums[own + row * LANES] = vec4<f32>();
+    }
+    let end = block_ptr[block.y + 1u];
+    for (var group = block_ptr[block.y] + team; group < end; group += TEAMS) {
+        let k = groups[group] * WIDTH;
+        var xs: array<vec4<f32>, WIDTH>;
+        for (var i = 0u; i < WIDTH; i++) {
+            var four = vec4<f32>();
+            if k + i < p.inner {
+                let at = image + x_rows[k + i];
+                if inside.x { four.x = x[at + offsets.x]; }
+                if inside.y { four.y = x[at + offsets.y]; }
+                if inside.z { four.z = x[at + offsets.z]; }
+                if inside.w { four.w = x[at + offsets.w]; }
+            }
+            xs[i] = four;
+        }
+        let last = entry_ptr[group + 1u];
+        for (var entry = entry_ptr[group]; entry < last; entry++) {
+            let to = own + rows[entry] * LANES;
+            var sum = sums[to];
+            for (var pair = 0u; pair < PAIRS; pair++) {
+                let w = values[entry * PAIRS + pair];
+                sum += w.x * xs[2u * pair];
+                sum += w.y * xs[2u * pair + 1u];
+            }
+            sums[to] = sum;
+        }
+    }
+    workgroupBarrier();
+    for (var place = thread; place < TEAM_SUMS; place += THREADS) {
+        let row = block.y * ROWS + place / LANES;
+        if row < p.rows {
+            var sum = sums[place];
+            for (var other = 1u; other < TEAMS; other++) {
+                sum += sums[other * TEAM_SUMS + place];
+            }
+            let to = block.z * p.y_image + y_rows[row];
+            for (var c = 0u; c < 4u; c++) {
+                let column = block.x * LANES * 4u + place % LANES + c * LANES;
+                if column < p.columns {
+                    y[to + along(column, p.y_width, p.y_down, p.y_right)] =
+                        activate(sum[c] + bias[row], p.relu);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,17 @@
+// What precedes every shader: the end of a row, and where columns lie. Constants in capitals come from
+// the host, before this.
+
+fn ceil_div(count: u32, size: u32) -> u32 {
+    return (count + size - 1u) / size;
+}
+
+// max(value, 0) if `relu`; NaN stays NaN.
+fn activate(value: f32, relu: u32) -> f32 {
+    return select(value, 0.0, relu != 0u && value < 0.0);
+}
+
+// Where a column lies in a row of an operand: `width` of them side by side, `right` floats apart, and
+// the next `width` `down` floats further.
+fn along(column: u32, width: u32, down: u32, right: u32) -> u32 {
+    return column / width * down + column % width * right;
+}

@@ -1,0 +1,285 @@
+//! NVIDIA GPUs: the driver, streams, and programs compiled at run time. Nothing of CUDA is needed to
+//! build; what is absent at run time is an error that says what to install.
+
+pub mod nvrtc;
+#[cfg(test)]
+pub(crate) mod shim;
+
+use std::collections::HashMap;
+use std::ffi::c_void;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use cudarc::driver::sys::{CUdevice_attribute, CUevent_flags};
+use cudarc::driver::{
+    CudaContext, CudaFunction, CudaModule, CudaSlice, CudaStream, DevicePtr, DriverError, result,
+};
+use cudarc::nvrtc::Ptx;
+
+use super::gpu::{self, Buffer, Gpu, Language, Launch, Limits, Program, Source, Step};
+use crate::error::{Error, Result};
+
+/// The oldest architecture that CUDA 13 compiles for.
+const OLDEST: (i32, i32) = (7, 5);
+
+/// An NVIDIA GPU, with one stream on which everything happens in order.
+#[derive(Debug)]
+pub struct Cuda {
+    context: Arc<CudaContext>,
+    stream: Arc<CudaStream>,
+    architecture: String,
+    limits: Limits,
+    modules: Mutex<HashMap<String, Arc<CudaModule>>>,
+}
+
+/// A launch with its arguments.
+#[derive(Debug)]
+struct Bound {
+    function: CudaFunction,
+    grid: (u32, u32, u32),
+    threads: u32,
+    /// Kept alive as long as the step.
+    _buffers: Vec<Buffer>,
+    pointers: Vec<u64>,
+    parameters: Vec<u32>,
+}
+
+#[derive(Debug)]
+struct Compiled {
+    function: CudaFunction,
+    threads: u32,
+}
+
+impl Cuda {
+    /// The GPU of that number, in the driver's order.
+    ///
+    /// # Errors
+    /// No driver, no such GPU, one too old for CUDA 13, no NVRTC: each with what to do about it.
+    pub fn new(ordinal: usize) -> Result<Self> {
+        driver()?;
+        nvrtc::available()?;
+        let context = CudaContext::new(ordinal).map_err(|error| Error::Unavailable {
+            what: format!("CUDA device {ordinal}"),
+            reason: error.to_string(),
+            remedy: "see `nvidia-smi -L` for the devices that the driver has".into(),
+        })?;
+        let capability = context.compute_capability().map_err(failed("ask its capability"))?;
+        if capability < OLDEST {
+            return Err(Error::Unavailable {
+                what: format!("CUDA device {ordinal}"),
+                reason: format!("its compute capability is {}.{}", capability.0, capability.1),
+                remedy: format!("CUDA 13 needs a GPU of {}.{} or newer", OLDEST.0, OLDEST.1),
+            });
+        }
+        let attribute = |attribute| {
+            context.attribute(attribute).map(|value| value as usize).map_err(failed("ask its limits"))
+        };
+        let limits = Limits {
+            buffer_bytes: context.total_mem().map_err(failed("ask its memory"))?,
+            shared_bytes: attribute(
+                CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK,
+            )?,
+            threads: 1024,
+            grid: 65_535,
+            buffers: 16,
+            multiprocessors: attribute(
+                CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT,
+            )? as u32,
+            cache_bytes: attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE)?,
+        };
+        let architecture = format!("sm_{}{}", capability.0, capability.1);
+        let stream = context.new_stream().map_err(failed("make a stream"))?;
+        Ok(Self { context, stream, architecture, limits, modules: Mutex::default() })
+    }
+
+    /// The stream on which everything happens.
+    pub fn stream(&self) -> &Arc<CudaStream> {
+        &self.stream
+    }
+
+    /// Such as `sm_90`.
+    pub fn architecture(&self) -> &str {
+        &self.architecture
+    }
+
+    fn bind(&self) -> Result<()> {
+        self.context.bind_to_thread().map_err(failed("enter its context"))
+    }
+
+    /// The address of a buffer.
+    ///
+    /// # Errors
+    /// A buffer of another device.
+    pub fn address(&self, buffer: &Buffer) -> Result<u64> {
+        let memory: &CudaSlice<u8> = buffer.memory()?;
+        Ok(memory.device_ptr(&self.stream).0)
+    }
+
+    /// Compiled modules are cached under all that goes into them.
+    fn module(&self, source: &Source<'_>) -> Result<Arc<CudaModule>> {
+        let constants: Vec<_> = source.all_constants().collect();
+        let header = gpu::CUDA_HEADER.1;
+        let key = format!("{}\n{constants:?}\n{header}\n{}", self.architecture, source.cuda()?);
+        let mut modules = self.modules.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(module) = modules.get(&key) {
+            return Ok(Arc::clone(module));
+        }
+        let image = nvrtc::compile(source, &self.architecture)?;
+        let module = self.context.load_module(Ptx::from_binary(image.code));
+        let module = module.map_err(failed("load a module"))?;
+        modules.insert(key, Arc::clone(&module));
+        Ok(module)
+    }
+}
+
+impl Gpu for Cuda {
+    fn language(&self) -> Language {
+        Language::Cuda
+    }
+
+    fn name(&self) -> String {
+        let name = self.context.name().unwrap_or_else(|_| "an NVIDIA GPU".into());
+        format!("{name} ({}, CUDA)", self.architecture)
+    }
+
+    fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    fn allocate(&self, bytes: usize) -> Result<Buffer> {
+        gpu::check_bytes(bytes, &self.limits)?;
+        self.bind()?;
+        // Kernels read vectors of four floats, so a buffer ends with a whole one.
+        let memory = self.stream.alloc_zeros::<u8>(bytes.next_multiple_of(16).max(16));
+        Ok(Buffer::new(bytes, memory.map_err(failed(&format!("allocate {bytes} bytes")))?))
+    }
+
+    fn write(&self, buffer: &Buffer, bytes: &[u8]) -> Result<()> {
+        gpu::check_room(buffer, bytes.len())?;
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        self.bind()?;
+        let to = self.address(buffer)?;
+        // SAFETY: the buffer has room for the bytes. The copy is behind all work of the stream, and
+        // the bytes are not touched before it is done.
+        let copied = unsafe { result::memcpy_htod_async(to, bytes, self.stream.cu_stream()) };
+        copied.and_then(|()| self.stream.synchronize()).map_err(failed("copy to it"))
+    }
+
+    fn read(&self, buffer: &Buffer, bytes: &mut [u8]) -> Result<()> {
+        gpu::check_room(buffer, bytes.len())?;
+        self.bind()?;
+        if bytes.is_empty() {
+            return self.wait();
+        }
+        let from = self.address(buffer)?;
+        // SAFETY: as in `write`.
+        let copied = unsafe { result::memcpy_dtoh_async(bytes, from, self.stream.cu_stream()) };
+        copied.and_then(|()| self.stream.synchronize()).map_err(failed("copy from it"))
+    }
+
+    fn program(&self, source: &Source<'_>) -> Result<Program> {
+        self.bind()?;
+        let function = self.module(source)?.load_function(source.entry);
+        let function = function.map_err(failed(&format!("find the kernel {}", source.entry)))?;
+        Ok(Program::new(Compiled { function, threads: source.threads }))
+    }
+
+    fn prepare(&self, launch: &Launch<'_>) -> Result<Step> {
+        gpu::check_launch(launch, &self.limits)?;
+        let compiled: &Compiled = launch.program.get()?;
+        let pointers =
+            launch.buffers.iter().map(|buffer| self.address(buffer)).collect::<Result<_>>()?;
+        let [x, y, z] = launch.grid;
+        Ok(Step::new(Bound {
+            function: compiled.function.clone(),
+            grid: (x, y, z),
+            threads: compiled.threads,
+            _buffers: launch.buffers.iter().map(|&buffer| buffer.clone()).collect(),
+            pointers,
+            parameters: launch.parameters.to_vec(),
+        }))
+    }
+
+    fn enqueue(&self, step: &Step) -> Result<()> {
+        let bound: &Bound = step.get()?;
+        let (x, y, z) = bound.grid;
+        if x == 0 || y == 0 || z == 0 {
+            return Ok(());
+        }
+        self.bind()?;
+        let pointers = bound.pointers.iter().map(|pointer| std::ptr::from_ref(pointer).cast());
+        let parameters = bound.parameters.as_ptr();
+        let mut arguments: Vec<*mut c_void> =
+            pointers.chain([parameters.cast()]).map(|place: *const c_void| place.cast_mut()).collect();
+        // SAFETY: the kernel takes as many pointers and then a struct of as many words: every entry
+        // point's host side says so, and the suite runs each. The buffers live as long as the step.
+        unsafe {
+            result::launch_kernel(
+                bound.function.cu_function(),
+                bound.grid,
+                (bound.threads, 1, 1),
+                0,
+                self.stream.cu_stream(),
+                &mut arguments,
+            )
+        }
+        .map_err(failed("launch a kernel"))
+    }
+
+    fn wait(&self) -> Result<()> {
+        self.bind()?;
+        self.stream.synchronize().map_err(failed("finish its work"))
+    }
+
+    fn time(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<f64> {
+        self.bind()?;
+        let event = || {
+            let flags = Some(CUevent_flags::CU_EVENT_DEFAULT);
+            self.context.new_event(flags).map_err(failed("make an event"))
+        };
+        let (start, end) = (event()?, event()?);
+        start.record(&self.stream).map_err(failed("record an event"))?;
+        work()?;
+        end.record(&self.stream).map_err(failed("record an event"))?;
+        // Waits for both.
+        let elapsed = start.elapsed_ms(&end).map_err(failed("finish its work"))?;
+        Ok(f64::from(elapsed) / 1e3)
+    }
+}
+
+/// Says whether the driver can be called.
+fn driver() -> Result<()> {
+    static FOUND: OnceLock<bool> = OnceLock::new();
+    // SAFETY: the driver's initialisers have no preconditions.
+    if *FOUND.get_or_init(|| unsafe { cudarc::driver::sys::is_culib_present() }) {
+        return Ok(());
+    }
+    Err(Error::Unavailable {
+        what: "an NVIDIA driver".into(),
+        reason: "the system's loader does not find libcuda".into(),
+        remedy: "on a machine with an NVIDIA GPU, install its driver (580 or newer for CUDA 13)".into(),
+    })
+}
+
+/// Wraps an error of the driver with what was attempted.
+fn failed(operation: &str) -> impl FnOnce(DriverError) -> Error {
+    let operation = operation.to_owned();
+    move |error| Error::argument(format!("the GPU, asked to {operation}"), "success", error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_absent_driver_is_an_error_that_says_what_to_do() {
+        match Cuda::new(0) {
+            Ok(gpu) => assert!(gpu.limits().multiprocessors > 0),
+            Err(error) => {
+                let text = error.to_string();
+                assert!(text.contains("is not available") && text.contains("install"), "{text}");
+            }
+        }
+    }
+}

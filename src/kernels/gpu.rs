@@ -1,0 +1,382 @@
+//! What all kernels on GPUs share: where their operands lie, and a packed product that is bound to
+//! buffers and enqueued.
+//!
+//! On a GPU every thread finds its own place, so that operands may lie more freely than on a CPU
+//! ([`layout`](super::layout)): the columns of a convolution are exactly the pixels of its output,
+//! whatever its stride.
+
+use crate::device::gpu::{self, Buffer, Gpu, Language, Launch, Program, Source, Step};
+use crate::error::{Error, Result};
+
+/// Where the columns of a product lie in a row: `width` side by side, `right` floats apart, and the next
+/// `width` of them `down` floats further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lines {
+    /// Columns of a line.
+    pub width: u32,
+    /// From one line to the next, in floats.
+    pub down: u32,
+    /// From one column to the next, in floats.
+    pub right: u32,
+}
+
+impl Lines {
+    /// `n` columns side by side.
+    pub fn plain(n: u32) -> Self {
+        Self { width: n.max(1), down: 0, right: 1 }
+    }
+
+    fn last(self, columns: u32) -> u64 {
+        let last = columns.saturating_sub(1);
+        let [line, column] = [last / self.width, self.width.min(columns).saturating_sub(1)];
+        u64::from(line) * u64::from(self.down) + u64::from(column) * u64::from(self.right)
+    }
+}
+
+/// Where an operand lies in its buffer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Operand {
+    /// Where each row starts, in floats.
+    pub rows: Vec<u32>,
+    /// Where the columns of a row lie.
+    pub lines: Lines,
+    /// From one image to the next, in floats.
+    pub image: u32,
+}
+
+impl Operand {
+    /// Rows of `n` columns, one behind the other.
+    pub fn plain(rows: usize, n: u32) -> Self {
+        let starts = (0..rows as u32).map(|row| row * n).collect();
+        Self { rows: starts, lines: Lines::plain(n), image: rows as u32 * n }
+    }
+
+    /// Whether four columns from a multiple of four on are one aligned vector, for every row and image.
+    pub fn is_vectors(&self, columns: u32) -> bool {
+        self.lines.right == 1
+            && columns % 4 == 0
+            && self.lines.width % 4 == 0
+            && self.lines.down % 4 == 0
+            && self.image % 4 == 0
+            && self.rows.iter().all(|row| row % 4 == 0)
+    }
+
+    /// Floats of the smallest buffer that holds it.
+    ///
+    /// # Errors
+    /// More than 32-bit offsets reach.
+    pub fn floats(&self, columns: u32, images: u32) -> Result<usize> {
+        let Some(&last) = self.rows.iter().max() else {
+            return Ok(0);
+        };
+        if columns == 0 || images == 0 {
+            return Ok(0);
+        }
+        let image = u64::from(self.image) * u64::from(images - 1);
+        let floats = u64::from(last) + self.lines.last(columns) + image + 1;
+        match u32::try_from(floats) {
+            Ok(floats) => Ok(floats as usize),
+            Err(_) => {
+                let expected = "operands of fewer than 2^32 floats";
+                Err(Error::argument("a product on a GPU", expected, floats.to_string()))
+            }
+        }
+    }
+}
+
+/// Both operands of a product Y = W X of `columns` columns, for a number of images at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Operands {
+    /// X, `[K, columns]`.
+    pub x: Operand,
+    /// Y, `[M, columns]`.
+    pub y: Operand,
+    /// n.
+    pub columns: u32,
+    /// Images.
+    pub images: u32,
+}
+
+impl Operands {
+    /// Plain matrices for weights `[M, K]` and n columns.
+    ///
+    /// # Errors
+    /// More than 32 bits count.
+    pub fn plain([m, k]: [usize; 2], n: usize) -> Result<Self> {
+        let counted = [m, k, n].iter().try_fold(1_u32, |_, &count| u32::try_from(count));
+        let sizes = [m * n, k * n].iter().try_fold(0_u32, |_, &count| u32::try_from(count));
+        if counted.and(sizes).is_err() {
+            let found = format!("{m} x {k} x {n}");
+            return Err(Error::argument("a product on a GPU", "fewer than 2^32 floats", found));
+        }
+        let columns = n as u32;
+        let (x, y) = (Operand::plain(k, columns), Operand::plain(m, columns));
+        Ok(Self { x, y, columns, images: 1 })
+    }
+
+    /// Refuses operands of other rows than the weights have.
+    pub(super) fn check(&self, name: &str, [m, k]: [usize; 2]) -> Result<()> {
+        if [self.y.rows.len(), self.x.rows.len()] == [m, k] {
+            return Ok(());
+        }
+        let found = format!("{} and {}", self.x.rows.len(), self.y.rows.len());
+        Err(Error::argument(name, format!("operands of {k} and {m} rows"), found))
+    }
+
+    /// Whether X is one column, its rows side by side.
+    pub(super) fn is_vector(&self) -> bool {
+        self.columns == 1
+            && self.images == 1
+            && self.x.rows.iter().enumerate().all(|(place, &row)| place == row as usize)
+    }
+
+    /// `relu`, then X's and Y's lines and images: the end of every kernel's parameters.
+    pub(super) fn parameters(&self, relu: bool) -> [u32; 10] {
+        let (x, y) = (&self.x, &self.y);
+        [
+            self.columns,
+            u32::from(relu),
+            x.lines.width,
+            x.lines.down,
+            x.lines.right,
+            x.image,
+            y.lines.width,
+            y.lines.down,
+            y.lines.right,
+            y.image,
+        ]
+    }
+}
+
+/// What a stage's program is given.
+#[derive(Clone, Debug)]
+pub(super) enum Argument {
+    Own(Buffer),
+    X,
+    Y,
+}
+
+/// One launch of a packed product.
+#[derive(Clone, Debug)]
+pub(super) struct Stage {
+    pub program: Program,
+    pub grid: [u32; 3],
+    pub arguments: Vec<Argument>,
+    pub parameters: Vec<u32>,
+}
+
+/// A layer packed for a GPU: weights are on the device, X and Y are not chosen yet.
+#[derive(Clone, Debug)]
+pub struct Packed {
+    name: &'static str,
+    stages: Vec<Stage>,
+    x_floats: usize,
+    y_floats: usize,
+}
+
+impl Packed {
+    pub(super) fn new(
+        name: &'static str,
+        stages: Vec<Stage>,
+        [x_floats, y_floats]: [usize; 2],
+    ) -> Self {
+        Self { name, stages, x_floats, y_floats }
+    }
+
+    pub(super) fn of_product(
+        name: &'static str,
+        stages: Vec<Stage>,
+        operands: &Operands,
+    ) -> Result<Self> {
+        let Operands { x, y, columns, images } = operands;
+        let floats = [x.floats(*columns, *images)?, y.floats(*columns, *images)?];
+        Ok(Self::new(name, stages, floats))
+    }
+
+    /// The variant that it was packed for.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Bytes of the weights, indices and tables on the device.
+    pub fn bytes(&self) -> usize {
+        let own = |argument: &Argument| match argument {
+            Argument::Own(buffer) => buffer.bytes(),
+            _ => 0,
+        };
+        self.stages.iter().flat_map(|stage| &stage.arguments).map(own).sum()
+    }
+
+    /// Binds it to buffers of X and Y.
+    ///
+    /// # Errors
+    /// Buffers that are too small, or of another device.
+    pub fn bind(&self, gpu: &dyn Gpu, x: &Buffer, y: &Buffer) -> Result<Bound> {
+        let needed = [4 * self.x_floats, 4 * self.y_floats];
+        if x.bytes() < needed[0] || y.bytes() < needed[1] {
+            let expected = format!("{} bytes of x and {} of y", needed[0], needed[1]);
+            let found = format!("{} and {}", x.bytes(), y.bytes());
+            return Err(Error::argument(self.name, expected, found));
+        }
+        let bind = |stage: &Stage| {
+            let buffers: Vec<&Buffer> = stage
+                .arguments
+                .iter()
+                .map(|argument| match argument {
+                    Argument::Own(buffer) => buffer,
+                    Argument::X => x,
+                    Argument::Y => y,
+                })
+                .collect();
+            let Stage { program, grid, parameters, .. } = stage;
+            gpu.prepare(&Launch { program, grid: *grid, buffers: &buffers, parameters })
+        };
+        let launched = self.stages.iter().filter(|stage| !stage.grid.contains(&0));
+        Ok(Bound { steps: launched.map(bind).collect::<Result<_>>()? })
+    }
+
+    /// Computes Y from X through the host: for tests and first tries, since it copies both.
+    ///
+    /// # Errors
+    /// Slices that are too short; what the device refuses.
+    pub fn run(&self, gpu: &dyn Gpu, x: &[f32], y: &mut [f32]) -> Result<()> {
+        let (x, on_device) = (gpu::upload(gpu, x)?, gpu::upload(gpu, y)?);
+        self.bind(gpu, &x, &on_device)?.enqueue(gpu)?;
+        gpu.read(&on_device, bytemuck::cast_slice_mut(y))
+    }
+}
+
+/// A packed layer with its buffers, to be enqueued again and again.
+#[derive(Debug)]
+pub struct Bound {
+    steps: Vec<Step>,
+}
+
+impl Bound {
+    /// Hands it to the device, behind all that was enqueued before.
+    ///
+    /// # Errors
+    /// The device refuses.
+    pub fn enqueue(&self, gpu: &dyn Gpu) -> Result<()> {
+        self.steps.iter().try_for_each(|step| gpu.enqueue(step))
+    }
+}
+
+/// The refusal of a variant that is written for other devices.
+pub(super) fn check_language(name: &str, language: Language, gpu: &dyn Gpu) -> Result<()> {
+    if language == gpu.language() {
+        return Ok(());
+    }
+    Err(Error::Unavailable {
+        what: format!("the kernel {name}"),
+        reason: format!("{} runs {}", gpu.name(), gpu.language().tag()),
+        remedy: "choose a variant for it".into(),
+    })
+}
+
+/// The refusal of a block that a device does not bear.
+pub(super) fn check_block(
+    source: &Source<'_>,
+    shared_bytes: u32,
+    buffers: u32,
+    gpu: &dyn Gpu,
+) -> Result<()> {
+    let limits = gpu.limits();
+    let fits = shared_bytes as usize <= limits.shared_bytes
+        && source.threads <= limits.threads
+        && buffers <= limits.buffers;
+    if fits {
+        return Ok(());
+    }
+    Err(Error::Unavailable {
+        what: format!("the kernel {}", source.entry),
+        reason: format!(
+            "it needs {shared_bytes} bytes of shared memory, {} threads and {buffers} buffers; {} bears {}, \
+             {} and {}",
+            source.threads, gpu.name(), limits.shared_bytes, limits.threads, limits.buffers
+        ),
+        remedy: "choose a variant with smaller tiles".into(),
+    })
+}
+
+/// Rows cut into ranges whose bytes, `bytes(row)` each, stay within a device's largest buffer.
+///
+/// # Errors
+/// A single row is larger.
+pub(super) fn panels(
+    name: &str,
+    rows: usize,
+    bytes: impl Fn(usize) -> usize,
+    gpu: &dyn Gpu,
+) -> Result<Vec<std::ops::Range<usize>>> {
+    let limit = gpu.limits().buffer_bytes;
+    let (mut panels, mut first, mut sum) = (Vec::new(), 0, 0);
+    for row in 0..rows {
+        let own = bytes(row);
+        if own > limit {
+            let expected = format!("weights of which a row fits into {limit} bytes");
+            return Err(Error::argument(name, expected, format!("{own} bytes")));
+        }
+        if sum + own > limit {
+            panels.push(first..row);
+            (first, sum) = (row, 0);
+        }
+        sum += own;
+    }
+    panels.push(first..rows);
+    Ok(panels)
+}
+
+/// The devices that kernels are tested on; those that are absent are reported.
+#[cfg(test)]
+pub(super) fn devices() -> Vec<&'static dyn Gpu> {
+    use std::sync::OnceLock;
+
+    use crate::device::cuda::{Cuda, shim::Shim};
+    use crate::device::wgpu::Wgpu;
+    use crate::requirement;
+
+    static CUDA: OnceLock<Result<Cuda>> = OnceLock::new();
+    let mut devices: Vec<&'static dyn Gpu> = Vec::new();
+    match Shim::shared() {
+        Ok(shim) => devices.push(shim),
+        Err(error) => requirement::skip("cuda-shim", &error.to_string()),
+    }
+    match Wgpu::shared() {
+        Ok(gpu) => devices.push(gpu),
+        Err(error) => requirement::skip("wgpu", &error.to_string()),
+    }
+    match CUDA.get_or_init(|| Cuda::new(0)) {
+        Ok(gpu) => devices.push(gpu),
+        Err(error) => requirement::skip("cuda", &error.to_string()),
+    }
+    devices
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn operands_know_their_extent() {
+        // A 3x3 image in a map of pitch 5, every second pixel of every second row.
+        let lines = Lines { width: 2, down: 10, right: 2 };
+        let operand = Operand { rows: vec![0, 25], lines, image: 50 };
+        assert_eq!(operand.floats(4, 2).unwrap(), 50 + 25 + 10 + 2 + 1);
+        assert_eq!(operand.floats(0, 2).unwrap(), 0);
+        assert!(!operand.is_vectors(4));
+        assert!(Operand::plain(3, 8).is_vectors(8) && !Operand::plain(3, 6).is_vectors(6));
+        let far = Operand { image: u32::MAX, ..operand };
+        assert!(far.floats(4, 3).is_err());
+    }
+
+    #[test]
+    fn weights_larger_than_a_buffer_are_split() {
+        let Ok(shim) = crate::device::cuda::shim::Shim::shared() else { return };
+        let limit = shim.limits().buffer_bytes;
+        let found = panels("test", 5, |_| limit / 2, shim).unwrap();
+        assert_eq!(found, [0..2, 2..4, 4..5]);
+        assert_eq!(panels("test", 0, |_| 1, shim).unwrap(), [0..0]);
+        assert!(panels("test", 1, |_| limit + 1, shim).is_err());
+    }
+}
