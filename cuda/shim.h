@@ -81,8 +81,8 @@ template <class T, unsigned long COUNT> class ShimShared {
 // What a warp's lanes show each other. Two sets, since a fast lane may show its next value before a
 // slow one has read the last.
 constexpr unsigned SHIM_WORDS = 8;
-inline uint32_t shim_shown[32][2][32][SHIM_WORDS];
-inline unsigned shim_turn[1024];
+static uint32_t shim_shown[32][2][32][SHIM_WORDS];
+static unsigned shim_turn[1024];
 
 // Shows `count` words to the warp; gives all lanes' words.
 inline uint32_t (*shim_show(const uint32_t *words, unsigned count, int site))[SHIM_WORDS] {

@@ -5,7 +5,7 @@
 //! ([`layout`](super::layout)): the columns of a convolution are exactly the pixels of its output,
 //! whatever its stride.
 
-use crate::device::gpu::{self, Buffer, Gpu, Language, Launch, Program, Source, Step};
+use crate::device::gpu::{self, Buffer, Gpu, Language, Launch, Limits, Program, Source, Step};
 use crate::error::{Error, Result};
 
 /// Where the columns of a product lie in a row: `width` side by side, `right` floats apart, and the next
@@ -325,6 +325,17 @@ pub(super) fn panels(
     }
     panels.push(first..rows);
     Ok(panels)
+}
+
+/// Warps for a row of one column's product: more where rows are too few to fill the device, as long as
+/// every lane has four vectors of four weights.
+pub(super) fn warps_for_a_row(weights: usize, rows: usize, limits: &Limits) -> u32 {
+    let wanted = 32 * limits.multiprocessors as usize;
+    let mut warps = 1;
+    while warps < 8 && rows * (warps as usize) < wanted && weights >= 512 * warps as usize {
+        warps *= 2;
+    }
+    warps
 }
 
 /// The devices that kernels are tested on; those that are absent are reported.

@@ -2,10 +2,11 @@
 //! shaders/group_spmm.wgsl, whose first comment has the mathematics and the storage.
 
 use super::Layer;
-use crate::device::gpu::{self, Buffer, Gpu, Language, Limits, Source};
+use crate::device::gpu::{self, Buffer, Gpu, Language, Source};
 use crate::error::{Error, Result};
 use crate::kernels::gpu::{
     Argument, Operands, Packed, Stage, check_block, check_language, panels,
+    warps_for_a_row,
 };
 
 const WARP: u32 = 32;
@@ -209,7 +210,8 @@ impl Packing<'_> {
                 }
                 row_ptr.push(groups.len() as u32);
             }
-            let split = split(groups.len() * width, order.len(), &self.gpu.limits());
+            let mean = groups.len() * width / order.len().max(1);
+            let split = warps_for_a_row(mean, order.len(), &self.gpu.limits());
             let mut arguments =
                 vec![self.own(&values)?, self.own(&groups)?, self.own(&row_ptr)?, self.biases(order)?];
             if self.variant.design != Design::Vector {
@@ -326,16 +328,4 @@ impl Packing<'_> {
         parameters.extend(self.operands.parameters(self.layer.relu));
         Ok(Stage { program: self.gpu.program(&source)?, grid, arguments, parameters })
     }
-}
-
-/// Warps for a row: more where rows are too few to fill the device, as long as each has two vectors of
-/// four weights for every lane.
-fn split(weights: usize, rows: usize, limits: &Limits) -> u32 {
-    let wanted = 32 * limits.multiprocessors as usize;
-    let mean = weights / rows.max(1);
-    let mut split = 1;
-    while split < 8 && rows * (split as usize) < wanted && mean >= 512 * split as usize {
-        split *= 2;
-    }
-    split
 }

@@ -12,6 +12,7 @@
 //! libraries, and finds rows anywhere. Without AVX-512, a product with a large n goes to a library, where
 //! there is one ([`DenseLibrary`]).
 
+pub mod gpu;
 mod matrix;
 pub mod reference;
 #[cfg(test)]
@@ -89,6 +90,21 @@ pub struct Layer<'a> {
     pub bias: Option<&'a [f32]>,
     /// Whether negative results become 0. NaN stays NaN.
     pub relu: bool,
+}
+
+impl Layer<'_> {
+    /// Weights `[living outputs, living inputs]` and bias of the living nodes.
+    fn gather(&self) -> Result<(Array2<f32>, Vec<f32>)> {
+        let (m, k) = self.weights.dim();
+        self.inputs.check("inputs", k)?;
+        self.outputs.check("outputs", m)?;
+        let bias = super::bias("masked_dense", self.bias, m)?;
+        let (inputs, outputs) = (self.inputs.living, self.outputs.living);
+        let weights = Array2::from_shape_fn((outputs.len(), inputs.len()), |(row, column)| {
+            self.weights[[outputs[row], inputs[column]]]
+        });
+        Ok((weights, outputs.iter().map(|&node| bias[node]).collect()))
+    }
 }
 
 /// What a variant computes with.
@@ -240,19 +256,13 @@ impl MaskedDense {
         library: Option<&Arc<dyn DenseLibrary>>,
     ) -> Result<Self> {
         let (m, k) = layer.weights.dim();
-        layer.inputs.check("inputs", k)?;
-        layer.outputs.check("outputs", m)?;
+        let (weights, bias) = layer.gather()?;
         if variant.one_column() && n != 1 {
             return Err(Error::argument(variant.name, "1 column", n.to_string()));
         }
-        let bias = super::bias("masked_dense", layer.bias, m)?;
-        let (living_inputs, living_outputs) = (layer.inputs.living, layer.outputs.living);
-        let weight = |(row, column): (usize, usize)| {
-            layer.weights[[living_outputs[row], living_inputs[column]]]
-        };
         let gathered = Gathered {
-            weights: Array2::from_shape_fn((living_outputs.len(), living_inputs.len()), weight),
-            bias: living_outputs.iter().map(|&node| bias[node]).collect(),
+            weights,
+            bias,
             relu: layer.relu,
             n,
             inputs: layer.inputs.table(n),

@@ -7,8 +7,9 @@ use ndarray::Array2;
 use proptest::prelude::*;
 use rand::RngExt;
 
-use super::{DenseLibrary, Layer, MaskedDense, Nodes, VARIANTS, reference};
+use super::{DenseLibrary, Layer, MaskedDense, Nodes, VARIANTS, gpu, reference};
 use crate::error::{Error, Result};
+use crate::kernels::gpu::devices;
 use crate::seed;
 
 /// A library by plain loops: what is checked is how the kernel hands over to one.
@@ -32,13 +33,17 @@ impl DenseLibrary for Loops {
 
 const UNTOUCHED: f32 = -77.0;
 
-fn check(
+/// A variant's name, its tolerance for sums of k products below 1, and the y that it computed.
+type Computed = (String, f32, Vec<f32>);
+
+/// Runs every contestant on one case: `run` is given a layer, x and a y to start from.
+fn check_with(
     [m, k, n]: [usize; 3],
     alive: f64,
     compacted: [bool; 2],
-    threads: usize,
     seed: u64,
     poison: Option<f32>,
+    run: &dyn Fn(&Layer<'_>, &[f32], &[f32]) -> Vec<Computed>,
 ) {
     let mut rng = seed::stream(seed, "masked_dense", &[]);
     let mut living =
@@ -55,8 +60,6 @@ fn check(
     if let (Some(poison), Some(first)) = (poison, x.iter_mut().find(|value| !value.is_nan())) {
         *first = poison;
     }
-    let library: Arc<dyn DenseLibrary> = Arc::new(Loops);
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
     for (bias, relu) in [(None, false), (Some(&bias[..]), true)] {
         let layer = Layer {
             weights: weights.view(),
@@ -65,27 +68,74 @@ fn check(
             bias,
             relu,
         };
-        let mut expected = vec![UNTOUCHED; rows(&outputs, m, compacted[1]) * n];
-        let fresh = expected.clone();
+        let fresh = vec![UNTOUCHED; rows(&outputs, m, compacted[1]) * n];
+        let mut expected = fresh.clone();
         reference::run(&layer, &x, n, &mut expected);
+        for (name, tolerance, found) in run(&layer, &x, &fresh) {
+            for (place, (&expected, &found)) in expected.iter().zip(&found).enumerate() {
+                let same = expected == found || (expected.is_nan() && found.is_nan());
+                let near = (expected - found).abs() <= tolerance;
+                assert!(same || near, "{name} {m}x{k}x{n} at {place}: {found}, not {expected}");
+            }
+        }
+    }
+}
+
+fn check(
+    shape: [usize; 3],
+    alive: f64,
+    compacted: [bool; 2],
+    threads: usize,
+    seed: u64,
+    poison: Option<f32>,
+) {
+    let [_, k, n] = shape;
+    let library: Arc<dyn DenseLibrary> = Arc::new(Loops);
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+    check_with(shape, alive, compacted, seed, poison, &|layer, x, fresh| {
+        let mut all = Vec::new();
         for variant in VARIANTS.iter().filter(|variant| n == 1 || !variant.one_column()) {
-            let packed = match MaskedDense::with(variant, &layer, n, Some(&library)) {
+            let packed = match MaskedDense::with(variant, layer, n, Some(&library)) {
                 Err(Error::Unavailable { reason, .. }) => {
                     crate::requirement::skip(variant.needs, &reason);
                     continue;
                 }
                 packed => packed.unwrap(),
             };
-            let mut found = fresh.clone();
-            pool.install(|| packed.run(&x, &mut found)).unwrap();
-            for (place, (&expected, &found)) in expected.iter().zip(&found).enumerate() {
-                let same = expected == found || (expected.is_nan() && found.is_nan());
-                let near = (expected - found).abs() <= 2e-6 * (k as f32 + 10.0);
-                let name = variant.name;
-                assert!(same || near, "{name} {m}x{k}x{n} at {place}: {found}, not {expected}");
+            let mut found = fresh.to_vec();
+            pool.install(|| packed.run(x, &mut found)).unwrap();
+            all.push((variant.name.to_owned(), 2e-6 * (k as f32 + 10.0), found));
+        }
+        all
+    });
+}
+
+fn check_on_gpus(
+    shape: [usize; 3],
+    alive: f64,
+    compacted: [bool; 2],
+    seed: u64,
+    poison: Option<f32>,
+) {
+    let [_, k, n] = shape;
+    check_with(shape, alive, compacted, seed, poison, &|layer, x, fresh| {
+        let mut all = Vec::new();
+        for gpu in devices() {
+            let own = gpu::VARIANTS.iter().filter(|variant| {
+                variant.language == gpu.language()
+                    && (n == 1 || variant.design != gpu::Design::Vector)
+            });
+            for variant in own {
+                let packed = gpu::pack_layer(gpu, Some(variant), layer, n).unwrap();
+                let mut found = fresh.to_vec();
+                packed.run(gpu, x, &mut found).unwrap();
+                // TF32 has 10 bits of mantissa: each factor is off by 2^-11 at most.
+                let rounding = if variant.name.contains("_tf32_") { 1e-3 } else { 2e-6 };
+                all.push((variant.name.to_owned(), rounding * (k as f32 + 10.0), found));
             }
         }
-    }
+        all
+    });
 }
 
 #[test]
@@ -150,4 +200,28 @@ fn what_does_not_fit_is_refused() {
     let large = MaskedDense::new(&fits, 600, Some(&library)).unwrap();
     let ours = crate::device::cpu::Avx512::new().is_some();
     assert!(ours != large.variant().name.contains("library"), "{}", large.variant().name);
+}
+
+#[test]
+fn every_variant_on_gpus_computes_what_the_reference_does_around_all_edges() {
+    for m in [0, 1, 17, 70] {
+        for k in [0, 1, 5, 16, 50] {
+            for n in [0, 1, 4, 17] {
+                for alive in [0.0, 0.6, 1.0] {
+                    for compacted in [[false, false], [true, true]] {
+                        check_on_gpus([m, k, n], alive, compacted, 1, None);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn tiles_panels_and_parts_join_on_gpus() {
+    // Several tiles each way; parts of K; more weights than the shim binds at once.
+    for shape in [[140, 70, 132], [20, 1100, 3], [9, 4000, 1], [70, 5000, 1], [300, 1000, 5]] {
+        check_on_gpus(shape, 0.9, [false, true], 2, None);
+    }
+    check_on_gpus([40, 33, 20], 1.0, [true, true], 3, Some(f32::INFINITY));
 }
