@@ -6,5 +6,7 @@
 
 pub mod cpu;
 pub mod cuda;
+#[cfg(test)]
+pub(crate) mod dry;
 pub mod gpu;
 pub mod wgpu;

@@ -169,6 +169,7 @@ pub(super) struct Stage {
 #[derive(Clone, Debug)]
 pub struct Packed {
     name: &'static str,
+    kernels: Vec<&'static str>,
     stages: Vec<Stage>,
     x_floats: usize,
     y_floats: usize,
@@ -180,7 +181,7 @@ impl Packed {
         stages: Vec<Stage>,
         [x_floats, y_floats]: [usize; 2],
     ) -> Self {
-        Self { name, stages, x_floats, y_floats }
+        Self { name, kernels: vec![name], stages, x_floats, y_floats }
     }
 
     pub(super) fn of_product(
@@ -193,7 +194,21 @@ impl Packed {
         Ok(Self::new(name, stages, floats))
     }
 
-    /// The variant that it was packed for.
+    /// Several that read the same X and write to the same Y, one after the other.
+    pub(super) fn joined(name: &'static str, all: Vec<Self>) -> Self {
+        let floats = |of: fn(&Self) -> usize| all.iter().map(of).max().unwrap_or(0);
+        let floats = [floats(|packed| packed.x_floats), floats(|packed| packed.y_floats)];
+        let kernels = all.iter().flat_map(|packed| packed.kernels.iter().copied()).collect();
+        let stages = all.into_iter().flat_map(|packed| packed.stages).collect();
+        Self { kernels, ..Self::new(name, stages, floats) }
+    }
+
+    /// The variants that it runs on.
+    pub fn kernels(&self) -> &[&'static str] {
+        &self.kernels
+    }
+
+    /// The variant that it was packed for, or the operation that joins several.
     pub fn name(&self) -> &'static str {
         self.name
     }

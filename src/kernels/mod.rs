@@ -11,6 +11,9 @@ pub mod gpu;
 pub mod group_spmm;
 pub mod layout;
 pub mod masked_dense;
+pub mod planes;
+#[cfg(test)]
+mod programs;
 
 use std::ops::Range;
 

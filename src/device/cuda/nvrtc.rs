@@ -158,6 +158,8 @@ const VARIABLE: &str = "SCALPEL_CUDA_LIB";
 pub fn available() -> Result<()> {
     static FOUND: OnceLock<bool> = OnceLock::new();
     let found = *FOUND.get_or_init(|| {
+        // NVRTC asks for the second by its bare name when it compiles.
+        preload("libnvrtc-builtins.so.13.0");
         preload("libnvrtc.so.13");
         // SAFETY: NVRTC's initialisers have no preconditions.
         unsafe { sys::is_culib_present() }

@@ -8,6 +8,7 @@
 //! are computed and dropped ([`Lines`]). A convolution of stride s first splits the map into its s x s
 //! phases, on each of which it is one of stride 1. A map that needs no zeros is read where it lies.
 
+pub mod gpu;
 mod map;
 pub mod reference;
 #[cfg(test)]

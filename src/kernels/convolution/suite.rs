@@ -4,12 +4,15 @@ use ndarray::Array2;
 use proptest::prelude::*;
 use rand::RngExt;
 
-use super::{Convolution, Geometry, Layer, reference};
+use super::{Convolution, Geometry, Layer, gpu, reference};
+use crate::device::gpu::{Gpu, Language, download, upload};
 use crate::error::Error;
+use crate::kernels::gpu::devices;
 use crate::kernels::group_spmm::{VARIANTS, by_name};
+use crate::kernels::planes::{self, Map};
 use crate::requirement;
 use crate::seed;
-use crate::sparse::GroupSparse;
+use crate::sparse::{Csr, GroupSparse};
 
 /// A case: sizes, the groups' (inputs, outputs), and of how many images.
 #[derive(Clone, Debug)]
@@ -26,8 +29,14 @@ fn geometry(sizes: [usize; 6]) -> Geometry {
     Geometry { channels, height, width, side, stride, padding }
 }
 
-/// Runs every variant on one case; y is full of NaN before. `spoil` changes x after it is drawn.
-fn check(case: &Case, seed: u64, spoil: impl Fn(&mut [f32])) {
+/// Draws a case, and compares what each of `run`'s contestants computes with plain loops. `spoil`
+/// changes x after it is drawn.
+fn check_with(
+    case: &Case,
+    seed: u64,
+    spoil: impl Fn(&mut [f32]),
+    run: &dyn Fn(&Layer<'_>, &[f32], usize) -> Vec<(String, Vec<f32>)>,
+) {
     let geometry = case.geometry;
     let mut rng = seed::stream(seed, "convolution", &[]);
     let mut weights = |&(inputs, outputs): &(usize, usize)| {
@@ -54,35 +63,102 @@ fn check(case: &Case, seed: u64, spoil: impl Fn(&mut [f32])) {
         let layer = Layer { geometry, groups: &groups, bias, relu };
         let expected: Vec<f32> =
             x.chunks(pixels).flat_map(|image| reference::run(&layer, image).unwrap()).collect();
-        for variant in VARIANTS {
-            let convolution = match Convolution::with(variant, &layer) {
-                Err(Error::Unavailable { .. }) => {
-                    requirement::skip(variant.needs, &format!("{} cannot run here", variant.name));
-                    continue;
-                }
-                packed => packed.unwrap(),
-            };
-            let mut found = vec![f32::NAN; expected.len()];
-            if convolution.run(&x, case.images, &mut found).is_err() {
-                // A variant of one column refuses a larger image.
-                assert!(variant.name.ends_with("_n1"), "{} refuses {case:?}", variant.name);
-                continue;
-            }
+        for (name, found) in run(&layer, &x, expected.len()) {
             let tolerance =
                 1e-6 * ((geometry.channels * geometry.side * geometry.side) as f32 + 10.0);
             for (place, (&expected, &found)) in expected.iter().zip(&found).enumerate() {
                 let same = expected == found || (expected.is_nan() && found.is_nan());
                 let near = (expected - found).abs() <= tolerance;
-                let name = variant.name;
                 assert!(same || near, "{name} {case:?} at {place}: {found}, not {expected}");
             }
         }
     }
 }
 
-#[test]
-fn the_networks_convolutions_in_small_agree() {
-    for (sizes, groups) in [
+/// Runs every variant on one case; y is full of NaN before.
+fn check(case: &Case, seed: u64, spoil: impl Fn(&mut [f32])) {
+    check_with(case, seed, spoil, &|layer, x, floats| {
+        let mut all = Vec::new();
+        for variant in VARIANTS {
+            let convolution = match Convolution::with(variant, layer) {
+                Err(Error::Unavailable { .. }) => {
+                    requirement::skip(variant.needs, &format!("{} cannot run here", variant.name));
+                    continue;
+                }
+                packed => packed.unwrap(),
+            };
+            let mut found = vec![f32::NAN; floats];
+            if convolution.run(x, case.images, &mut found).is_err() {
+                // A variant of one column refuses a larger image.
+                assert!(variant.name.ends_with("_n1"), "{} refuses {case:?}", variant.name);
+                continue;
+            }
+            all.push((variant.name.to_owned(), found));
+        }
+        all
+    });
+}
+
+/// Runs a case on every GPU, with its weights in groups, dense and in compressed rows, from an image
+/// that the device itself puts into its padded map. A NaN in x is for the groups alone: the dense
+/// product multiplies it by the zeros between them.
+fn check_on_gpus(case: &Case, seed: u64, nan: Option<usize>) {
+    let spoil = |x: &mut [f32]| {
+        if let Some(place) = nan {
+            x[place] = f32::NAN;
+        }
+    };
+    check_with(case, seed, spoil, &|layer, x, floats| {
+        let dense: Vec<Array2<f32>> = layer.groups.iter().map(GroupSparse::to_dense).collect();
+        let views: Vec<_> = dense.iter().map(|dense| dense.view()).collect();
+        let csr: Vec<Csr> = views.iter().map(|&view| Csr::from_dense(view).unwrap()).collect();
+        let mut all = Vec::new();
+        for gpu in devices() {
+            let mut formats = vec![gpu::Weights::Groups(layer.groups)];
+            if nan.is_none() {
+                formats.push(gpu::Weights::Dense(&views));
+            }
+            if nan.is_none() && gpu.language() == Language::Wgsl {
+                formats.push(gpu::Weights::Csr(&csr));
+            }
+            for weights in formats {
+                let found = on_gpu(gpu, layer, weights, case.images, x, floats).unwrap();
+                all.push((format!("{} {weights:?}", gpu.name()), found));
+            }
+        }
+        all
+    });
+}
+
+fn on_gpu<'a>(
+    gpu: &dyn Gpu,
+    layer: &Layer<'a>,
+    weights: gpu::Weights<'a>,
+    images: usize,
+    x: &[f32],
+    floats: usize,
+) -> crate::error::Result<Vec<f32>> {
+    let Geometry { channels, height, width, padding, .. } = layer.geometry;
+    let input = [channels, height, width];
+    let inside = Map::padded(input, padding);
+    let outputs = layer.groups.iter().map(|group| group.shape()[0]).sum();
+    let [rows, columns] = layer.geometry.output()?;
+    let image = upload(gpu, x)?;
+    let map = gpu.allocate(4 * gpu::input_map(&layer.geometry).image * images)?;
+    let y = upload(gpu, &vec![f32::NAN; floats])?;
+    let copy = planes::Op::Copy { relu: false };
+    let copy = planes::pack(gpu, &copy, input, images, [&Map::plain(input), &inside])?;
+    let layer =
+        gpu::Layer { geometry: layer.geometry, weights, bias: layer.bias, relu: layer.relu };
+    let packed = gpu::pack(gpu, &layer, images, &Map::plain([outputs, rows, columns]))?;
+    copy.bind(gpu, &image, &map)?.enqueue(gpu)?;
+    packed.bind(gpu, &map, &y)?.enqueue(gpu)?;
+    download(gpu, &y, floats)
+}
+
+/// The shapes of the five networks' convolutions, in small, and others: sizes and groups.
+fn cases() -> Vec<([usize; 6], Vec<(usize, usize)>)> {
+    vec![
         ([1, 12, 12, 5, 1, 0], vec![(1, 6)]),       // LeNet-5's first
         ([3, 16, 16, 5, 1, 2], vec![(3, 5)]),       // ConvNet's, NIN's
         ([7, 9, 9, 1, 1, 0], vec![(7, 4)]),         // NIN's 1x1
@@ -96,18 +172,31 @@ fn the_networks_convolutions_in_small_agree() {
         ([2, 10, 7, 2, 3, 2], vec![(2, 3)]), // padding wider than the stride's rest
         ([1, 3, 1, 3, 1, 1], vec![(1, 2)]),  // an image of one column
         ([1, 1, 1, 5, 1, 2], vec![(1, 2)]),  // a kernel larger than its image
-    ] {
-        for images in [1, 3] {
-            let case = Case {
-                geometry: geometry(sizes),
-                groups: groups.clone(),
-                width: 8,
-                density: 0.4,
-                images,
-            };
-            check(&case, 1, |_| ());
-        }
+    ]
+}
+
+fn case((sizes, groups): ([usize; 6], Vec<(usize, usize)>), images: usize) -> Case {
+    Case { geometry: geometry(sizes), groups, width: 8, density: 0.4, images }
+}
+
+#[test]
+fn the_networks_convolutions_in_small_agree() {
+    for one in cases() {
+        check(&case(one.clone(), 1), 1, |_| ());
+        check(&case(one, 3), 1, |_| ());
     }
+}
+
+#[test]
+fn the_networks_convolutions_in_small_agree_on_gpus() {
+    for (index, one) in cases().into_iter().enumerate() {
+        check_on_gpus(&case(one.clone(), 1), 1, None);
+        let width = [2, 4, 8, 16][index % 4];
+        check_on_gpus(&Case { width, ..case(one, 3) }, 2, None);
+    }
+    let larger = ([20, 14, 14, 3, 1, 1], vec![(20, 45)]);
+    check_on_gpus(&case(larger.clone(), 2), 3, None);
+    check_on_gpus(&case(larger, 2), 3, Some(300));
 }
 
 #[test]

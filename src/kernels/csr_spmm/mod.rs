@@ -7,6 +7,7 @@
 //! in measurements is the best library's ([`baselines`](crate::baselines)).
 
 mod cpu;
+pub mod gpu;
 pub mod reference;
 #[cfg(test)]
 mod suite;

@@ -4,17 +4,20 @@ use ndarray::Array2;
 use proptest::prelude::*;
 use rand::RngExt;
 
-use super::{CsrSpmm, Layer, VARIANTS, reference};
+use super::{CsrSpmm, Layer, VARIANTS, gpu, reference};
+use crate::device::gpu::Language;
 use crate::error::Error;
+use crate::kernels::gpu::{Operands, devices};
 use crate::seed;
 use crate::sparse::Csr;
 
-fn check(
+/// Draws a case, and compares what each of `run`'s contestants computes with plain loops.
+fn check_with(
     [rows, inner, n]: [usize; 3],
     density: f64,
-    threads: usize,
     seed: u64,
     spoil: impl Fn(&mut [f32]),
+    run: &dyn Fn(&Layer<'_>, &[f32]) -> Vec<(String, Vec<f32>)>,
 ) {
     let mut rng = seed::stream(seed, "csr_spmm", &[]);
     let mut dense = Array2::<f32>::zeros((rows, inner));
@@ -30,12 +33,32 @@ fn check(
     let mut x: Vec<f32> = (0..inner * n).map(|_| rng.random_range(-1.0..1.0)).collect();
     spoil(&mut x);
     let bias: Vec<f32> = (0..rows).map(|_| rng.random_range(-1.0..1.0)).collect();
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
     for (bias, relu) in [(None, false), (Some(&bias[..]), true)] {
         let layer = Layer { weights: &weights, bias, relu };
         let expected = reference::run(&layer, &x, n);
+        for (name, y) in run(&layer, &x) {
+            for (place, (&expected, &found)) in expected.iter().zip(&y).enumerate() {
+                let same = expected == found || (expected.is_nan() && found.is_nan());
+                let near = (expected - found).abs() <= 1e-6 * (inner as f32 + 10.0);
+                assert!(same || near, "{name} {rows}x{inner}x{n} at {place}: {found}, {expected}");
+            }
+        }
+    }
+}
+
+fn check(
+    shape: [usize; 3],
+    density: f64,
+    threads: usize,
+    seed: u64,
+    spoil: impl Fn(&mut [f32]),
+) {
+    let [rows, _, n] = shape;
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+    check_with(shape, density, seed, spoil, &|layer, x| {
+        let mut all = Vec::new();
         for variant in VARIANTS {
-            let packed = match CsrSpmm::with(variant, &layer) {
+            let packed = match CsrSpmm::with(variant, layer) {
                 Err(Error::Unavailable { reason, .. }) => {
                     crate::requirement::skip(variant.needs, &reason);
                     continue;
@@ -43,15 +66,26 @@ fn check(
                 packed => packed.unwrap(),
             };
             let mut y = vec![f32::NAN; rows * n];
-            pool.install(|| packed.run(&x, n, &mut y)).unwrap();
-            for (place, (&expected, &found)) in expected.iter().zip(&y).enumerate() {
-                let same = expected == found || (expected.is_nan() && found.is_nan());
-                let near = (expected - found).abs() <= 1e-6 * (inner as f32 + 10.0);
-                let name = variant.name;
-                assert!(same || near, "{name} {rows}x{inner}x{n} at {place}: {found}, {expected}");
-            }
+            pool.install(|| packed.run(x, n, &mut y)).unwrap();
+            all.push((variant.name.to_owned(), y));
         }
-    }
+        all
+    });
+}
+
+fn check_on_gpus(shape: [usize; 3], density: f64, seed: u64, spoil: impl Fn(&mut [f32])) {
+    let [rows, inner, n] = shape;
+    check_with(shape, density, seed, spoil, &|layer, x| {
+        let wgsl = devices().into_iter().filter(|gpu| gpu.language() == Language::Wgsl);
+        wgsl.map(|gpu| {
+            let operands = Operands::plain([rows, inner], n).unwrap();
+            let packed = gpu::pack(gpu, layer, &operands).unwrap();
+            let mut y = vec![f32::NAN; rows * n];
+            packed.run(gpu, x, &mut y).unwrap();
+            (packed.name().to_owned(), y)
+        })
+        .collect()
+    });
 }
 
 #[test]
@@ -98,4 +132,19 @@ fn what_does_not_fit_is_refused() {
     let packed = CsrSpmm::new(&Layer { bias: None, ..layer }).unwrap();
     assert!(packed.run(&[0.0; 7], 2, &mut [0.0; 6]).is_err());
     assert!(packed.run(&[0.0; 8], 2, &mut [0.0; 5]).is_err());
+}
+
+#[test]
+fn gpus_compute_what_the_reference_does_around_all_edges() {
+    for rows in [0, 1, 9] {
+        for inner in [0, 1, 67] {
+            for n in [0, 1, 31, 33] {
+                check_on_gpus([rows, inner, n], 0.3, 1, |_| ());
+            }
+        }
+    }
+    for n in [1, 40] {
+        check_on_gpus([301, 1000, n], 0.9, 2, |_| ());
+        check_on_gpus([9, 50, n], 0.3, 3, |x| x[7] = f32::NAN);
+    }
 }

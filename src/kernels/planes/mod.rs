@@ -1,0 +1,200 @@
+//! What lies between the products of a network, on GPUs: pooling, response normalisation, batch
+//! normalisation with fixed statistics, and copies into another layout. With them, a whole network stays
+//! on the device.
+
+pub mod reference;
+#[cfg(test)]
+mod suite;
+
+use super::gpu::{Argument, Packed, Stage};
+use crate::device::gpu::{self, Gpu, Source};
+use crate::error::{Error, Result};
+
+/// A square window that moves over a plane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// Height and width.
+    pub size: usize,
+    /// Step between two windows, in pixels.
+    pub stride: usize,
+    /// Border on each side; at most half the size.
+    pub padding: usize,
+}
+
+/// What becomes of the pixels.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Op<'a> {
+    /// The maximum of each window; the border never wins.
+    Max(Window),
+    /// The mean of each window, border counted in.
+    Average(Window),
+    /// x / (1 + alpha m)^beta, m the mean of x^2 over a window of `size` x `size` of the same channel,
+    /// border counted in.
+    Norm {
+        /// Height and width of the window; odd.
+        size: usize,
+        /// Weight of the mean square.
+        alpha: f32,
+        /// Exponent.
+        beta: f32,
+    },
+    /// scale x + shift, of each channel.
+    Affine {
+        /// An entry a channel.
+        scale: &'a [f32],
+        /// An entry a channel.
+        shift: &'a [f32],
+        /// Whether negative results become 0.
+        relu: bool,
+    },
+    /// The pixels, elsewhere.
+    Copy {
+        /// Whether negative ones become 0.
+        relu: bool,
+    },
+}
+
+impl Op<'_> {
+    fn window(&self) -> Window {
+        match *self {
+            Self::Max(window) | Self::Average(window) => window,
+            Self::Norm { size, .. } => Window { size, stride: 1, padding: size / 2 },
+            Self::Affine { .. } | Self::Copy { .. } => Window { size: 1, stride: 1, padding: 0 },
+        }
+    }
+
+    /// Height and width of the results on planes of these; 0 where no window fits.
+    pub fn output(&self, input: [usize; 2]) -> [usize; 2] {
+        let Window { size, stride, padding } = self.window();
+        input.map(|length| {
+            (length + 2 * padding).checked_sub(size).map_or(0, |room| room / stride.max(1) + 1)
+        })
+    }
+
+    fn check(&self, [channels, height, width]: [usize; 3]) -> Result<()> {
+        let window = self.window();
+        let odd = !matches!(self, Self::Norm { size, .. } if size % 2 == 0);
+        let pads = 2 * window.padding <= window.size && window.stride > 0 && window.size > 0;
+        let fits = self.output([height, width]).iter().all(|&length| length > 0);
+        if !(pads && fits && odd) {
+            let expected = "windows that fit, padded by at most half their size, and a stride";
+            return Err(Error::argument("planes", expected, format!("{window:?}")));
+        }
+        if let Self::Affine { scale, shift, .. } = self
+            && [scale.len(), shift.len()] != [channels; 2]
+        {
+            let found = format!("{} and {}", scale.len(), shift.len());
+            let expected = format!("a scale and a shift for {channels} channels");
+            return Err(Error::argument("planes", expected, found));
+        }
+        Ok(())
+    }
+}
+
+/// Where planes lie in a buffer, in floats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Map {
+    /// The first pixel of the first channel of the first image.
+    pub start: usize,
+    /// From one image to the next.
+    pub image: usize,
+    /// From one channel to the next.
+    pub plane: usize,
+    /// From one row to the next.
+    pub pitch: usize,
+    /// From one column to the next.
+    pub step: usize,
+}
+
+impl Map {
+    /// Planes without anything between them.
+    pub fn plain([channels, height, width]: [usize; 3]) -> Self {
+        Self::padded([channels, height, width], 0)
+    }
+
+    /// Planes with `padding` pixels on every side, which nobody writes.
+    pub fn padded([channels, height, width]: [usize; 3], padding: usize) -> Self {
+        let pitch = width + 2 * padding;
+        let plane = (height + 2 * padding) * pitch;
+        Self { start: padding * (pitch + 1), image: channels * plane, plane, pitch, step: 1 }
+    }
+
+    /// Floats of the smallest buffer that holds images of that shape.
+    pub fn floats(&self, [channels, height, width]: [usize; 3], images: usize) -> usize {
+        let last = |count: usize, step: usize| count.saturating_sub(1) * step;
+        if channels * height * width * images == 0 {
+            return 0;
+        }
+        self.start
+            + last(images, self.image)
+            + last(channels, self.plane)
+            + last(height, self.pitch)
+            + last(width, self.step)
+            + 1
+    }
+
+    fn words(&self) -> [u32; 5] {
+        [self.start, self.image, self.plane, self.pitch, self.step].map(|word| word as u32)
+    }
+}
+
+/// Threads of a block.
+const THREADS: u32 = 256;
+
+/// Packs an operation on `images` of the shape `input`, from where `x` says to where `y` says.
+///
+/// # Errors
+/// Windows that do not fit, a scale or shift of another length, more than 32-bit offsets reach.
+pub fn pack(
+    gpu: &dyn Gpu,
+    op: &Op<'_>,
+    input: [usize; 3],
+    images: usize,
+    [x, y]: [&Map; 2],
+) -> Result<Packed> {
+    op.check(input)?;
+    let [channels, height, width] = input;
+    let [rows, columns] = op.output([height, width]);
+    let floats = [x.floats(input, images), y.floats([channels, rows, columns], images)];
+    if floats.iter().any(|&count| u32::try_from(count).is_err()) {
+        let expected = "planes of fewer than 2^32 floats";
+        return Err(Error::argument("planes", expected, format!("{floats:?}")));
+    }
+    let (name, entry, constants): (_, _, &[(&'static str, u32)]) = match op {
+        Op::Max(_) => ("planes_f32_max", "planes_pool", &[("POOL", 1), ("AVERAGE", 0)]),
+        Op::Average(_) => ("planes_f32_average", "planes_pool", &[("POOL", 1), ("AVERAGE", 1)]),
+        Op::Norm { .. } => ("planes_f32_norm", "planes_norm", &[("NORM", 1)]),
+        Op::Affine { .. } => ("planes_f32_affine", "planes_affine", &[("AFFINE", 1)]),
+        Op::Copy { .. } => ("planes_f32_copy", "planes_copy", &[("COPY", 1)]),
+    };
+    let source = Source {
+        stem: "planes",
+        cuda: Some(include_str!("../../../cuda/planes.cu")),
+        wgsl: Some(include_str!("../../../shaders/planes.wgsl")),
+        entry,
+        constants,
+        threads: THREADS,
+    };
+    let (mut arguments, mut relu, mut alpha_beta) = (Vec::new(), false, [0.0_f32; 2]);
+    match *op {
+        Op::Affine { scale, shift, relu: own } => {
+            relu = own;
+            arguments.push(Argument::Own(gpu::upload(gpu, scale)?));
+            arguments.push(Argument::Own(gpu::upload(gpu, shift)?));
+        }
+        Op::Norm { alpha, beta, .. } => alpha_beta = [alpha, beta],
+        Op::Copy { relu: own } => relu = own,
+        Op::Max(_) | Op::Average(_) => {}
+    }
+    arguments.extend([Argument::X, Argument::Y]);
+    let window = op.window();
+    let sizes = [channels, rows, columns, height, width, window.size, window.stride, window.padding];
+    let mut parameters: Vec<u32> = sizes.iter().map(|&size| size as u32).collect();
+    parameters.push(u32::from(relu));
+    parameters.extend(alpha_beta.map(f32::to_bits));
+    parameters.extend(x.words().into_iter().chain(y.words()));
+    let pixels = (channels * rows * columns) as u32;
+    let grid = [pixels.div_ceil(THREADS), 1, images as u32];
+    let stage = Stage { program: gpu.program(&source)?, grid, arguments, parameters };
+    Ok(Packed::new(name, vec![stage], floats))
+}

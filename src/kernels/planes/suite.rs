@@ -1,0 +1,90 @@
+//! Every operation on every device, between layouts of all kinds, against plain loops.
+
+use rand::RngExt;
+
+use super::{Map, Op, Window, pack, reference};
+use crate::kernels::gpu::devices;
+use crate::seed;
+
+const UNTOUCHED: f32 = -77.0;
+
+fn check(op: &Op<'_>, input: [usize; 3], images: usize, spoil: impl Fn(&mut [f32])) {
+    let mut rng = seed::stream(1, "planes", &[]);
+    let [channels, height, width] = input;
+    let mut x: Vec<f32> =
+        (0..images * channels * height * width).map(|_| rng.random_range(-2.0..2.0)).collect();
+    spoil(&mut x);
+    let expected = reference::run(op, input, &x);
+    let [rows, columns] = op.output([height, width]);
+    let output = [channels, rows, columns];
+    // Features turned: a row of all images for each pixel.
+    let turned = Map {
+        start: 0,
+        image: 1,
+        plane: rows * columns * images,
+        pitch: columns * images,
+        step: images,
+    };
+    for to in [Map::plain(output), Map::padded(output, 2), turned] {
+        for gpu in devices() {
+            let packed = pack(gpu, op, input, images, [&Map::plain(input), &to]).unwrap();
+            let mut y = vec![UNTOUCHED; to.floats(output, images)];
+            packed.run(gpu, &x, &mut y).unwrap();
+            let mut written = 0;
+            for (place, &expected) in expected.iter().enumerate() {
+                let (pixel, plane) = (place % (rows * columns), place / (rows * columns));
+                let at = to.start
+                    + plane / channels * to.image
+                    + plane % channels * to.plane
+                    + pixel / columns * to.pitch
+                    + pixel % columns * to.step;
+                let same = expected == y[at] || (expected.is_nan() && y[at].is_nan());
+                let near = (expected - y[at]).abs() <= 1e-5 * (1.0 + expected.abs());
+                assert!(same || near, "{op:?} {} at {place}: {}, not {expected}", gpu.name(), y[at]);
+                y[at] = UNTOUCHED;
+                written += 1;
+            }
+            assert_eq!(written, expected.len());
+            assert!(y.iter().all(|&value| value == UNTOUCHED), "{op:?}: written between the planes");
+        }
+    }
+}
+
+#[test]
+fn every_operation_of_the_five_networks_computes_what_the_reference_does() {
+    let pool = |size, stride, padding| Window { size, stride, padding };
+    let (scale, shift) = ([0.5, -2.0, 1.0], [0.1, 0.0, -1.0]);
+    let affine = |relu| Op::Affine { scale: &scale, shift: &shift, relu };
+    for op in [
+        Op::Max(pool(2, 2, 0)),
+        Op::Max(pool(3, 2, 1)),
+        Op::Max(pool(3, 2, 0)),
+        Op::Average(pool(3, 2, 1)),
+        Op::Average(pool(5, 1, 0)),
+        Op::Norm { size: 3, alpha: 5e-5, beta: 0.75 },
+        Op::Norm { size: 5, alpha: 0.5, beta: 0.75 },
+        affine(false),
+        affine(true),
+        Op::Copy { relu: true },
+        Op::Copy { relu: false },
+    ] {
+        check(&op, [3, 9, 7], 2, |_| ());
+        check(&op, [3, 5, 5], 1, |x| x[7] = f32::NAN);
+        check(&op, [3, 20, 19], 3, |x| x[30] = f32::INFINITY);
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_refused() {
+    for gpu in devices() {
+        let plain = Map::plain([2, 4, 4]);
+        let refusal = |op: &Op<'_>| {
+            pack(gpu, op, [2, 4, 4], 1, [&plain, &plain]).map(|_| ()).unwrap_err().to_string()
+        };
+        assert!(refusal(&Op::Max(Window { size: 5, stride: 1, padding: 0 })).contains("that fit"));
+        assert!(refusal(&Op::Max(Window { size: 2, stride: 0, padding: 0 })).contains("a stride"));
+        assert!(refusal(&Op::Max(Window { size: 2, stride: 1, padding: 2 })).contains("padded"));
+        let affine = Op::Affine { scale: &[1.0], shift: &[1.0, 2.0], relu: false };
+        assert!(refusal(&affine).contains("for 2 channels"));
+    }
+}
