@@ -26,6 +26,9 @@ struct Cli {
     /// Threads of every contestant
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     threads: u16,
+    /// What runs the products: cpu, cuda, cuda:<number>, or wgpu (SCALPEL_WGPU_ADAPTER chooses)
+    #[arg(long, default_value = "cpu")]
+    device: String,
     /// Hold our kernels to an instruction set: avx512, avx2 or portable
     #[arg(long)]
     isa: Option<String>,
@@ -46,7 +49,15 @@ fn shape(text: &str) -> anyhow::Result<[usize; 2]> {
 fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
     let threads = usize::from(cli.threads);
+    let on_gpu = cli.device != "cpu";
+    anyhow::ensure!(!on_gpu || cli.isa.is_none(), "--isa is of the CPU, not of {}", cli.device);
     let mut sweep = breakeven::sweep(threads);
+    if on_gpu {
+        sweep.device = Some(cli.device.clone());
+        sweep.shapes = breakeven::gpu::SHAPES.to_vec();
+        sweep.columns = breakeven::gpu::COLUMNS.to_vec();
+        sweep.mkl_instructions = None;
+    }
     fn replace<T>(default: &mut Vec<T>, given: Vec<T>) {
         if !given.is_empty() {
             *default = given;
@@ -59,8 +70,6 @@ fn main() -> anyhow::Result<()> {
     sweep.isa = cli.isa;
 
     rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
-    let library = baselines::best(threads)?;
-    eprintln!("{} is the library to beat; {threads} threads", library.name());
     let report = |point: &BreakevenPoint| {
         eprintln!(
             "{} N = {}, W = {}, density {:.3}: {:.1} useful GFLOP/s, {:.2}x dense, {:.2}x CSR",
@@ -73,8 +82,18 @@ fn main() -> anyhow::Result<()> {
             point.over_csr()
         );
     };
-    let points = breakeven::run(&sweep, &*library, report)?;
-    let environment = Environment { threads: Some(threads), ..Environment::read("cpu") };
+    let mut environment = Environment::read(&cli.device);
+    let points = if on_gpu {
+        let device = breakeven::gpu::device(&cli.device)?;
+        eprintln!("{}: {} is the library to beat", device.gpu.name(), device.library.name());
+        environment.gpu = Some(device.gpu.name());
+        breakeven::gpu::run(&sweep, &device, report)?
+    } else {
+        let library = baselines::best(threads)?;
+        eprintln!("{} is the library to beat; {threads} threads", library.name());
+        environment.threads = Some(threads);
+        breakeven::run(&sweep, &*library, report)?
+    };
     let stored = ResultsTree::at(&cli.results).store_sweep(sweep, points, environment)?;
     let (sweep, points) = (&stored.sweep, &stored.points);
     if cli.json {

@@ -1,7 +1,7 @@
 //! Timing that holds on a shared, noisy machine: contestants take turns in one run, and medians are
 //! compared.
 
-use std::cell::RefCell;
+use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -36,57 +36,73 @@ impl Effort {
 /// Times the contestants in turns, each once to warm up and then `effort.rounds` times. A contestant
 /// must have finished its work when it returns.
 pub fn interleave(contestants: &mut [&mut dyn FnMut()], effort: Effort) -> Vec<Timing> {
-    let repeats: Vec<u32> = contestants
+    let mut turns: Vec<_> = contestants
         .iter_mut()
         .map(|contestant| {
-            contestant();
-            let start = Instant::now();
-            let mut calls = 0;
-            while start.elapsed() < effort.turn {
+            move || {
                 contestant();
-                calls += 1;
+                Ok::<(), Infallible>(())
             }
-            calls.max(1)
         })
         .collect();
-    let mut samples = vec![Vec::with_capacity(effort.rounds); contestants.len()];
-    for _ in 0..effort.rounds.max(1) {
-        for ((contestant, &repeats), samples) in
-            contestants.iter_mut().zip(&repeats).zip(&mut samples)
-        {
-            let start = Instant::now();
-            for _ in 0..repeats {
-                contestant();
-            }
-            samples.push(start.elapsed().as_secs_f64() / f64::from(repeats));
-        }
-    }
-    samples.into_iter().map(summarise).collect()
+    let mut turns: Vec<&mut dyn FnMut() -> Result<(), Infallible>> =
+        turns.iter_mut().map(|turn| turn as _).collect();
+    try_interleave(&mut turns, effort).unwrap_or_else(|never| match never {})
 }
 
 /// As [`interleave`], for contestants that can fail.
 ///
 /// # Errors
-/// The last failure of any contestant.
+/// The first failure of any contestant.
 pub fn try_interleave<E>(
     contestants: &mut [&mut dyn FnMut() -> Result<(), E>],
     effort: Effort,
 ) -> Result<Vec<Timing>, E> {
-    let failure = RefCell::new(None);
     let mut turns: Vec<_> = contestants
         .iter_mut()
         .map(|contestant| {
-            || {
-                if let Err(error) = contestant() {
-                    *failure.borrow_mut() = Some(error);
-                }
+            move |calls: u32| {
+                let start = Instant::now();
+                (0..calls).try_for_each(|_| contestant())?;
+                Ok(start.elapsed().as_secs_f64())
             }
         })
         .collect();
-    let mut turns: Vec<&mut dyn FnMut()> =
-        turns.iter_mut().map(|turn| turn as &mut dyn FnMut()).collect();
-    let timings = interleave(&mut turns, effort);
-    failure.into_inner().map_or(Ok(timings), Err)
+    let mut turns: Vec<&mut dyn FnMut(u32) -> Result<f64, E>> =
+        turns.iter_mut().map(|turn| turn as _).collect();
+    interleave_by(&mut turns, effort)
+}
+
+/// As [`try_interleave`], for contestants that look at a clock of their own: each is asked for so many
+/// calls, one after the other, and says how many seconds they took.
+///
+/// # Errors
+/// The first failure of any contestant.
+pub fn interleave_by<E>(
+    contestants: &mut [&mut dyn FnMut(u32) -> Result<f64, E>],
+    effort: Effort,
+) -> Result<Vec<Timing>, E> {
+    let mut repeats = Vec::with_capacity(contestants.len());
+    for contestant in &mut *contestants {
+        contestant(1)?;
+        let (mut calls, mut seconds) = (1, contestant(1)?);
+        // Until a turn is long enough to say how many calls make one.
+        while seconds < 0.5 * effort.turn.as_secs_f64() && calls < 1 << 20 {
+            calls *= 2;
+            seconds = contestant(calls)?;
+        }
+        let turns = effort.turn.as_secs_f64() / (seconds / f64::from(calls));
+        repeats.push((turns.ceil() as u32).clamp(1, 1 << 20));
+    }
+    let mut samples = vec![Vec::with_capacity(effort.rounds); contestants.len()];
+    for _ in 0..effort.rounds.max(1) {
+        for ((contestant, &repeats), samples) in
+            contestants.iter_mut().zip(&repeats).zip(&mut samples)
+        {
+            samples.push(contestant(repeats)? / f64::from(repeats));
+        }
+    }
+    Ok(samples.into_iter().map(summarise).collect())
 }
 
 /// The median of samples and its interval by order statistics: n/2 -+ 0.98 sqrt(n).

@@ -116,3 +116,33 @@ fn the_library_and_the_variant_are_those_that_were_asked_for() {
         .unwrap();
     assert!(!output.status.success() && stderr(&output).contains("portable_n1"));
 }
+
+#[test]
+fn a_gpu_takes_part_where_there_is_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let results = folder.path().join("results");
+    let sweep = ["--device", "wgpu", "--shape", "40x64", "--density", "0.25", "--columns", "1,40"];
+    let output = breakeven(&results, &[&sweep[..], &["--json"]].concat());
+    if !output.status.success() {
+        assert!(stderr(&output).contains("is not available"), "{}", stderr(&output));
+        return scalpel::requirement::skip("wgpu", &stderr(&output));
+    }
+    let points: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let kernels: Vec<&str> =
+        points.as_array().unwrap().iter().map(|point| point["kernel"].as_str().unwrap()).collect();
+    assert_eq!(kernels, ["group_spmm_f32_wgsl_n1", "group_spmm_f32_wgsl_columns32"]);
+    assert!(points[0]["gflops"].as_f64().unwrap() > 0.0);
+}
+
+#[test]
+fn a_device_that_is_not_there_is_an_error_that_says_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = breakeven(folder.path(), &["--device", "tpu"]);
+    assert!(!output.status.success());
+    assert!(stderr(&output).contains("cpu, cuda, cuda:<number> or wgpu"), "{}", stderr(&output));
+    let output = breakeven(folder.path(), &["--device", "cuda:99"]);
+    assert!(!output.status.success());
+    assert!(stderr(&output).contains("is not available"), "{}", stderr(&output));
+    let output = breakeven(folder.path(), &["--device", "wgpu", "--isa", "avx2"]);
+    assert!(!output.status.success() && stderr(&output).contains("--isa"), "{}", stderr(&output));
+}

@@ -2,13 +2,18 @@
 //!
 //! [`Products`] is a library's dense and sparse products behind one contract, so that a measurement
 //! names its opponents and does not know them. MKL is the first choice on a CPU; libtorch stands in
-//! where MKL is absent, and every measurement says which it was.
+//! where MKL is absent, and every measurement says which it was. On NVIDIA's GPUs it is cuBLAS and
+//! cuSPARSE ([`cuda`]).
 
+pub mod cuda;
 pub mod mkl;
+pub mod on_gpu;
 #[cfg(feature = "torch")]
 pub mod torch;
 #[cfg(feature = "torch")]
 mod torch_products;
+
+use std::time::Instant;
 
 use ndarray::ArrayView2;
 
@@ -41,6 +46,16 @@ pub trait Product {
     /// # Errors
     /// What the library refuses.
     fn run(&mut self) -> Result<()>;
+
+    /// Seconds that so many runs take, one after the other.
+    ///
+    /// # Errors
+    /// What the library refuses.
+    fn seconds(&mut self, calls: u32) -> Result<f64> {
+        let start = Instant::now();
+        (0..calls).try_for_each(|_| self.run())?;
+        Ok(start.elapsed().as_secs_f64())
+    }
 
     /// Y of the last run.
     ///

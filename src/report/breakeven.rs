@@ -30,6 +30,9 @@ pub struct Sweep {
     pub isa: Option<String>,
     /// The one that MKL is held to, by its own variable `MKL_ENABLE_INSTRUCTIONS`.
     pub mkl_instructions: Option<String>,
+    /// The GPU's device, such as `cuda`; none is the CPU.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
 }
 
 /// One product, ours beside a library's.
@@ -96,12 +99,13 @@ pub struct StoredSweep {
 impl StoredSweep {
     /// The sweep in a few words.
     pub fn title(&self) -> String {
-        let threads = match self.sweep.threads {
-            1 => "one thread".to_owned(),
-            count => format!("{count} threads"),
-        };
         let library = self.points.first().map_or("", |point| point.dense_library.as_str());
-        let mut title = format!("{}, {threads}, against {library}", self.environment.cpu);
+        let machine = match (&self.sweep.device, self.sweep.threads) {
+            (Some(_), _) => self.environment.hardware(),
+            (None, 1) => format!("{}, one thread", self.environment.cpu),
+            (None, count) => format!("{}, {count} threads", self.environment.cpu),
+        };
+        let mut title = format!("{machine}, against {library}");
         if let Some(isa) = &self.sweep.isa {
             title += &format!(", ours on {isa}");
         }

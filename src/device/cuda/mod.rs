@@ -1,6 +1,7 @@
 //! NVIDIA GPUs: the driver, streams, and programs compiled at run time. Nothing of CUDA is needed to
 //! build; what is absent at run time is an error that says what to install.
 
+pub mod libraries;
 pub mod nvrtc;
 #[cfg(test)]
 pub(crate) mod shim;

@@ -1,11 +1,10 @@
 //! CUDA's run-time compiler: from a `.cu` file to machine code for one architecture. It needs no GPU.
 
 use std::ffi::{CStr, CString, c_char};
-use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 
 use cudarc::nvrtc::sys;
 
+use super::libraries;
 use crate::device::gpu::{CUDA_HEADER, Source};
 use crate::error::{Error, Result};
 
@@ -56,6 +55,8 @@ impl Image {
         found
     }
 }
+
+pub use libraries::nvrtc as available;
 
 /// Compiles a program for an architecture such as `sm_90`.
 ///
@@ -146,59 +147,4 @@ fn check(source: &Source<'_>, result: sys::nvrtcResult, operation: &str) -> Resu
 
 fn text(source: &str) -> Result<CString> {
     CString::new(source).map_err(|_| Error::malformed("a CUDA source", "no NUL byte", "one"))
-}
-
-/// The variable that names the folder of CUDA's libraries.
-const VARIABLE: &str = "SCALPEL_CUDA_LIB";
-
-/// Says whether NVRTC can be called.
-///
-/// # Errors
-/// It cannot: where it was looked for, and how to get it.
-pub fn available() -> Result<()> {
-    static FOUND: OnceLock<bool> = OnceLock::new();
-    let found = *FOUND.get_or_init(|| {
-        // NVRTC asks for the second by its bare name when it compiles.
-        preload("libnvrtc-builtins.so.13.0");
-        preload("libnvrtc.so.13");
-        // SAFETY: NVRTC's initialisers have no preconditions.
-        unsafe { sys::is_culib_present() }
-    });
-    if found {
-        return Ok(());
-    }
-    Err(Error::Unavailable {
-        what: "NVRTC 13, CUDA's run-time compiler,".into(),
-        reason: format!(
-            "the system's loader does not find libnvrtc, nor do {}",
-            folders().iter().map(|f| f.display().to_string()).collect::<Vec<_>>().join(", ")
-        ),
-        remedy: format!(
-            "install the CUDA toolkit 13 or the Python package nvidia-cuda-nvrtc, and name the folder of \
-             its library in {VARIABLE}"
-        ),
-    })
-}
-
-/// Loads one of CUDA's libraries from where Python packages or a toolkit keep them, so that the loader
-/// has it when it is asked for by its bare name. Where it is not found, the loader's own paths remain.
-pub(super) fn preload(file: &str) {
-    let Some(path) = folders().into_iter().map(|folder| folder.join(file)).find(|path| path.is_file())
-    else {
-        return;
-    };
-    // SAFETY: CUDA's libraries have initialisers without preconditions.
-    if let Ok(library) = unsafe { libloading::Library::new(path) } {
-        std::mem::forget(library);
-    }
-}
-
-/// Where CUDA's libraries may lie beside the loader's own paths.
-fn folders() -> Vec<PathBuf> {
-    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let mut folders: Vec<PathBuf> = set(VARIABLE).into_iter().collect();
-    folders.extend(set("CUDA_HOME").map(|home| home.join("lib64")));
-    folders.extend(dirs::cache_dir().map(|cache| cache.join("scalpel/nvrtc/nvidia/cu13/lib")));
-    folders.push(Path::new("/usr/local/cuda/lib64").to_owned());
-    folders
 }

@@ -5,6 +5,8 @@
 //! 2 * nnz * N over the time, and 2 * M * K * N for the dense product. All contestants have the same
 //! weights, of which equally many are not 0: a CSR of them has no group structure to gain from.
 
+pub mod gpu;
+
 use std::time::Duration;
 
 use ndarray::Array2;
@@ -13,7 +15,7 @@ use rand::RngExt;
 use crate::baselines::{Product, Products};
 use crate::error::{Error, Result};
 use crate::kernels::group_spmm::{self, Columns, GroupSpmm, Layer, Variant, reference};
-use crate::measure::{Effort, Timing, try_interleave};
+use crate::measure::{Effort, Timing, interleave_by};
 use crate::report::{BreakevenPoint, Sweep};
 use crate::seed;
 use crate::sparse::{Csr, GroupSparse};
@@ -140,6 +142,7 @@ pub fn sweep(threads: usize) -> Sweep {
         widths: vec![8],
         threads,
         isa: None,
+        device: None,
         mkl_instructions: std::env::var("MKL_ENABLE_INSTRUCTIONS").ok(),
     }
 }
@@ -159,25 +162,39 @@ pub fn run(
         for &[rows, _] in &sweep.shapes {
             variant_for(sweep.isa.as_deref(), rows, n)?;
         }
+    }
+    let mut points = Vec::new();
+    for_each_point(sweep, |shape, width, density, n| {
+        let variant = variant_for(sweep.isa.as_deref(), shape[0], n)?;
+        let case = Case::new(shape, width, density, n)?;
+        let measured = measure(&case, &[variant], library)?;
+        measured.iter().for_each(&mut done);
+        points.extend(measured);
+        Ok(())
+    })?;
+    Ok(points)
+}
+
+/// Every point of a sweep: shape, width, density and N. Points that are none are refused first.
+fn for_each_point(
+    sweep: &Sweep,
+    mut measure: impl FnMut([usize; 2], usize, f64, usize) -> Result<()>,
+) -> Result<()> {
+    for &n in &sweep.columns {
         for &width in &sweep.widths {
             sweep.densities.iter().try_for_each(|&density| check_point(width, density, n))?;
         }
     }
-    let mut points = Vec::new();
     for &n in &sweep.columns {
         for &shape in &sweep.shapes {
-            let variant = variant_for(sweep.isa.as_deref(), shape[0], n)?;
             for &width in &sweep.widths {
                 for &density in &sweep.densities {
-                    let case = Case::new(shape, width, density, n)?;
-                    let measured = measure(&case, &[variant], library)?;
-                    measured.iter().for_each(&mut done);
-                    points.extend(measured);
+                    measure(shape, width, density, n)?;
                 }
             }
         }
     }
-    Ok(points)
+    Ok(())
 }
 
 fn check_point(width: usize, density: f64, n: usize) -> Result<()> {
@@ -234,11 +251,13 @@ pub fn contest(
     }
     // The largest products take half a second each.
     let rounds = if case.m * case.k * case.n > 5_000_000_000 { 5 } else { 15 };
-    let mut turns: Vec<_> =
-        contestants.iter_mut().map(|(_, contestant)| || contestant.run()).collect();
-    let mut turns: Vec<&mut dyn FnMut() -> Result<()>> =
-        turns.iter_mut().map(|turn| turn as &mut dyn FnMut() -> Result<()>).collect();
-    try_interleave(&mut turns, Effort { rounds, turn: Duration::from_millis(2) })
+    let mut turns: Vec<_> = contestants
+        .iter_mut()
+        .map(|(_, contestant)| |calls: u32| contestant.seconds(calls))
+        .collect();
+    let mut turns: Vec<&mut dyn FnMut(u32) -> Result<f64>> =
+        turns.iter_mut().map(|turn| turn as _).collect();
+    interleave_by(&mut turns, Effort { rounds, turn: Duration::from_millis(2) })
 }
 
 /// The variants that fit N, for one instruction set (such as `avx2`) or for any.
@@ -259,38 +278,56 @@ pub fn measure(
     variants: &[&'static Variant],
     library: &dyn Products,
 ) -> Result<Vec<BreakevenPoint>> {
-    let (m, k, n) = (case.m, case.k, case.n);
-    let name = library.name();
-    let mut contestants: Vec<(String, Box<dyn Product + '_>)> = Vec::new();
+    let n = case.n;
+    let mut ours: Vec<(String, Box<dyn Product + '_>)> = Vec::new();
     for variant in variants {
         let kernel = GroupSpmm::with(variant, &case.layer())?;
         let run = move |x: &[f32], y: &mut [f32]| kernel.run(x, n, y);
-        contestants.push((variant.name.to_owned(), case.product(run)));
+        ours.push((variant.name.to_owned(), case.product(run)));
     }
-    contestants.push((format!("{name} dense"), library.dense(case.dense.view(), &case.x, n)?));
-    contestants.push((format!("{name} CSR"), library.csr(&case.csr()?, &case.x, n)?));
-    let timings = contest(case, &mut contestants)?;
-    let operations = 2.0 * (m * k * n) as f64;
+    let timings = contest(case, &mut beside(case, ours, library)?)?;
+    let name = library.name();
+    let points = variants.iter().enumerate();
+    Ok(points.map(|(index, variant)| point(case, variant.name, &timings, index, &name)).collect())
+}
+
+/// A library's dense and sparse products behind ours.
+fn beside<'a>(
+    case: &'a Case,
+    mut ours: Vec<(String, Box<dyn Product + 'a>)>,
+    library: &dyn Products,
+) -> Result<Vec<(String, Box<dyn Product + 'a>)>> {
+    let name = library.name();
+    ours.push((format!("{name} dense"), library.dense(case.dense.view(), &case.x, case.n)?));
+    ours.push((format!("{name} CSR"), library.csr(&case.csr()?, &case.x, case.n)?));
+    Ok(ours)
+}
+
+/// The point of the contestant `index`; the last two timings are the library's.
+fn point(
+    case: &Case,
+    kernel: &str,
+    timings: &[Timing],
+    index: usize,
+    library: &str,
+) -> BreakevenPoint {
+    let (m, k, n) = (case.m, case.k, case.n);
     let useful = 2.0 * (case.nnz() * n) as f64;
     let rate = |operations: f64, index: usize| operations / timings[index].median / 1e9;
-    let count = variants.len();
-    Ok(variants
-        .iter()
-        .enumerate()
-        .map(|(index, variant)| BreakevenPoint {
-            kernel: variant.name.to_owned(),
-            shape: format!("{m}x{k}"),
-            m,
-            k,
-            n,
-            group_width: case.groups.width(),
-            density: case.nnz() as f64 / (m * k).max(1) as f64,
-            asked_density: case.density,
-            threads: rayon::current_num_threads(),
-            gflops: rate(useful, index),
-            dense_gflops: rate(operations, count),
-            csr_gflops: rate(useful, count + 1),
-            dense_library: name.clone(),
-        })
-        .collect())
+    let dense = timings.len() - 2;
+    BreakevenPoint {
+        kernel: kernel.to_owned(),
+        shape: format!("{m}x{k}"),
+        m,
+        k,
+        n,
+        group_width: case.groups.width(),
+        density: case.nnz() as f64 / (m * k).max(1) as f64,
+        asked_density: case.density,
+        threads: rayon::current_num_threads(),
+        gflops: rate(useful, index),
+        dense_gflops: rate(2.0 * (m * k * n) as f64, dense),
+        csr_gflops: rate(useful, dense + 1),
+        dense_library: library.to_owned(),
+    }
 }

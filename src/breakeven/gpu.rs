@@ -1,0 +1,187 @@
+//! The sweep on a GPU: group-sparse products of ours beside cuBLAS and cuSPARSE, or, through wgpu where
+//! no vendor's library exists, beside our own dense and compressed-row kernels.
+
+use std::sync::Arc;
+
+use ndarray::{Array2, ArrayView2};
+
+use super::{Case, contest, point};
+use crate::baselines::on_gpu::{OnGpu, Set};
+use crate::baselines::{Product, Products, cuda::CudaLibraries};
+use crate::device::cuda::Cuda;
+use crate::device::gpu::{self, Buffer, Gpu, Language};
+use crate::device::wgpu::Wgpu;
+use crate::error::{Error, Result};
+use crate::kernels::gpu::{Bound, Operands, Packed};
+use crate::kernels::{csr_spmm, group_spmm, masked_dense};
+use crate::report::{BreakevenPoint, Sweep};
+use crate::sparse::Csr;
+
+/// The shapes [M, K] of the sweep on GPUs.
+pub const SHAPES: [[usize; 2]; 5] =
+    [[300, 784], [4096, 9216], [4096, 4096], [384, 2304], [192, 192]];
+/// Its N.
+pub const COLUMNS: [usize; 4] = [1, 16, 128, 1024];
+
+/// A GPU and the library to beat on it.
+pub struct Device {
+    /// The GPU.
+    pub gpu: Arc<dyn Gpu>,
+    /// The library.
+    pub library: Box<dyn Products>,
+}
+
+/// The device of that name: `cuda`, `cuda:1` or `wgpu`.
+///
+/// # Errors
+/// Another name; what the device or its libraries lack.
+pub fn device(name: &str) -> Result<Device> {
+    let ordinal = match name.split_once(':') {
+        _ if name == "cuda" => Some(0),
+        Some(("cuda", number)) => number.parse().ok(),
+        _ => None,
+    };
+    if let Some(ordinal) = ordinal {
+        let cuda = Arc::new(Cuda::new(ordinal)?);
+        let library = Box::new(CudaLibraries::new(Arc::clone(&cuda), false)?);
+        return Ok(Device { gpu: cuda, library });
+    }
+    if name != "wgpu" {
+        return Err(Error::argument("--device", "cpu, cuda, cuda:<number> or wgpu", name));
+    }
+    let gpu: Arc<dyn Gpu> = Arc::new(Wgpu::new()?);
+    Ok(Device { library: Box::new(OurProducts { gpu: Arc::clone(&gpu) }), gpu })
+}
+
+/// Our own dense and compressed-row products, all nodes living.
+struct OurProducts {
+    gpu: Arc<dyn Gpu>,
+}
+
+impl Products for OurProducts {
+    fn name(&self) -> String {
+        "our own masked_dense and csr_spmm".into()
+    }
+
+    fn dense(&self, w: ArrayView2<'_, f32>, x: &[f32], n: usize) -> Result<Box<dyn Product>> {
+        let operands = Operands::plain([w.nrows(), w.ncols()], n)?;
+        let product = masked_dense::gpu::Product { weights: w, bias: None, relu: false };
+        let pack = || masked_dense::gpu::pack(&*self.gpu, &product, &operands);
+        contestant(&self.gpu, pack, x, w.nrows() * n)
+    }
+
+    fn csr(&self, w: &Csr, x: &[f32], n: usize) -> Result<Box<dyn Product>> {
+        let operands = Operands::plain(w.shape(), n)?;
+        let layer = csr_spmm::Layer { weights: w, bias: None, relu: false };
+        let pack = || csr_spmm::gpu::pack(&*self.gpu, &layer, &operands);
+        contestant(&self.gpu, pack, x, w.shape()[0] * n)
+    }
+}
+
+/// A packed product with its buffers.
+struct Own {
+    gpu: Arc<dyn Gpu>,
+    bound: Bound,
+    y: Buffer,
+}
+
+impl Set for Own {
+    fn enqueue(&self) -> Result<()> {
+        self.bound.enqueue(&*self.gpu)
+    }
+
+    fn y(&self) -> &Buffer {
+        &self.y
+    }
+}
+
+/// A product of ours as a contestant, on as many sets of operands as the device's cache asks for.
+///
+/// # Errors
+/// What `pack` says; no memory.
+pub fn contestant(
+    gpu: &Arc<dyn Gpu>,
+    pack: impl Fn() -> Result<Packed>,
+    x: &[f32],
+    floats: usize,
+) -> Result<Box<dyn Product>> {
+    let bytes = pack()?.bytes() + size_of_val(x) + 4 * floats;
+    let make = || -> Result<Box<dyn Set>> {
+        let (x, y) = (gpu::upload(&**gpu, x)?, gpu.allocate(4 * floats)?);
+        let bound = pack()?.bind(&**gpu, &x, &y)?;
+        Ok(Box::new(Own { gpu: Arc::clone(gpu), bound, y }))
+    };
+    Ok(Box::new(OnGpu::new(Arc::clone(gpu), bytes, floats, make)?))
+}
+
+/// The variants of a language that take n columns.
+pub fn variants(language: Language, n: usize) -> Vec<&'static group_spmm::gpu::Variant> {
+    let one_column = |design| design == group_spmm::gpu::Design::Vector;
+    let fits = |variant: &&group_spmm::gpu::Variant| {
+        variant.language == language && (n == 1 || !one_column(variant.design))
+    };
+    group_spmm::gpu::VARIANTS.iter().filter(fits).collect()
+}
+
+/// Compares and times products of ours with the library's, all in turns: a point for each of `variants`,
+/// or for the one that the dispatch takes.
+///
+/// # Errors
+/// A contestant that fails, or that computes something else.
+pub fn measure(
+    case: &Case,
+    device: &Device,
+    variants: Option<&[&'static group_spmm::gpu::Variant]>,
+) -> Result<Vec<BreakevenPoint>> {
+    let gpu = &device.gpu;
+    let operands = Operands::plain([case.m, case.k], case.n)?;
+    let layer = case.layer();
+    let mut ours: Vec<(String, Box<dyn Product + '_>)> = Vec::new();
+    match variants {
+        None => {
+            let name = group_spmm::gpu::pack(&**gpu, &layer, &operands)?.name();
+            let pack = || group_spmm::gpu::pack(&**gpu, &layer, &operands);
+            ours.push((name.into(), contestant(gpu, pack, &case.x, case.m * case.n)?));
+        }
+        Some(variants) => {
+            for variant in variants {
+                let pack = || group_spmm::gpu::pack_with(&**gpu, variant, &layer, &operands);
+                match contestant(gpu, pack, &case.x, case.m * case.n) {
+                    Err(Error::Unavailable { .. }) => {}
+                    made => ours.push((variant.name.into(), made?)),
+                }
+            }
+        }
+    }
+    let names: Vec<String> = ours.iter().map(|(name, _)| name.clone()).collect();
+    let timings = contest(case, &mut super::beside(case, ours, &*device.library)?)?;
+    let library = device.library.name();
+    Ok(names.iter().enumerate().map(|(index, name)| point(case, name, &timings, index, &library)).collect())
+}
+
+/// Measures every point of a sweep, each with the variant that the dispatch takes, and gives them to
+/// `done` one by one.
+///
+/// # Errors
+/// As [`Case::new`] and [`measure`].
+pub fn run(
+    sweep: &Sweep,
+    device: &Device,
+    mut done: impl FnMut(&BreakevenPoint),
+) -> Result<Vec<BreakevenPoint>> {
+    let mut points = Vec::new();
+    // All that can be refused is refused before anything is measured.
+    for &width in &sweep.widths {
+        let none = crate::sparse::GroupSparse::from_dense(Array2::zeros((1, width)).view(), width)?;
+        let layer = group_spmm::Layer { weights: &none, bias: None, relu: false };
+        group_spmm::gpu::pack(&*device.gpu, &layer, &Operands::plain([1, width], 1)?)?;
+    }
+    super::for_each_point(sweep, |shape, width, density, n| {
+        let case = Case::new(shape, width, density, n)?;
+        let measured = measure(&case, device, None)?;
+        measured.iter().for_each(&mut done);
+        points.extend(measured);
+        Ok(())
+    })?;
+    Ok(points)
+}
