@@ -5,39 +5,66 @@
 //! cargo bench --bench group_spmm                     # the sweep's shapes
 //! cargo bench --bench group_spmm -- 300x784 64       # one shape, one N
 //! cargo bench --bench group_spmm -- 300x784 64 4     # groups of 4
+//! cargo bench --bench group_spmm -- --device cuda    # a GPU's variants: cuda, cuda:1 or wgpu
 //! ```
 //!
 //! One thread; `SCALPEL_THREADS=2` takes two. GFLOP/s are useful ones: 2 * nnz * N over the time, and
 //! 2 * M * K * N for the dense product. Each product is compared with plain loops before it is timed.
 
 use anyhow::Context;
-use scalpel::baselines;
-use scalpel::breakeven::{COLUMNS, Case, DENSITIES, SHAPES, measure, variants};
+use scalpel::baselines::{self, Products};
+use scalpel::breakeven::{COLUMNS, Case, DENSITIES, SHAPES, gpu, measure, variants};
 use scalpel::error::Error;
 use scalpel::kernels::group_spmm::{GroupSpmm, Layer, Variant};
 use scalpel::measure::geometric_mean;
-use scalpel::report::Table;
+use scalpel::report::{BreakevenPoint, Table};
 use scalpel::sparse::GroupSparse;
 
 fn main() -> anyhow::Result<()> {
     let threads = std::env::var("SCALPEL_THREADS").map_or(Ok(1), |text| text.parse())?;
     rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
-    let library = baselines::best(threads)?;
-    let arguments: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
-    let shapes = match arguments.first() {
-        Some(text) => vec![shape(text)?],
-        None => SHAPES.to_vec(),
+    let mut arguments: Vec<String> = std::env::args().skip(1).collect();
+    let device = match arguments.iter().position(|argument| argument == "--device") {
+        None => None,
+        Some(place) => {
+            let name = arguments.get(place + 1).context("--device needs a name: cuda or wgpu")?;
+            let device = gpu::device(name)?;
+            arguments.drain(place..place + 2);
+            Some(device)
+        }
     };
-    let columns = arguments.get(1).map_or(Ok(COLUMNS.to_vec()), |n| n.parse().map(|n| vec![n]))?;
+    arguments.retain(|argument| !argument.starts_with('-'));
+    let (mut shapes, mut columns) = match &device {
+        None => (SHAPES.to_vec(), COLUMNS.to_vec()),
+        Some(_) => (gpu::SHAPES.to_vec(), gpu::COLUMNS.to_vec()),
+    };
+    if let Some(text) = arguments.first() {
+        shapes = vec![shape(text)?];
+    }
+    if let Some(n) = arguments.get(1) {
+        columns = vec![n.parse()?];
+    }
     let width = arguments.get(2).map_or(Ok(8), |width| width.parse())?;
+    let contest = match device {
+        None => Contest::Cpu(baselines::best(threads)?, threads),
+        Some(device) => {
+            let ceilings = device.ceilings()?;
+            println!(
+                "{}: at best a copy at {:.0} GB/s, a dense product at {:.0} GFLOP/s",
+                device.gpu.name(),
+                ceilings.copy_gb_per_s,
+                ceilings.dense_gflops
+            );
+            Contest::Gpu(device)
+        }
+    };
     for n in columns {
-        let here: Vec<&'static Variant> = variants(None, n).filter(|v| runs_here(v)).collect();
         let header = ["M x K", "density", "kernel", "GFLOP/s", "dense", "CSR", "x dense", "x CSR"];
         let mut table = Table::new(header);
         let mut best = Vec::new();
         for &shape in &shapes {
             for density in DENSITIES {
-                let points = measure(&Case::new(shape, width, density, n)?, &here, &*library)?;
+                let points = contest.measure(&Case::new(shape, width, density, n)?)?;
                 best.extend(points.iter().max_by(|a, b| a.gflops.total_cmp(&b.gflops)).cloned());
                 for point in points {
                     let (over_dense, over_csr) = (point.over_dense(), point.over_csr());
@@ -52,19 +79,44 @@ fn main() -> anyhow::Result<()> {
         let mean = |ratio: &dyn Fn(&_) -> f64| {
             geometric_mean(&best.iter().map(ratio).collect::<Vec<f64>>())
         };
-        println!(
-            "\nN = {n}, W = {width}, {threads} threads, {}\n\n{}",
-            library.name(),
-            table.markdown()
-        );
+        println!("\nN = {n}, W = {width}, {}\n\n{}", contest.name(), table.markdown());
         println!(
             "the fastest variant, geometric means: {:.2}x dense, {:.2}x CSR, rate {:.2} of dense",
-            mean(&scalpel::report::BreakevenPoint::over_dense),
-            mean(&scalpel::report::BreakevenPoint::over_csr),
+            mean(&BreakevenPoint::over_dense),
+            mean(&BreakevenPoint::over_csr),
             mean(&|point| point.gflops / point.dense_gflops)
         );
     }
     Ok(())
+}
+
+/// Where the contest takes place.
+enum Contest {
+    Cpu(Box<dyn Products>, usize),
+    Gpu(gpu::Device),
+}
+
+impl Contest {
+    fn name(&self) -> String {
+        match self {
+            Self::Cpu(library, threads) => format!("{threads} threads, {}", library.name()),
+            Self::Gpu(device) => format!("{}, {}", device.gpu.name(), device.library.name()),
+        }
+    }
+
+    fn measure(&self, case: &Case) -> scalpel::error::Result<Vec<BreakevenPoint>> {
+        match self {
+            Self::Cpu(library, _) => {
+                let here: Vec<&'static Variant> =
+                    variants(None, case.n).filter(|v| runs_here(v)).collect();
+                measure(case, &here, &**library)
+            }
+            Self::Gpu(device) => {
+                let all = gpu::variants(device.gpu.language(), case.n);
+                gpu::measure(case, device, Some(&all))
+            }
+        }
+    }
 }
 
 fn shape(text: &str) -> anyhow::Result<[usize; 2]> {

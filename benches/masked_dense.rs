@@ -4,22 +4,29 @@
 //! ```text
 //! cargo bench --bench masked_dense
 //! cargo bench --bench masked_dense -- 128     # one n
+//! cargo bench --bench masked_dense -- --device cuda
 //! ```
 //!
 //! One thread; `SCALPEL_THREADS=2` takes two. X and Y hold all nodes: gathering and scattering are part of
-//! our time. The speedup is over the library's product of the whole layer, masked or not.
+//! our time. The speedup is over the library's product of the whole layer, masked or not. On a GPU, the
+//! library's product of the compacted sizes stands beside it, and on CUDA its TF32 ones.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context;
 use ndarray::Array2;
 use rand::RngExt;
-use scalpel::baselines::{self, mkl::Mkl};
+use scalpel::baselines::{self, Product, Products, cuda::CudaLibraries, mkl::Mkl};
+use scalpel::breakeven::gpu;
+use scalpel::device::cuda::Cuda;
+use scalpel::device::gpu::Language;
 use scalpel::error::Error;
+use scalpel::kernels::masked_dense::gpu as on_gpus;
 use scalpel::kernels::masked_dense::{
     DenseLibrary, Layer, MaskedDense, Nodes, VARIANTS, Variant, reference,
 };
-use scalpel::measure::{Effort, try_interleave};
+use scalpel::measure::{Effort, interleave_by, try_interleave};
 use scalpel::report::Table;
 use scalpel::seed;
 
@@ -35,32 +42,23 @@ const LAYERS: [(&str, [usize; 2], [usize; 2]); 5] = [
 fn main() -> anyhow::Result<()> {
     let threads = std::env::var("SCALPEL_THREADS").map_or(Ok(1), |text| text.parse())?;
     rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
+    let mut arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(place) = arguments.iter().position(|argument| argument == "--device") {
+        let name = arguments.get(place + 1).context("--device needs a name: cuda or wgpu")?.clone();
+        arguments.drain(place..place + 2);
+        return on_gpu(&gpu::device(&name)?, &name, &columns_of(&arguments, &[1, 16, 128, 1024])?);
+    }
     let library = baselines::best(threads)?;
     let mkl: Option<Arc<dyn DenseLibrary>> =
         Mkl::load(threads).ok().map(|mkl| mkl as Arc<dyn DenseLibrary>);
-    let wanted = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
-    let columns: Vec<usize> = match wanted {
-        Some(n) => vec![n.parse()?],
-        None => vec![1, 16, 64, 128, 512],
-    };
+    let columns = columns_of(&arguments, &[1, 16, 64, 128, 512])?;
     let dense = format!("{} dense, us", library.name());
     let mut table = Table::new(["layer", "n", "kernel", "us", &dense, "speedup", "weights left"]);
     for (name, [m, k], kept) in LAYERS {
         let mut rng = seed::stream(1, "masked_dense", &[m as u64, k as u64]);
         let weights = Array2::<f32>::from_shape_fn((m, k), |_| rng.random_range(-1.0..1.0));
-        // Kept nodes spread evenly over all.
-        let living = |kept: usize, total: usize| -> Vec<usize> {
-            (0..kept).map(|index| index * total / kept).collect()
-        };
         let (inputs, outputs) = (living(kept[1], k), living(kept[0], m));
-        let nodes = |living| Nodes { living, compacted: false };
-        let layer = Layer {
-            weights: weights.view(),
-            inputs: nodes(&inputs),
-            outputs: nodes(&outputs),
-            bias: None,
-            relu: false,
-        };
+        let layer = masked(&weights, &inputs, &outputs);
         for &n in &columns {
             let x: Vec<f32> = (0..k * n).map(|_| rng.random_range(-1.0..1.0)).collect();
             let mut kernels = Vec::new();
@@ -104,6 +102,125 @@ fn main() -> anyhow::Result<()> {
         }
     }
     println!("\n{threads} threads\n\n{}", table.markdown());
+    Ok(())
+}
+
+/// The n that is asked for, else all.
+fn columns_of(arguments: &[String], all: &[usize]) -> anyhow::Result<Vec<usize>> {
+    match arguments.iter().find(|argument| !argument.starts_with('-')) {
+        Some(n) => Ok(vec![n.parse()?]),
+        None => Ok(all.to_vec()),
+    }
+}
+
+/// Kept nodes spread evenly over all.
+fn living(kept: usize, total: usize) -> Vec<usize> {
+    (0..kept).map(|index| index * total / kept).collect()
+}
+
+fn masked<'a>(weights: &'a Array2<f32>, inputs: &'a [usize], outputs: &'a [usize]) -> Layer<'a> {
+    let nodes = |living| Nodes { living, compacted: false };
+    Layer {
+        weights: weights.view(),
+        inputs: nodes(inputs),
+        outputs: nodes(outputs),
+        bias: None,
+        relu: false,
+    }
+}
+
+/// Every variant of a GPU on the masked layer, the library on all nodes and on the compacted sizes.
+fn on_gpu(device: &gpu::Device, name: &str, columns: &[usize]) -> anyhow::Result<()> {
+    let gpu = &device.gpu;
+    let ceilings = device.ceilings()?;
+    println!(
+        "{}: at best a copy at {:.0} GB/s, a dense product at {:.0} GFLOP/s",
+        gpu.name(),
+        ceilings.copy_gb_per_s,
+        ceilings.dense_gflops
+    );
+    let ordinal = name.split_once(':').map_or(Ok(0), |(_, number)| number.parse())?;
+    let tensor = match gpu.language() {
+        Language::Cuda => Some(CudaLibraries::new(Arc::new(Cuda::new(ordinal)?), true)?),
+        Language::Wgsl => None,
+    };
+    let header = ["layer", "n", "kernel", "us", "GFLOP/s", "x all nodes", "x compacted"];
+    let mut table = Table::new(header);
+    for (name, [m, k], kept) in LAYERS {
+        let mut rng = seed::stream(1, "masked_dense", &[m as u64, k as u64]);
+        let weights = Array2::<f32>::from_shape_fn((m, k), |_| rng.random_range(-1.0..1.0));
+        let (inputs, outputs) = (living(kept[1], k), living(kept[0], m));
+        let layer = masked(&weights, &inputs, &outputs);
+        let compacted = Array2::from_shape_fn((kept[0], kept[1]), |(row, column)| {
+            weights[[outputs[row], inputs[column]]]
+        });
+        for &n in columns {
+            let x: Vec<f32> = (0..k * n).map(|_| rng.random_range(-1.0..1.0)).collect();
+            let narrow_x: Vec<f32> =
+                inputs.iter().flat_map(|&row| &x[row * n..(row + 1) * n]).copied().collect();
+            let compared = n.min(2);
+            let few: Vec<f32> = x.chunks(n).flat_map(|row| &row[..compared]).copied().collect();
+            let mut expected = vec![0.0; m * compared];
+            reference::run(&layer, &few, compared, &mut expected);
+            let mut names: Vec<&str> = Vec::new();
+            let mut products: Vec<Box<dyn Product>> = Vec::new();
+            let own = on_gpus::VARIANTS.iter().filter(|variant| {
+                variant.language == gpu.language()
+                    && (n == 1 || variant.design != on_gpus::Design::Vector)
+            });
+            for variant in own {
+                let pack = || on_gpus::pack_layer(&**gpu, Some(variant), &layer, n);
+                let mut product = match gpu::contestant(gpu, pack, &x, m * n) {
+                    Err(Error::Unavailable { .. }) => continue,
+                    made => made?,
+                };
+                product.run()?;
+                let y = product.result()?;
+                let found = y.chunks(n).flat_map(|row| &row[..compared]);
+                // TF32 rounds each factor to 11 bits: errors of some 2^-11, that add up as a random walk.
+                let tensor = variant.name.contains("_tf32_");
+                let tolerance = if tensor { 2e-3 * (k as f32).sqrt() } else { 2e-6 * k as f32 };
+                for (expected, found) in expected.iter().zip(found) {
+                    let near = (expected - found).abs() <= tolerance + 2e-5;
+                    anyhow::ensure!(near, "{} computes {found}, not {expected}", variant.name);
+                }
+                names.push(variant.name);
+                products.push(product);
+            }
+            let ours = names.len();
+            names.extend(["the library, all nodes", "the library, compacted"]);
+            products.push(device.library.dense(weights.view(), &x, n)?);
+            products.push(device.library.dense(compacted.view(), &narrow_x, n)?);
+            if let Some(tensor) = &tensor {
+                names.extend([
+                    "the library with TF32, all nodes",
+                    "the library with TF32, compacted",
+                ]);
+                products.push(tensor.dense(weights.view(), &x, n)?);
+                products.push(tensor.dense(compacted.view(), &narrow_x, n)?);
+            }
+            let mut turns: Vec<_> =
+                products.iter_mut().map(|product| |calls: u32| product.seconds(calls)).collect();
+            let mut turns: Vec<&mut dyn FnMut(u32) -> Result<f64, Error>> =
+                turns.iter_mut().map(|turn| turn as _).collect();
+            let effort = Effort { rounds: 11, turn: Duration::from_millis(2) };
+            let timings = interleave_by(&mut turns, effort)?;
+            for (index, (kernel, timing)) in names.iter().zip(&timings).enumerate() {
+                let all_nodes = index >= ours && (index - ours) % 2 == 0;
+                let weights = if all_nodes { m * k } else { kept[0] * kept[1] };
+                table.row([
+                    name.to_owned(),
+                    n.to_string(),
+                    (*kernel).to_owned(),
+                    format!("{:.2}", 1e6 * timing.median),
+                    format!("{:.0}", 2.0 * (weights * n) as f64 / timing.median / 1e9),
+                    format!("{:.2}", timings[ours].median / timing.median),
+                    format!("{:.2}", timings[ours + 1].median / timing.median),
+                ]);
+            }
+        }
+    }
+    println!("\n{}", table.markdown());
     Ok(())
 }
 

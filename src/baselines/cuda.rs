@@ -48,7 +48,8 @@ impl CudaLibraries {
     /// cuBLAS or cuSPARSE is not here, or refuses.
     pub fn new(cuda: Arc<Cuda>, tf32: bool) -> Result<Self> {
         libraries::blas_and_sparse()?;
-        let blas = CudaBlas::new(Arc::clone(cuda.stream())).map_err(refused("make a cuBLAS handle"))?;
+        let blas =
+            CudaBlas::new(Arc::clone(cuda.stream())).map_err(refused("make a cuBLAS handle"))?;
         let mode = if tf32 {
             cublas::sys::cublasMath_t::CUBLAS_TF32_TENSOR_OP_MATH
         } else {
@@ -57,7 +58,8 @@ impl CudaLibraries {
         // SAFETY: the handle is alive.
         let set = unsafe { cublas::sys::cublasSetMathMode(*blas.handle(), mode) };
         set.result().map_err(refused("set cuBLAS's precision"))?;
-        let sparse = cudarc::cusparse::result::create().map_err(refused("make a cuSPARSE handle"))?;
+        let sparse =
+            cudarc::cusparse::result::create().map_err(refused("make a cuSPARSE handle"))?;
         let sparse = Sparse(sparse);
         // SAFETY: handle and stream are alive; the stream outlives the handle, which `cuda` holds.
         let set = unsafe { sys::cusparseSetStream(sparse.0, cuda.stream().cu_stream().cast()) };
@@ -131,9 +133,7 @@ impl Set for Dense {
             if n == 1 {
                 cublas::result::sgemv(handle, turned, k, m, &one, w, k, x, 1, &zero, y, 1)
             } else {
-                cublas::result::sgemm(
-                    handle, none, none, n, m, k, &one, x, n, w, k, &zero, y, n,
-                )
+                cublas::result::sgemm(handle, none, none, n, m, k, &one, x, n, w, k, &zero, y, n)
             }
         };
         done.map_err(refused("multiply by cuBLAS"))
@@ -214,9 +214,8 @@ impl SparseSet {
                 let (rows, n) = (rows as i64, n as i64);
                 let order = sys::cusparseOrder_t::CUSPARSE_ORDER_ROW;
                 // SAFETY: as above.
-                let made = unsafe {
-                    sys::cusparseCreateDnMat(operand, rows, n, n, place, FLOAT, order)
-                };
+                let made =
+                    unsafe { sys::cusparseCreateDnMat(operand, rows, n, n, place, FLOAT, order) };
                 made.result().map_err(refused("describe a matrix to cuSPARSE"))?;
             }
             Operands::Matrices(both)
@@ -246,10 +245,28 @@ impl SparseSet {
         let asked = unsafe {
             match self.operands {
                 Operands::Vectors([x, y]) => sys::cusparseSpMV_bufferSize(
-                    handle, AS_IT_IS, one, weights, x, zero, y, FLOAT, VECTOR, &raw mut bytes,
+                    handle,
+                    AS_IT_IS,
+                    one,
+                    weights,
+                    x,
+                    zero,
+                    y,
+                    FLOAT,
+                    VECTOR,
+                    &raw mut bytes,
                 ),
                 Operands::Matrices([x, y]) => sys::cusparseSpMM_bufferSize(
-                    handle, AS_IT_IS, AS_IT_IS, one, weights, x, zero, y, FLOAT, MATRIX,
+                    handle,
+                    AS_IT_IS,
+                    AS_IT_IS,
+                    one,
+                    weights,
+                    x,
+                    zero,
+                    y,
+                    FLOAT,
+                    MATRIX,
                     &raw mut bytes,
                 ),
             }

@@ -2,6 +2,7 @@
 //! no vendor's library exists, beside our own dense and compressed-row kernels.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ndarray::{Array2, ArrayView2};
 
@@ -13,8 +14,10 @@ use crate::device::gpu::{self, Buffer, Gpu, Language};
 use crate::device::wgpu::Wgpu;
 use crate::error::{Error, Result};
 use crate::kernels::gpu::{Bound, Operands, Packed};
+use crate::kernels::planes::{self, Map};
 use crate::kernels::{csr_spmm, group_spmm, masked_dense};
-use crate::report::{BreakevenPoint, Sweep};
+use crate::measure::{Effort, interleave_by};
+use crate::report::{BreakevenPoint, Ceilings, Sweep};
 use crate::sparse::Csr;
 
 /// The shapes [M, K] of the sweep on GPUs.
@@ -51,6 +54,35 @@ pub fn device(name: &str) -> Result<Device> {
     }
     let gpu: Arc<dyn Gpu> = Arc::new(Wgpu::new()?);
     Ok(Device { library: Box::new(OurProducts { gpu: Arc::clone(&gpu) }), gpu })
+}
+
+impl Device {
+    /// What the device reaches at best: a large copy, and a large square product by the library.
+    ///
+    /// # Errors
+    /// The device refuses.
+    pub fn ceilings(&self) -> Result<Ceilings> {
+        let gpu = &self.gpu;
+        let effort = Effort { rounds: 7, turn: Duration::from_millis(5) };
+        let best = |product: &mut dyn Product| -> Result<f64> {
+            let mut turn = |calls: u32| product.seconds(calls);
+            Ok(interleave_by(&mut [&mut turn], effort)?[0].median)
+        };
+        // Far more than any cache, if the device binds it.
+        let floats = (gpu.limits().buffer_bytes / 4).min(1 << 26);
+        let shape = [1, 1, floats];
+        let plain = Map::plain(shape);
+        let op = planes::Op::Copy { relu: false };
+        let pack = || planes::pack(&**gpu, &op, shape, 1, [&plain, &plain]);
+        let seconds = best(&mut *contestant(gpu, pack, &vec![1.0; floats], floats)?)?;
+        let copy_gb_per_s = 8.0 * floats as f64 / seconds / 1e9;
+        // A software device would take minutes for what a GPU does in milliseconds.
+        let side = if gpu.language() == Language::Cuda { 4096 } else { 1024 };
+        let ones = Array2::<f32>::ones((side, side));
+        let x = vec![1.0; side * side];
+        let seconds = best(&mut *self.library.dense(ones.view(), &x, side)?)?;
+        Ok(Ceilings { copy_gb_per_s, dense_gflops: 2.0 * (side as f64).powi(3) / seconds / 1e9 })
+    }
 }
 
 /// Our own dense and compressed-row products, all nodes living.
@@ -156,7 +188,11 @@ pub fn measure(
     let names: Vec<String> = ours.iter().map(|(name, _)| name.clone()).collect();
     let timings = contest(case, &mut super::beside(case, ours, &*device.library)?)?;
     let library = device.library.name();
-    Ok(names.iter().enumerate().map(|(index, name)| point(case, name, &timings, index, &library)).collect())
+    Ok(names
+        .iter()
+        .enumerate()
+        .map(|(index, name)| point(case, name, &timings, index, &library))
+        .collect())
 }
 
 /// Measures every point of a sweep, each with the variant that the dispatch takes, and gives them to

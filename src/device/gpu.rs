@@ -297,7 +297,8 @@ pub(super) fn check_bytes(bytes: usize, limits: &Limits) -> Result<()> {
     if bytes <= limits.buffer_bytes {
         return Ok(());
     }
-    let expected = format!("a buffer of at most {} bytes, as the device binds", limits.buffer_bytes);
+    let expected =
+        format!("a buffer of at most {} bytes, as the device binds", limits.buffer_bytes);
     Err(Error::argument("allocate", expected, bytes.to_string()))
 }
 

@@ -207,12 +207,11 @@ impl Wgpu {
         self.checked("run kernels", || {
             let mut encoder = self.device.create_command_encoder(&Default::default());
             let timestamps = self.timestamps.as_ref().filter(|_| timed);
-            let timestamp_writes =
-                timestamps.map(|timestamps| wgpu::ComputePassTimestampWrites {
-                    query_set: &timestamps.queries,
-                    beginning_of_pass_write_index: Some(0),
-                    end_of_pass_write_index: Some(1),
-                });
+            let timestamp_writes = timestamps.map(|timestamps| wgpu::ComputePassTimestampWrites {
+                query_set: &timestamps.queries,
+                beginning_of_pass_write_index: Some(0),
+                end_of_pass_write_index: Some(1),
+            });
             let mut pass = encoder
                 .begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes });
             for step in &steps {
@@ -427,7 +426,14 @@ mod tests {
     use crate::requirement;
 
     fn source(wgsl: &'static str) -> Source<'static> {
-        Source { stem: "test", cuda: None, wgsl: Some(wgsl), entry: "main", constants: &[], threads: 1 }
+        Source {
+            stem: "test",
+            cuda: None,
+            wgsl: Some(wgsl),
+            entry: "main",
+            constants: &[],
+            threads: 1,
+        }
     }
 
     const DOUBLE: &str = "

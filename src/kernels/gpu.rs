@@ -308,7 +308,11 @@ pub(super) fn check_block(
         reason: format!(
             "it needs {shared_bytes} bytes of shared memory, {} threads and {buffers} buffers; {} bears {}, \
              {} and {}",
-            source.threads, gpu.name(), limits.shared_bytes, limits.threads, limits.buffers
+            source.threads,
+            gpu.name(),
+            limits.shared_bytes,
+            limits.threads,
+            limits.buffers
         ),
         remedy: "choose a variant with smaller tiles".into(),
     })
@@ -353,7 +357,8 @@ pub(super) fn warps_for_a_row(weights: usize, rows: usize, limits: &Limits) -> u
     warps
 }
 
-/// The devices that kernels are tested on; those that are absent are reported.
+/// The devices that kernels are tested on: those that `SCALPEL_TEST_DEVICES` lists, else all. Those that
+/// are absent are reported.
 #[cfg(test)]
 pub(super) fn devices() -> Vec<&'static dyn Gpu> {
     use std::sync::OnceLock;
@@ -363,18 +368,22 @@ pub(super) fn devices() -> Vec<&'static dyn Gpu> {
     use crate::requirement;
 
     static CUDA: OnceLock<Result<Cuda>> = OnceLock::new();
+    let wanted = std::env::var("SCALPEL_TEST_DEVICES").unwrap_or("cuda-shim,wgpu,cuda".into());
     let mut devices: Vec<&'static dyn Gpu> = Vec::new();
-    match Shim::shared() {
-        Ok(shim) => devices.push(shim),
-        Err(error) => requirement::skip("cuda-shim", &error.to_string()),
-    }
-    match Wgpu::shared() {
-        Ok(gpu) => devices.push(gpu),
-        Err(error) => requirement::skip("wgpu", &error.to_string()),
-    }
-    match CUDA.get_or_init(|| Cuda::new(0)) {
-        Ok(gpu) => devices.push(gpu),
-        Err(error) => requirement::skip("cuda", &error.to_string()),
+    for name in wanted.split(',') {
+        let found: Result<&'static dyn Gpu, String> = match name {
+            "cuda-shim" => Shim::shared().map(|gpu| gpu as _).map_err(|e| e.to_string()),
+            "wgpu" => Wgpu::shared().map(|gpu| gpu as _).map_err(|e| e.to_string()),
+            "cuda" => {
+                let gpu = CUDA.get_or_init(|| Cuda::new(0)).as_ref();
+                gpu.map(|gpu| gpu as _).map_err(|e| e.to_string())
+            }
+            other => panic!("SCALPEL_TEST_DEVICES: {other} is none of cuda-shim, wgpu and cuda"),
+        };
+        match found {
+            Ok(gpu) => devices.push(gpu),
+            Err(reason) => requirement::skip(name, &reason),
+        }
     }
     devices
 }

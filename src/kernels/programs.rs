@@ -121,8 +121,8 @@ fn a_program_that_does_not_compile_is_refused_with_the_log() {
 fn validate(source: &Source<'_>) -> Result<String> {
     let text = source.wgsl()?;
     let wrong = |error: String| Error::malformed(source.entry, "a valid shader", error);
-    let module = naga::front::wgsl::parse_str(&text)
-        .map_err(|error| wrong(error.emit_to_string(&text)))?;
+    let module =
+        naga::front::wgsl::parse_str(&text).map_err(|error| wrong(error.emit_to_string(&text)))?;
     let flags = naga::valid::ValidationFlags::all();
     naga::valid::Validator::new(flags, naga::valid::Capabilities::empty())
         .validate(&module)

@@ -25,6 +25,9 @@ pub struct Environment {
     pub device: String,
     /// Name and driver of the NVIDIA GPU, where there is one.
     pub gpu: Option<String>,
+    /// What the device reaches at best, where that was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ceilings: Option<Ceilings>,
     /// Operating system and architecture.
     pub system: String,
     /// Version of libtorch; absent in a build without it.
@@ -33,6 +36,15 @@ pub struct Environment {
     pub scalpel: String,
     /// Commit of the working tree, with `+` where it has changes; absent outside of one.
     pub commit: Option<String>,
+}
+
+/// What a device reaches at best, measured beside the results.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Ceilings {
+    /// GB/s of a large copy, read and written.
+    pub copy_gb_per_s: f64,
+    /// GFLOP/s of a large square f32 product by the library to beat.
+    pub dense_gflops: f64,
 }
 
 impl Environment {
@@ -44,6 +56,7 @@ impl Environment {
             isa: cpu::instruction_sets().into_iter().map(str::to_owned).collect(),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             threads: None,
+            ceilings: None,
             device: device.into(),
             gpu: first_line(
                 "nvidia-smi",
@@ -77,6 +90,10 @@ fn first_line(program: &str, arguments: &[&str]) -> Option<String> {
 }
 
 fn commit() -> Option<String> {
+    // A bundle runs far from its checkout, and its script says where it is from.
+    if let Ok(told) = std::env::var("SCALPEL_COMMIT") {
+        return Some(told);
+    }
     let commit = first_line("git", &["rev-parse", "--short=12", "HEAD"])?;
     // Results are written while a run goes on; they do not make the program another one.
     let changed = first_line(

@@ -15,7 +15,7 @@ mod text;
 
 pub use authors::{Authors, NodeRow, SimdRow};
 pub use breakeven::{BreakevenPoint, StoredSweep, Sweep, breakeven_of, breakeven_table};
-pub use environment::Environment;
+pub use environment::{Ceilings, Environment};
 #[cfg(feature = "torch")]
 pub use latency::measure_latency;
 pub use plot::stages_plot;

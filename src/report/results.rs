@@ -146,11 +146,8 @@ impl ResultsTree {
     ) -> Result<StoredSweep> {
         let stored = StoredSweep { hash: digest(&sweep), sweep, points, environment };
         let StoredSweep { hash, sweep, points, environment } = &stored;
-        let hardware = if sweep.device.is_some() {
-            environment.hardware()
-        } else {
-            environment.cpu.clone()
-        };
+        let hardware =
+            if sweep.device.is_some() { environment.hardware() } else { environment.cpu.clone() };
         let processor: String = hardware
             .chars()
             .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' })

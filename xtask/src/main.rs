@@ -2,6 +2,7 @@
 //!
 //! Each provides libtorch (see [`libtorch`]) and hands over to plain cargo.
 
+mod bundle;
 mod cache;
 mod libtorch;
 mod mkl;
@@ -34,6 +35,12 @@ enum Job {
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Gather binaries, tests, kernels and a run.sh in one folder, for a GPU host that has no Rust.
+    Bundle {
+        /// The folder; what it held is replaced.
+        #[arg(long, default_value = "target/bundle")]
+        out: PathBuf,
+    },
     /// Run all tests.
     Test {
         /// Passed on to `cargo test`.
@@ -52,6 +59,7 @@ fn main() -> Result<()> {
         Job::Reproduce { arguments } => {
             cargo(&root, &["run", "--release", "--bin", "reproduce", "--"], &arguments)
         }
+        Job::Bundle { out } => bundle::make(&root, &root.join(out)),
         Job::Test { arguments } => cargo(&root, &["test", "--workspace"], &arguments),
     }
 }

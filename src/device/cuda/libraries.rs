@@ -21,7 +21,11 @@ pub fn nvrtc() -> Result<()> {
         // SAFETY: NVRTC's initialisers have no preconditions.
         unsafe { cudarc::nvrtc::sys::is_culib_present() }
     });
-    if found { Ok(()) } else { Err(missing("NVRTC, CUDA's run-time compiler,", "nvidia-cuda-nvrtc")) }
+    if found {
+        Ok(())
+    } else {
+        Err(missing("NVRTC, CUDA's run-time compiler,", "nvidia-cuda-nvrtc"))
+    }
 }
 
 /// Says whether cuBLAS and cuSPARSE can be called.
@@ -41,17 +45,18 @@ pub fn blas_and_sparse() -> Result<()> {
             cudarc::cublas::sys::is_culib_present() && cudarc::cusparse::sys::is_culib_present()
         }
     });
-    if found { Ok(()) } else { Err(missing("cuBLAS or cuSPARSE", "nvidia-cublas and nvidia-cusparse")) }
+    if found {
+        Ok(())
+    } else {
+        Err(missing("cuBLAS or cuSPARSE", "nvidia-cublas and nvidia-cusparse"))
+    }
 }
 
 fn missing(what: &str, packages: &str) -> Error {
     let places: Vec<String> = folders().iter().map(|f| f.display().to_string()).collect();
     Error::Unavailable {
         what: format!("{what} of CUDA 13"),
-        reason: format!(
-            "the system's loader does not find it, nor is it in {}",
-            places.join(", ")
-        ),
+        reason: format!("the system's loader does not find it, nor is it in {}", places.join(", ")),
         remedy: format!(
             "install the CUDA toolkit 13 or the Python package {packages}, and name the folder of its \
              libraries in {VARIABLE}"

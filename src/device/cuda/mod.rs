@@ -72,7 +72,10 @@ impl Cuda {
             });
         }
         let attribute = |attribute| {
-            context.attribute(attribute).map(|value| value as usize).map_err(failed("ask its limits"))
+            context
+                .attribute(attribute)
+                .map(|value| value as usize)
+                .map_err(failed("ask its limits"))
         };
         let limits = Limits {
             buffer_bytes: context.total_mem().map_err(failed("ask its memory"))?,
@@ -211,8 +214,10 @@ impl Gpu for Cuda {
         self.bind()?;
         let pointers = bound.pointers.iter().map(|pointer| std::ptr::from_ref(pointer).cast());
         let parameters = bound.parameters.as_ptr();
-        let mut arguments: Vec<*mut c_void> =
-            pointers.chain([parameters.cast()]).map(|place: *const c_void| place.cast_mut()).collect();
+        let mut arguments: Vec<*mut c_void> = pointers
+            .chain([parameters.cast()])
+            .map(|place: *const c_void| place.cast_mut())
+            .collect();
         // SAFETY: the kernel takes as many pointers and then a struct of as many words: every entry
         // point's host side says so, and the suite runs each. The buffers live as long as the step.
         unsafe {
@@ -259,14 +264,17 @@ fn driver() -> Result<()> {
     Err(Error::Unavailable {
         what: "an NVIDIA driver".into(),
         reason: "the system's loader does not find libcuda".into(),
-        remedy: "on a machine with an NVIDIA GPU, install its driver (580 or newer for CUDA 13)".into(),
+        remedy: "on a machine with an NVIDIA GPU, install its driver (580 or newer for CUDA 13)"
+            .into(),
     })
 }
 
 /// Wraps an error of the driver with what was attempted.
 fn failed(operation: &str) -> impl FnOnce(DriverError) -> Error {
     let operation = operation.to_owned();
-    move |error| Error::argument(format!("the GPU, asked to {operation}"), "success", error.to_string())
+    move |error| {
+        Error::argument(format!("the GPU, asked to {operation}"), "success", error.to_string())
+    }
 }
 
 #[cfg(test)]

@@ -44,7 +44,8 @@ impl Image {
             } else if let Some(usage) = found.last_mut() {
                 if line.contains("bytes spill stores") {
                     let place = words.iter().position(|&word| word == "spill");
-                    let bytes = place.and_then(|place| words.get(place.checked_sub(2)?)?.parse().ok());
+                    let bytes =
+                        place.and_then(|place| words.get(place.checked_sub(2)?)?.parse().ok());
                     usage.spills = bytes.unwrap_or(0);
                 }
                 if let Some(registers) = before("registers") {
@@ -95,7 +96,11 @@ pub fn compile(source: &Source<'_>, architecture: &str) -> Result<Image> {
     let log = program.log();
     if compiled != sys::nvrtcResult::NVRTC_SUCCESS {
         let what = format!("cuda/{}.cu for {architecture}", source.stem);
-        return Err(Error::malformed(what, "a program that NVRTC compiles", format!("{compiled:?}:\n{log}")));
+        return Err(Error::malformed(
+            what,
+            "a program that NVRTC compiles",
+            format!("{compiled:?}:\n{log}"),
+        ));
     }
     Ok(Image { code: program.code(source)?, log })
 }
@@ -107,12 +112,14 @@ impl Program {
         let mut size = 0;
         // SAFETY: the program has been created; the buffer has the size that NVRTC asks for.
         unsafe {
-            if sys::nvrtcGetProgramLogSize(self.0, &raw mut size) != sys::nvrtcResult::NVRTC_SUCCESS {
+            if sys::nvrtcGetProgramLogSize(self.0, &raw mut size) != sys::nvrtcResult::NVRTC_SUCCESS
+            {
                 return String::new();
             }
             let mut log = vec![0_u8; size];
             sys::nvrtcGetProgramLog(self.0, log.as_mut_ptr().cast());
-            CStr::from_bytes_until_nul(&log).map_or(String::new(), |log| log.to_string_lossy().into())
+            CStr::from_bytes_until_nul(&log)
+                .map_or(String::new(), |log| log.to_string_lossy().into())
         }
     }
 

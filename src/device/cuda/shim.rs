@@ -144,8 +144,7 @@ impl Shim {
         let _ = writeln!(main, "#include \"{file}\"");
         let entry = source.entry;
         let _ = writeln!(main, "extern \"C\" void shim_run(void **a) {{ shim_call({entry}, a); }}");
-        for (name, text) in
-            [CUDA_HEADER, SHIM_HEADER, (&file, source.cuda()?), ("main.cpp", &main)]
+        for (name, text) in [CUDA_HEADER, SHIM_HEADER, (&file, source.cuda()?), ("main.cpp", &main)]
         {
             let path = folder.join(name);
             fs::write(&path, text).map_err(Error::io("write", path))?;
@@ -296,7 +295,8 @@ impl Bound {
             )
         };
         let [x, y, z] = self.grid;
-        let blocks = (0..z).flat_map(|z| (0..y).flat_map(move |y| (0..x).map(move |x| Place { x, y, z })));
+        let blocks =
+            (0..z).flat_map(|z| (0..y).flat_map(move |y| (0..x).map(move |x| Place { x, y, z })));
         for block in blocks {
             // SAFETY: nobody else uses the library's state while `running` is held.
             unsafe {
@@ -391,9 +391,10 @@ fn released(fibers: &[&Fiber]) -> Result<Vec<usize>, String> {
     if alike(fibers) {
         return Ok((0..fibers.len()).collect());
     }
-    let warps = fibers.chunks(32).enumerate().filter(|(_, lanes)| {
-        matches!(lanes[0], Fiber::Waits(Pause::Warp(_))) && alike(lanes)
-    });
+    let warps = fibers
+        .chunks(32)
+        .enumerate()
+        .filter(|(_, lanes)| matches!(lanes[0], Fiber::Waits(Pause::Warp(_))) && alike(lanes));
     let ready: Vec<usize> =
         warps.flat_map(|(warp, lanes)| warp * 32..warp * 32 + lanes.len()).collect();
     if !ready.is_empty() {
@@ -454,7 +455,8 @@ mod tests {
             let sum = |first: usize| (first..first + 32).sum::<usize>() as f32;
             assert_eq!([y[0], y[32], y[64], y[127]], [sum(32), sum(0), sum(96), sum(64)]);
         }
-        let error = |barrier, bound, outside| rotate(barrier, bound, outside).unwrap_err().to_string();
+        let error =
+            |barrier, bound, outside| rotate(barrier, bound, outside).unwrap_err().to_string();
         assert!(error(2, 64, 0).contains("a divergent barrier"), "{}", error(2, 64, 0));
         assert!(error(1, 1000, 0).contains("shared array tile of 64: an access out of bounds: 64"));
         assert!(error(1, 64, 1).contains("a write outside buffer 1"), "{}", error(1, 64, 1));

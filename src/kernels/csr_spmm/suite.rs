@@ -46,13 +46,7 @@ fn check_with(
     }
 }
 
-fn check(
-    shape: [usize; 3],
-    density: f64,
-    threads: usize,
-    seed: u64,
-    spoil: impl Fn(&mut [f32]),
-) {
+fn check(shape: [usize; 3], density: f64, threads: usize, seed: u64, spoil: impl Fn(&mut [f32])) {
     let [rows, _, n] = shape;
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
     check_with(shape, density, seed, spoil, &|layer, x| {

@@ -5,8 +5,7 @@ use super::Layer;
 use crate::device::gpu::{self, Buffer, Gpu, Language, Source};
 use crate::error::{Error, Result};
 use crate::kernels::gpu::{
-    Argument, Operands, Packed, Stage, check_block, check_language, panels,
-    warps_for_a_row,
+    Argument, Operands, Packed, Stage, check_block, check_language, panels, warps_for_a_row,
 };
 
 const WARP: u32 = 32;
@@ -118,9 +117,8 @@ pub fn pack(gpu: &dyn Gpu, layer: &Layer<'_>, operands: &Operands) -> Result<Pac
         let place = crate::kernels::position(names, &name)?;
         return pack_with(gpu, &VARIANTS[place], layer, operands);
     }
-    let suits = |variant: &&Variant| {
-        variant.language == gpu.language() && variant.design.suits(operands)
-    };
+    let suits =
+        |variant: &&Variant| variant.language == gpu.language() && variant.design.suits(operands);
     crate::kernels::first_available(VARIANTS.iter().filter(suits), |variant| {
         pack_with(gpu, variant, layer, operands)
     })
@@ -212,8 +210,12 @@ impl Packing<'_> {
             }
             let mean = groups.len() * width / order.len().max(1);
             let split = warps_for_a_row(mean, order.len(), &self.gpu.limits());
-            let mut arguments =
-                vec![self.own(&values)?, self.own(&groups)?, self.own(&row_ptr)?, self.biases(order)?];
+            let mut arguments = vec![
+                self.own(&values)?,
+                self.own(&groups)?,
+                self.own(&row_ptr)?,
+                self.biases(order)?,
+            ];
             if self.variant.design != Design::Vector {
                 arguments.push(self.own(&self.operands.x.rows)?);
             }
@@ -236,7 +238,8 @@ impl Packing<'_> {
         let mut stages = Vec::new();
         for panel in panels {
             let blocks = &blocks[panel];
-            let (mut values, mut owners, mut groups) = (Vec::<f32>::new(), Vec::<u32>::new(), Vec::new());
+            let (mut values, mut owners, mut groups) =
+                (Vec::<f32>::new(), Vec::<u32>::new(), Vec::new());
             let (mut entry_ptr, mut block_ptr) = (vec![0_u32], vec![0_u32]);
             for rows in blocks {
                 let mut entries: Vec<(u32, u32, Vec<f32>)> = Vec::new();

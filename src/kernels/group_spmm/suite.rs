@@ -242,7 +242,13 @@ fn every_variant_on_gpus_computes_what_the_reference_does_around_all_edges() {
             for inner in [0, 1, width - 1, width + 1, 4 * width, 67] {
                 for rows in [0, 1, 37] {
                     for &n in columns_on(variant) {
-                        check_on(gpu, variant, &Case { rows, inner, width, density: 0.3, n }, 1, |_| ());
+                        check_on(
+                            gpu,
+                            variant,
+                            &Case { rows, inner, width, density: 0.3, n },
+                            1,
+                            |_| (),
+                        );
                     }
                 }
             }

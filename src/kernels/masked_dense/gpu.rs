@@ -246,7 +246,8 @@ impl Packing<'_> {
                 (constants, "masked_dense_n1", [blocks, 1, 1], 0)
             }
             Design::Tiles(tile) | Design::Tensor(tile) => {
-                let mut constants = vec![("TILE_M", tile.m), ("TILE_N", tile.n), ("TILE_K", tile.k)];
+                let mut constants =
+                    vec![("TILE_M", tile.m), ("TILE_N", tile.n), ("TILE_K", tile.k)];
                 if self.variant.language == Language::Cuda {
                     constants.extend([("VECTOR", vector), ("PADDING", design.padding())]);
                 }

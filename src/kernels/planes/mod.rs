@@ -188,7 +188,8 @@ pub fn pack(
     }
     arguments.extend([Argument::X, Argument::Y]);
     let window = op.window();
-    let sizes = [channels, rows, columns, height, width, window.size, window.stride, window.padding];
+    let sizes =
+        [channels, rows, columns, height, width, window.size, window.stride, window.padding];
     let mut parameters: Vec<u32> = sizes.iter().map(|&size| size as u32).collect();
     parameters.push(u32::from(relu));
     parameters.extend(alpha_beta.map(f32::to_bits));

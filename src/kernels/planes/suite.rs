@@ -40,12 +40,20 @@ fn check(op: &Op<'_>, input: [usize; 3], images: usize, spoil: impl Fn(&mut [f32
                     + pixel % columns * to.step;
                 let same = expected == y[at] || (expected.is_nan() && y[at].is_nan());
                 let near = (expected - y[at]).abs() <= 1e-5 * (1.0 + expected.abs());
-                assert!(same || near, "{op:?} {} at {place}: {}, not {expected}", gpu.name(), y[at]);
+                assert!(
+                    same || near,
+                    "{op:?} {} at {place}: {}, not {expected}",
+                    gpu.name(),
+                    y[at]
+                );
                 y[at] = UNTOUCHED;
                 written += 1;
             }
             assert_eq!(written, expected.len());
-            assert!(y.iter().all(|&value| value == UNTOUCHED), "{op:?}: written between the planes");
+            assert!(
+                y.iter().all(|&value| value == UNTOUCHED),
+                "{op:?}: written between the planes"
+            );
         }
     }
 }

@@ -1,0 +1,83 @@
+#!/usr/bin/env bash
+# Measures and trains on a host with an NVIDIA GPU, its driver, and a PyTorch 2.11 for CUDA 13, without
+# Rust. Everything it writes lies under $SCALPEL_OUT (here: results/), to be copied back.
+#
+#   ./run.sh conformance              every kernel on the GPU, compared with plain loops
+#   ./run.sh sanitizer                the same under compute-sanitizer
+#   ./run.sh bench                    every variant beside cuBLAS and cuSPARSE
+#   ./run.sh breakeven                the sweeps, by CUDA and (where a Vulkan driver shows it) by wgpu
+#   ./run.sh train node lenet-5 ...   node_pruning lenet-5 ... --device cuda (or: train simd ...)
+#   ./run.sh all                      conformance, sanitizer, breakeven, bench, one after the other
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+out=${SCALPEL_OUT:-$here/results}
+mkdir -p "$out"
+
+fail() { echo "$1" >&2; exit 1; }
+
+# libtorch of the very version that the programs were built for, and the libraries of CUDA beside it.
+torch=$(python3 -c 'import os, torch
+assert torch.__version__.split("+")[0] == "2.11.0", torch.__version__
+print(os.path.dirname(torch.__file__))') ||
+  fail "python3 has no torch 2.11.0: install it, or put the python3 that has it first on the PATH"
+libraries=$torch/lib
+for folder in "$torch"/../nvidia/*/lib; do
+  [ -d "$folder" ] && libraries=$libraries:$folder
+done
+export LD_LIBRARY_PATH=$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+[ -d "$torch/../nvidia/cu13/lib" ] && export SCALPEL_CUDA_LIB=$torch/../nvidia/cu13/lib
+SCALPEL_COMMIT=$(cat "$here/COMMIT")
+export SCALPEL_COMMIT
+# The suites also know a stand-in for CUDA on the CPU and a software Vulkan: here the GPU is asked.
+export SCALPEL_TEST_DEVICES=${SCALPEL_TEST_DEVICES:-cuda,wgpu}
+
+vulkan() { ldconfig -p | grep -q libvulkan && [ -z "${SCALPEL_NO_VULKAN:-}" ]; }
+
+conformance() {
+  local require=cuda,nvrtc
+  vulkan && require=$require,wgpu
+  SCALPEL_REQUIRE=$require "$here/bin/conformance" kernels:: device:: baselines::cuda \
+    --test-threads=4 2>&1 | tee "$out/conformance.log"
+}
+
+sanitizer() {
+  command -v compute-sanitizer > /dev/null || fail 'compute-sanitizer is not on the PATH'
+  local tool
+  for tool in memcheck racecheck synccheck; do
+    SCALPEL_TEST_DEVICES=cuda SCALPEL_REQUIRE=cuda,nvrtc compute-sanitizer --tool "$tool" \
+      --error-exitcode 1 "$here/bin/conformance" --test-threads=1 \
+      blocks_rows_and_chunks_join_on_gpus tiles_panels_and_parts_join_on_gpus \
+      the_networks_convolutions_in_small_agree_on_gpus every_operation_of_the_five_networks \
+      2>&1 | tee "$out/sanitizer-$tool.log"
+  done
+}
+
+breakeven() {
+  "$here/bin/breakeven" --device cuda --results "$out" "$@"
+  if vulkan; then
+    "$here/bin/breakeven" --device wgpu --results "$out" "$@"
+  fi
+}
+
+bench() {
+  "$here/bin/bench_group_spmm" --device cuda 2>&1 | tee "$out/bench-group_spmm.txt"
+  "$here/bin/bench_masked_dense" --device cuda 2>&1 | tee "$out/bench-masked_dense.txt"
+}
+
+train() {
+  local technique=${1:-}
+  case $technique in
+    node | simd) ;;
+    *) fail 'train node <network> ... or train simd <network> ...' ;;
+  esac
+  shift
+  "$here/bin/${technique}_pruning" "$@" --device cuda --results "$out" --checkpoints "$out/checkpoints"
+}
+
+command=${1:-}
+[ $# -gt 0 ] && shift
+case $command in
+  conformance | sanitizer | breakeven | bench | train) "$command" "$@" ;;
+  all) conformance; sanitizer || true; breakeven; bench ;;
+  *) sed -n '2,12s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+esac
