@@ -1,58 +1,12 @@
 //! A compacted network computes what the masked one does, for all five networks.
 
-use ndarray::{Array4, ArrayD, IxDyn};
+use ndarray::Array4;
 use proptest::prelude::*;
 use rand::RngExt;
 use scalpel::engine::reference;
-use scalpel::network::{
-    BatchNorm, Groups, Layer, Network, NodeMasks, Op, ParameterRole, Weights, zoo,
-};
+use scalpel::network::{BatchNorm, Groups, Layer, Network, NodeMasks, Op, Weights, zoo};
 use scalpel::prune::compact::compact;
 use scalpel::{error::Error, seed};
-
-/// The network of that name with fewer nodes in each layer and, for AlexNet, smaller images, so that
-/// plain loops finish in a test. Its layers are the same.
-fn narrow(name: &str) -> Network {
-    let mut network = zoo::by_name(name).unwrap();
-    if name == "alexnet" {
-        network.input = [3, 99, 99];
-    }
-    let divisor = match name {
-        "lenet-300-100" | "lenet-5" => 1,
-        "convnet" => 2,
-        "nin" => 16,
-        _ => 24,
-    };
-    for layer in &mut network.layers {
-        match &mut layer.op {
-            Op::Conv(conv) if conv.outputs > 10 => conv.outputs /= divisor,
-            Op::Linear(linear) if linear.outputs > 10 => {
-                linear.outputs = linear.outputs.div_ceil(divisor)
-            }
-            _ => {}
-        }
-    }
-    network
-}
-
-/// Random weights, batch normalisation's statistics included.
-fn random_weights(network: &Network, seed: u64) -> Weights {
-    let mut rng = seed::stream(seed, "weights", &[]);
-    let mut weights = Weights::default();
-    for parameter in network.parameters().unwrap() {
-        let array =
-            ArrayD::from_shape_simple_fn(IxDyn(&parameter.shape), || match parameter.role {
-                ParameterRole::RunningVariance | ParameterRole::Scale => rng.random_range(0.5..2.0),
-                ParameterRole::Weight => {
-                    let inputs: usize = parameter.shape[1..].iter().product();
-                    rng.random_range(-1.0..1.0) * (3.0 / inputs.max(1) as f32).sqrt()
-                }
-                _ => rng.random_range(-0.5..0.5),
-            });
-        weights.insert(parameter.name, array);
-    }
-    weights
-}
 
 /// Masks over every site, each with a share of living nodes of its own, none and all among them.
 fn random_masks(network: &Network, seed: u64, at_least_one: bool) -> NodeMasks {
@@ -86,8 +40,8 @@ fn apart(a: impl Iterator<Item = f64>, b: impl Iterator<Item = f64>) -> f64 {
 }
 
 fn check_by_plain_loops(name: &str, seed: u64) {
-    let network = narrow(name);
-    let weights = random_weights(&network, seed);
+    let network = zoo::narrow(name).unwrap();
+    let weights = Weights::random(&network, seed).unwrap();
     let masks = random_masks(&network, seed, false);
     let images = images(&network, 2, seed);
     let masked = reference::run(&network, &weights, &masks, images.view()).unwrap();
@@ -119,8 +73,8 @@ proptest! {
 
 #[test]
 fn groups_that_keep_unequal_counts_become_uneven() {
-    let network = narrow("alexnet");
-    let weights = random_weights(&network, 3);
+    let network = zoo::narrow("alexnet").unwrap();
+    let weights = Weights::random(&network, 3).unwrap();
     // conv2 has two groups, each of 2 inputs and 5 nodes.
     let masks = NodeMasks::from([
         ("mask_conv1".into(), vec![true, false, true, true]),
@@ -159,7 +113,7 @@ fn with_norm(mask_before: bool, mask_behind: bool) -> Network {
 fn a_mask_before_a_batch_normalisation_is_not_compacted_unless_one_behind_it_follows() {
     let alive: Vec<bool> = (0..20).map(|node| node % 3 != 0).collect();
     let network = with_norm(true, false);
-    let weights = random_weights(&network, 1);
+    let weights = Weights::random(&network, 1).unwrap();
     let masks = NodeMasks::from([("mask_before".into(), alive.clone())]);
     let error = compact(&network, &weights, &masks).unwrap_err();
     let Error::Layer { layer, expected, .. } = &error else { panic!("{error}") };
@@ -179,7 +133,7 @@ fn a_mask_before_a_batch_normalisation_is_not_compacted_unless_one_behind_it_fol
 #[test]
 fn a_mask_behind_a_batch_normalisation_must_block_what_the_one_before_it_did() {
     let network = with_norm(true, true);
-    let weights = random_weights(&network, 1);
+    let weights = Weights::random(&network, 1).unwrap();
     let before: Vec<bool> = (0..20).map(|node| node >= 2).collect();
     for blocked_behind in [vec![5], vec![0, 5], vec![1, 5]] {
         let behind = (0..20).map(|node| !blocked_behind.contains(&node)).collect();
@@ -195,7 +149,7 @@ fn a_mask_behind_a_batch_normalisation_must_block_what_the_one_before_it_did() {
 #[test]
 fn masks_that_are_not_the_networks_are_refused() {
     let network = zoo::lenet_300_100();
-    let weights = random_weights(&network, 1);
+    let weights = Weights::random(&network, 1).unwrap();
     for (name, nodes, message) in
         [("mask_ip1", 299, "300 nodes"), ("mask_ip9", 300, "a mask layer of that name")]
     {
@@ -220,8 +174,8 @@ mod on_libtorch {
     fn libtorch_agrees_with_the_plain_loops_masked_and_compacted() {
         for name in zoo::NAMES {
             for seed in 0..4 {
-                let network = narrow(name);
-                let weights = random_weights(&network, seed);
+                let network = zoo::narrow(name).unwrap();
+                let weights = Weights::random(&network, seed).unwrap();
                 let masks = random_masks(&network, seed, true);
                 let images = images(&network, 3, seed);
                 let expected = reference::run(&network, &weights, &masks, images.view()).unwrap();

@@ -1,3 +1,4 @@
 //! Running whole networks.
 
+pub mod on_gpu;
 pub mod reference;

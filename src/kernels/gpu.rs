@@ -360,7 +360,7 @@ pub(super) fn warps_for_a_row(weights: usize, rows: usize, limits: &Limits) -> u
 /// The devices that kernels are tested on: those that `SCALPEL_TEST_DEVICES` lists, else all. Those that
 /// are absent are reported.
 #[cfg(test)]
-pub(super) fn devices() -> Vec<&'static dyn Gpu> {
+pub(crate) fn devices() -> Vec<&'static dyn Gpu> {
     use std::sync::OnceLock;
 
     use crate::device::cuda::{Cuda, shim::Shim};

@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, HashMap};
 
 use bytemuck::Pod;
 use ndarray::{ArrayD, ArrayView2, Axis, IxDyn};
+use rand::RngExt;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
 use super::spec::{Network, ParameterRole};
 use crate::error::{Error, Result};
+use crate::seed;
 
 /// Which nodes of each mask layer live: the mask's layer name to one flag per node. A mask that is
 /// absent blocks nothing.
@@ -21,6 +23,31 @@ pub struct Weights {
 }
 
 impl Weights {
+    /// Random weights, batch normalisation's statistics included, of which a layer's results are about as
+    /// large as its inputs; the same for the same seed.
+    ///
+    /// # Errors
+    /// Where the network's description contradicts itself.
+    pub fn random(network: &Network, seed: u64) -> Result<Self> {
+        let mut rng = seed::stream(seed, "weights", &[]);
+        let mut weights = Self::default();
+        for parameter in network.parameters()? {
+            let array =
+                ArrayD::from_shape_simple_fn(IxDyn(&parameter.shape), || match parameter.role {
+                    ParameterRole::RunningVariance | ParameterRole::Scale => {
+                        rng.random_range(0.5..2.0)
+                    }
+                    ParameterRole::Weight => {
+                        let inputs: usize = parameter.shape[1..].iter().product();
+                        rng.random_range(-1.0..1.0) * (3.0 / inputs.max(1) as f32).sqrt()
+                    }
+                    _ => rng.random_range(-0.5..0.5),
+                });
+            weights.insert(parameter.name, array);
+        }
+        Ok(weights)
+    }
+
     /// The array of that name.
     ///
     /// # Errors

@@ -26,6 +26,34 @@ pub fn by_name(name: &str) -> Result<Network> {
     }
 }
 
+/// The network of that name with the same layers and fewer nodes, and for AlexNet smaller images: for tests
+/// in which plain loops run it.
+///
+/// # Errors
+/// There is none of that name.
+pub fn narrow(name: &str) -> Result<Network> {
+    let mut network = by_name(name)?;
+    if name == "alexnet" {
+        network.input = [3, 99, 99];
+    }
+    let divisor = match name {
+        "lenet-300-100" | "lenet-5" => 1,
+        "convnet" => 2,
+        "nin" => 16,
+        _ => 24,
+    };
+    for layer in &mut network.layers {
+        match &mut layer.op {
+            Op::Conv(conv) if conv.outputs > 10 => conv.outputs /= divisor,
+            Op::Linear(linear) if linear.outputs > 10 => {
+                linear.outputs = linear.outputs.div_ceil(divisor);
+            }
+            _ => {}
+        }
+    }
+    Ok(network)
+}
+
 /// LeNet-300-100: three dense layers on MNIST.
 pub fn lenet_300_100() -> Network {
     let mut net = Builder::new("lenet-300-100", [1, 28, 28]);
