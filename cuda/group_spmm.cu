@@ -5,16 +5,19 @@
 // - `n1`, for n = 1: a warp for a row. Neighbouring lanes read neighbouring vectors of the stored
 //   weights, so the weights stream at memory speed, with one index for WIDTH of them; SPLIT warps share
 //   a long row. Bound by the memory that the weights come from.
-// - `rows`, after Sputnik's SpMM: a warp keeps the sums of a few rows and a tile of columns in
-//   registers and walks along its rows; the block stages the tile of X, CHUNK rows at a time, in shared
-//   memory. Bound by reading X from shared memory: one read an FMA.
+// - `rows`, after Sputnik's SpMM: a team of LANES threads walks along a row and keeps its sums for four
+//   columns a thread in registers; SPLIT teams share a row and add up at the end. The block stages the
+//   tile of X, CHUNK rows at a time, in shared memory. A group's weights are on their way while the one
+//   before is multiplied. Bound by reading X from shared memory: one read an FMA.
 // - `columns`, the rank-WIDTH update: a team of LANES threads keeps WIDTH rows of X, four columns a
 //   thread, in registers, and lets the weights of every row that owns the group pass: 4 WIDTH FMAs for
 //   one read and one write of the sums, which lie in shared memory, and WIDTH weights read by all lanes
-//   alike. The teams of a block take turns at the block's groups and add up at the end.
+//   alike. The teams of a block take turns at the block's groups and add up at the end. A group's rows
+//   of X are on their way while the group before is multiplied, where registers suffice.
 //
 // Storage. `rows` and `n1`: `values` group by group, `groups` (a group's number along K) and `row_ptr`,
-// rows in the order in which they are given to warps. `columns`: the rows are cut into blocks of ROWS;
+// rows in the order in which they are given to teams. `columns`: the rows are cut into blocks of
+// BLOCK_ROWS;
 // `block_ptr` says where a block's groups start in `groups` and `entry_ptr`; the entries of a group,
 // one for each row that owns it, are its `rows` and its `values`. A last, partial group is stored
 // whole, with zeros behind its end; X is not read there.
@@ -58,9 +61,60 @@ __device__ __forceinline__ Weights load_weights(const float *values, u32 vector)
     return w;
 }
 
-#ifdef SPLIT
 constexpr u32 VECTORS = WIDTH / VECTOR_WEIGHTS; // of a group
 
+#ifdef VECTOR
+// The column of a lane's `c`-th sum: four side by side where they are read as a vector, else apart, so
+// that the lanes of a team read side by side.
+__device__ __forceinline__ u32 column_of(u32 first, u32 lane, u32 c) {
+    return VECTOR ? first + lane * 4 + c : first + lane + c * LANES;
+}
+
+// Where a lane's four columns lie in a row of X, and which of them exist.
+struct Columns {
+    u32 offsets[4];
+    bool inside[4];
+
+    __device__ __forceinline__ Columns(u32 first, u32 lane, const Params &p) {
+#pragma unroll
+        for (u32 c = 0; c < 4; ++c) {
+            const u32 column = column_of(first, lane, c);
+            inside[c] = column < p.columns;
+            offsets[c] = p.x_lines(inside[c] ? column : 0);
+        }
+    }
+
+    // The lane's part of a row of X.
+    __device__ __forceinline__ float4 load(const float *row) const {
+        float4 four = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+        if (VECTOR) {
+            if (inside[0]) four = load4(row + offsets[0]);
+        } else {
+            if (inside[0]) four.x = row[offsets[0]];
+            if (inside[1]) four.y = row[offsets[1]];
+            if (inside[2]) four.z = row[offsets[2]];
+            if (inside[3]) four.w = row[offsets[3]];
+        }
+        return four;
+    }
+};
+
+__device__ __forceinline__ void add(float4 &sum, float weight, const float4 &x) {
+    sum.x += weight * x.x, sum.y += weight * x.y, sum.z += weight * x.z, sum.w += weight * x.w;
+}
+
+__device__ __forceinline__ void store(float *row, u32 first, u32 lane, const float4 &sum, float bias,
+                                      const Params &p) {
+    const float results[4] = {sum.x, sum.y, sum.z, sum.w};
+#pragma unroll
+    for (u32 c = 0; c < 4; ++c) {
+        const u32 column = column_of(first, lane, c);
+        if (column < p.columns) row[p.y_lines(column)] = activate(results[c] + bias, p.relu);
+    }
+}
+#endif
+
+#ifdef N1
 extern "C" __global__ void __launch_bounds__(THREADS)
 group_spmm_n1(const float *__restrict__ values, const u32 *__restrict__ groups,
               const u32 *__restrict__ row_ptr, const float *__restrict__ bias,
@@ -97,9 +151,11 @@ group_spmm_n1(const float *__restrict__ values, const u32 *__restrict__ groups,
 #endif
 
 #ifdef CHUNK
-// TILE columns of a block, LANE_COLUMNS of a lane, ROWS of a warp.
-constexpr u32 LANE_COLUMNS = TILE / WARP;
-constexpr u32 WARPS = THREADS / WARP;
+constexpr u32 TILE = LANES * 4;
+
+struct Group {
+    Weights weights[VECTORS];
+};
 
 extern "C" __global__ void __launch_bounds__(THREADS)
 group_spmm_rows(const float *__restrict__ values, const u32 *__restrict__ groups,
@@ -107,74 +163,80 @@ group_spmm_rows(const float *__restrict__ values, const u32 *__restrict__ groups
                 const u32 *__restrict__ x_rows, const u32 *__restrict__ y_rows,
                 const float *__restrict__ x, float *__restrict__ y, Params p) {
     SHARED(float, staged, CHUNK * TILE);
-    const u32 warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
-    const u32 first_row = (blockIdx.y * WARPS + warp) * ROWS;
+    const u32 team = threadIdx.x / LANES, lane = threadIdx.x % LANES;
+    const u32 row = blockIdx.y * (THREADS / LANES / SPLIT) + team / SPLIT;
     const u32 first_column = blockIdx.x * TILE;
     const float *image = x + blockIdx.z * p.x_image;
+    const Columns columns(first_column, lane, p);
 
-    u32 next[ROWS], end[ROWS];
-    float sums[ROWS][LANE_COLUMNS];
+    const u32 end = row < p.rows ? row_ptr[row + 1] : 0;
+    u32 place = row < p.rows ? row_ptr[row] + team % SPLIT : 0;
+    // Behind the last group there is none below any chunk's end.
+    const u32 none = ~0u;
+    u32 k = place < end ? groups[place] * WIDTH : none;
+    Group next;
+    if (k != none) {
 #pragma unroll
-    for (u32 r = 0; r < ROWS; ++r) {
-        const bool alive = first_row + r < p.rows;
-        next[r] = alive ? row_ptr[first_row + r] : 0;
-        end[r] = alive ? row_ptr[first_row + r + 1] : 0;
-#pragma unroll
-        for (u32 c = 0; c < LANE_COLUMNS; ++c) sums[r][c] = 0.0f;
+        for (u32 v = 0; v < VECTORS; ++v) next.weights[v] = load_weights(values, place * VECTORS + v);
     }
+    float4 sum = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
     for (u32 first = 0; first < p.inner; first += CHUNK) {
-        for (u32 place = threadIdx.x; place < CHUNK * TILE; place += THREADS) {
-            const u32 k = first + place / TILE, column = first_column + place % TILE;
-            const bool inside = k < p.inner && column < p.columns;
-            staged[place] = inside ? image[x_rows[k] + p.x_lines(column)] : 0.0f;
+        for (u32 row_of_x = team; row_of_x < CHUNK; row_of_x += THREADS / LANES) {
+            const bool inside = first + row_of_x < p.inner;
+            SHARED4(staged, row_of_x * TILE + lane * 4) =
+                inside ? columns.load(image + x_rows[first + row_of_x]) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
         }
         __syncthreads();
+        while (k < first + CHUNK) {
+            const Group own = next;
+            const u32 at = (k - first) * TILE + lane * 4;
+            place += SPLIT;
+            k = place < end ? groups[place] * WIDTH : none;
+            if (k != none) {
 #pragma unroll
-        for (u32 r = 0; r < ROWS; ++r) {
-            while (next[r] < end[r]) {
-                const u32 k = groups[next[r]] * WIDTH;
-                if (k >= first + CHUNK) break;
-#pragma unroll
-                for (u32 v = 0; v < WIDTH / VECTOR_WEIGHTS; ++v) {
-                    const Weights w =
-                        load_weights(values, next[r] * (WIDTH / VECTOR_WEIGHTS) + v);
-#pragma unroll
-                    for (u32 i = 0; i < VECTOR_WEIGHTS; ++i) {
-                        const u32 from = (k - first + v * VECTOR_WEIGHTS + i) * TILE + lane;
-#pragma unroll
-                        for (u32 c = 0; c < LANE_COLUMNS; ++c) {
-                            sums[r][c] += w.at[i] * staged[from + c * WARP];
-                        }
-                    }
+                for (u32 v = 0; v < VECTORS; ++v) {
+                    next.weights[v] = load_weights(values, place * VECTORS + v);
                 }
-                ++next[r];
+            }
+#pragma unroll
+            for (u32 i = 0; i < WIDTH; ++i) {
+                const float4 four = SHARED4(staged, at + i * TILE);
+                add(sum, own.weights[i / VECTOR_WEIGHTS].at[i % VECTOR_WEIGHTS], four);
             }
         }
         __syncthreads();
     }
 #pragma unroll
-    for (u32 r = 0; r < ROWS; ++r) {
-        const u32 row = first_row + r;
-        if (row >= p.rows) continue;
-        float *to = y + blockIdx.z * p.y_image + y_rows[row];
-#pragma unroll
-        for (u32 c = 0; c < LANE_COLUMNS; ++c) {
-            const u32 column = first_column + c * WARP + lane;
-            if (column < p.columns) to[p.y_lines(column)] = activate(sums[r][c] + bias[row], p.relu);
-        }
+    for (u32 distance = LANES * SPLIT / 2; distance >= LANES; distance /= 2) {
+        sum.x += __shfl_xor_sync(ALL_LANES, sum.x, distance);
+        sum.y += __shfl_xor_sync(ALL_LANES, sum.y, distance);
+        sum.z += __shfl_xor_sync(ALL_LANES, sum.z, distance);
+        sum.w += __shfl_xor_sync(ALL_LANES, sum.w, distance);
+    }
+    if (row < p.rows && team % SPLIT == 0) {
+        store(y + blockIdx.z * p.y_image + y_rows[row], first_column, lane, sum, bias[row], p);
     }
 }
 #endif
 
-#ifdef LANES
+#ifdef BLOCK_ROWS
 constexpr u32 TEAMS = THREADS / LANES;
-constexpr u32 TEAM_SUMS = ROWS * LANES * 4;
+constexpr u32 TEAM_SUMS = BLOCK_ROWS * LANES * 4;
+// Wider groups leave no registers for a second set of X.
+constexpr bool AHEAD = WIDTH <= 8;
 
-// The column of a lane's `c`-th sum: four side by side where they are read as a vector, else apart, so
-// that the lanes of a team read side by side.
-__device__ __forceinline__ u32 column_of(u32 first, u32 lane, u32 c) {
-    return VECTOR ? first + lane * 4 + c : first + lane + c * LANES;
-}
+struct RowsOfX {
+    float4 at[WIDTH];
+
+    __device__ __forceinline__ void load(const Columns &columns, const float *image, const u32 *x_rows,
+                                         u32 k, u32 inner) {
+#pragma unroll
+        for (u32 i = 0; i < WIDTH; ++i) {
+            at[i] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+            if (k + i < inner) at[i] = columns.load(image + x_rows[k + i]);
+        }
+    }
+};
 
 extern "C" __global__ void __launch_bounds__(THREADS)
 group_spmm_columns(const float *__restrict__ values, const u32 *__restrict__ rows,
@@ -187,58 +249,41 @@ group_spmm_columns(const float *__restrict__ values, const u32 *__restrict__ row
     const u32 first_column = blockIdx.x * LANES * 4;
     const u32 own = team * TEAM_SUMS + lane * 4;
     const float *image = x + blockIdx.z * p.x_image;
+    const Columns columns(first_column, lane, p);
 
-    u32 offsets[4];
-    bool inside[4];
-#pragma unroll
-    for (u32 c = 0; c < 4; ++c) {
-        const u32 column = column_of(first_column, lane, c);
-        inside[c] = column < p.columns;
-        offsets[c] = p.x_lines(inside[c] ? column : 0);
-    }
-    for (u32 row = 0; row < ROWS; ++row) {
+    for (u32 row = 0; row < BLOCK_ROWS; ++row) {
         SHARED4(sums, own + row * LANES * 4) = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
     }
     const u32 end = block_ptr[blockIdx.y + 1];
-    for (u32 group = block_ptr[blockIdx.y] + team; group < end; group += TEAMS) {
-        const u32 k = groups[group] * WIDTH;
-        float4 xs[WIDTH];
-#pragma unroll
-        for (u32 i = 0; i < WIDTH; ++i) {
-            xs[i] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-            if (k + i < p.inner) {
-                const float *from = image + x_rows[k + i];
-                if (VECTOR) {
-                    if (inside[0]) xs[i] = load4(from + offsets[0]);
-                } else {
-                    if (inside[0]) xs[i].x = from[offsets[0]];
-                    if (inside[1]) xs[i].y = from[offsets[1]];
-                    if (inside[2]) xs[i].z = from[offsets[2]];
-                    if (inside[3]) xs[i].w = from[offsets[3]];
-                }
+    u32 group = block_ptr[blockIdx.y] + team;
+    RowsOfX next;
+    if (AHEAD && group < end) next.load(columns, image, x_rows, groups[group] * WIDTH, p.inner);
+    for (; group < end; group += TEAMS) {
+        RowsOfX xs;
+        if (AHEAD) {
+            xs = next;
+            if (group + TEAMS < end) {
+                next.load(columns, image, x_rows, groups[group + TEAMS] * WIDTH, p.inner);
             }
+        } else {
+            xs.load(columns, image, x_rows, groups[group] * WIDTH, p.inner);
         }
         // Two rows at a time, so that one's sums are under way while the other's are added to.
-        u32 entry = entry_ptr[group];
         const u32 last = entry_ptr[group + 1];
-        for (; entry < last; entry += 2) {
+        for (u32 entry = entry_ptr[group]; entry < last; entry += 2) {
             const bool both = entry + 1 < last;
             const u32 other = both ? entry + 1 : entry;
             const u32 to = own + rows[entry] * LANES * 4;
             const u32 other_to = own + rows[other] * LANES * 4;
             float4 a = SHARED4(sums, to), b = SHARED4(sums, other_to);
 #pragma unroll
-            for (u32 v = 0; v < WIDTH / VECTOR_WEIGHTS; ++v) {
-                const u32 vectors = WIDTH / VECTOR_WEIGHTS;
-                const Weights w = load_weights(values, entry * vectors + v);
-                const Weights u = load_weights(values, other * vectors + v);
+            for (u32 v = 0; v < VECTORS; ++v) {
+                const Weights w = load_weights(values, entry * VECTORS + v);
+                const Weights u = load_weights(values, other * VECTORS + v);
 #pragma unroll
                 for (u32 i = 0; i < VECTOR_WEIGHTS; ++i) {
-                    const float4 four = xs[v * VECTOR_WEIGHTS + i];
-                    a.x += w.at[i] * four.x, b.x += u.at[i] * four.x;
-                    a.y += w.at[i] * four.y, b.y += u.at[i] * four.y;
-                    a.z += w.at[i] * four.z, b.z += u.at[i] * four.z;
-                    a.w += w.at[i] * four.w, b.w += u.at[i] * four.w;
+                    add(a, w.at[i], xs.at[v * VECTOR_WEIGHTS + i]);
+                    add(b, u.at[i], xs.at[v * VECTOR_WEIGHTS + i]);
                 }
             }
             SHARED4(sums, to) = a;
@@ -246,21 +291,15 @@ group_spmm_columns(const float *__restrict__ values, const u32 *__restrict__ row
         }
     }
     __syncthreads();
-    for (u32 place = threadIdx.x; place < ROWS * LANES; place += THREADS) {
-        const u32 row = blockIdx.y * ROWS + place / LANES;
+    for (u32 place = threadIdx.x; place < BLOCK_ROWS * LANES; place += THREADS) {
+        const u32 row = blockIdx.y * BLOCK_ROWS + place / LANES;
         if (row >= p.rows) continue;
         float4 sum = SHARED4(sums, place * 4);
         for (u32 other = 1; other < TEAMS; ++other) {
-            const float4 part = SHARED4(sums, other * TEAM_SUMS + place * 4);
-            sum.x += part.x, sum.y += part.y, sum.z += part.z, sum.w += part.w;
+            add(sum, 1.0f, SHARED4(sums, other * TEAM_SUMS + place * 4));
         }
-        const float results[4] = {sum.x, sum.y, sum.z, sum.w};
         float *to = y + blockIdx.z * p.y_image + y_rows[row];
-#pragma unroll
-        for (u32 c = 0; c < 4; ++c) {
-            const u32 column = column_of(first_column, place % LANES, c);
-            if (column < p.columns) to[p.y_lines(column)] = activate(results[c] + bias[row], p.relu);
-        }
+        store(to, first_column, place % LANES, sum, bias[row], p);
     }
 }
 #endif

@@ -77,68 +77,74 @@ fn group_spmm_n1(
 @group(0) @binding(7) var<storage, read_write> y: array<f32>;
 @group(0) @binding(8) var<uniform> p: Params;
 
-const LANE_COLUMNS: u32 = TILE / 32u;
-const WARPS: u32 = THREADS / 32u;
-var<workgroup> staged: array<f32, CHUNK * TILE>;
+// In vectors of four columns, LANES apart from each other.
+var<workgroup> staged: array<vec4<f32>, CHUNK * LANES>;
 
 @compute @workgroup_size(THREADS)
 fn group_spmm_rows(
     @builtin(workgroup_id) block: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
 ) {
-    let lane = thread % 32u;
-    let first_row = (block.y * WARPS + thread / 32u) * ROWS;
-    let first_column = block.x * TILE;
+    let team = thread / LANES;
+    let lane = thread % LANES;
+    let row = block.y * (THREADS / LANES / SPLIT) + team / SPLIT;
+    let first_column = block.x * LANES * 4u + lane;
     let image = block.z * p.x_image;
-    var next: array<u32, ROWS>;
-    var end: array<u32, ROWS>;
-    var sums: array<array<f32, LANE_COLUMNS>, ROWS>;
-    for (var r = 0u; r < ROWS; r++) {
-        if first_row + r < p.rows {
-            next[r] = row_ptr[first_row + r];
-            end[r] = row_ptr[first_row + r + 1u];
-        }
+    var offsets: vec4<u32>;
+    var inside: vec4<bool>;
+    for (var c = 0u; c < 4u; c++) {
+        let column = first_column + c * LANES;
+        inside[c] = column < p.columns;
+        offsets[c] = along(select(0u, column, inside[c]), p.x_width, p.x_down, p.x_right);
     }
+    var place = 0u;
+    var end = 0u;
+    if row < p.rows {
+        place = row_ptr[row] + team % SPLIT;
+        end = row_ptr[row + 1u];
+    }
+    var sum = vec4<f32>();
     for (var first = 0u; first < p.inner; first += CHUNK) {
-        for (var place = thread; place < CHUNK * TILE; place += THREADS) {
-            let k = first + place / TILE;
-            let column = first_column + place % TILE;
-            var value = 0.0;
-            if k < p.inner && column < p.columns {
-                value = x[image + x_rows[k] + along(column, p.x_width, p.x_down, p.x_right)];
+        for (var row_of_x = team; row_of_x < CHUNK; row_of_x += THREADS / LANES) {
+            var four = vec4<f32>();
+            if first + row_of_x < p.inner {
+                let at = image + x_rows[first + row_of_x];
+                if inside.x { four.x = x[at + offsets.x]; }
+                if inside.y { four.y = x[at + offsets.y]; }
+                if inside.z { four.z = x[at + offsets.z]; }
+                if inside.w { four.w = x[at + offsets.w]; }
             }
-            staged[place] = value;
+            staged[row_of_x * LANES + lane] = four;
         }
         workgroupBarrier();
-        for (var r = 0u; r < ROWS; r++) {
-            while next[r] < end[r] {
-                let k = groups[next[r]] * WIDTH;
-                if k >= first + CHUNK {
-                    break;
-                }
-                for (var pair = 0u; pair < PAIRS; pair++) {
-                    let w = values[next[r] * PAIRS + pair];
-                    let at = (k - first + pair * 2u) * TILE + lane;
-                    for (var c = 0u; c < LANE_COLUMNS; c++) {
-                        sums[r][c] += w.x * staged[at + c * 32u];
-                        sums[r][c] += w.y * staged[at + TILE + c * 32u];
-                    }
-                }
-                next[r] += 1u;
+        while place < end {
+            let k = groups[place] * WIDTH;
+            if k >= first + CHUNK {
+                break;
             }
+            let at = (k - first) * LANES + lane;
+            for (var pair = 0u; pair < PAIRS; pair++) {
+                let w = values[place * PAIRS + pair];
+                sum += w.x * staged[at + 2u * pair * LANES];
+                sum += w.y * staged[at + (2u * pair + 1u) * LANES];
+            }
+            place += SPLIT;
         }
         workgroupBarrier();
     }
-    for (var r = 0u; r < ROWS; r++) {
-        let row = first_row + r;
-        if row < p.rows {
-            let to = block.z * p.y_image + y_rows[row];
-            for (var c = 0u; c < LANE_COLUMNS; c++) {
-                let column = first_column + c * 32u + lane;
-                if column < p.columns {
-                    y[to + along(column, p.y_width, p.y_down, p.y_right)] =
-                        activate(sums[r][c] + bias[row], p.relu);
-                }
+    // The teams of a row add up.
+    staged[thread] = sum;
+    workgroupBarrier();
+    if row < p.rows && team % SPLIT == 0u {
+        for (var other = 1u; other < SPLIT; other++) {
+            sum += staged[thread + other * LANES];
+        }
+        let to = block.z * p.y_image + y_rows[row];
+        for (var c = 0u; c < 4u; c++) {
+            let column = first_column + c * LANES;
+            if column < p.columns {
+                y[to + along(column, p.y_width, p.y_down, p.y_right)] =
+                    activate(sum[c] + bias[row], p.relu);
             }
         }
     }
@@ -159,7 +165,7 @@ fn group_spmm_rows(
 
 const TEAMS: u32 = THREADS / LANES;
 // Sums of a team, in vectors of four columns, LANES apart from each other.
-const TEAM_SUMS: u32 = ROWS * LANES;
+const TEAM_SUMS: u32 = BLOCK_ROWS * LANES;
 var<workgroup> sums: array<vec4<f32>, TEAMS * TEAM_SUMS>;
 
 @compute @workgroup_size(THREADS)
@@ -180,7 +186,7 @@ fn group_spmm_columns(
         inside[c] = column < p.columns;
         offsets[c] = along(select(0u, column, inside[c]), p.x_width, p.x_down, p.x_right);
     }
-    for (var row = 0u; row < ROWS; row++) {
+    for (var row = 0u; row < BLOCK_ROWS; row++) {
         sums[own + row * LANES] = vec4<f32>();
     }
     let end = block_ptr[block.y + 1u];
@@ -212,7 +218,7 @@ fn group_spmm_columns(
     }
     workgroupBarrier();
     for (var place = thread; place < TEAM_SUMS; place += THREADS) {
-        let row = block.y * ROWS + place / LANES;
+        let row = block.y * BLOCK_ROWS + place / LANES;
         if row < p.rows {
             var sum = sums[place];
             for (var other = 1u; other < TEAMS; other++) {

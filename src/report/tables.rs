@@ -2,7 +2,7 @@
 //! alone.
 
 use super::authors::{Authors, NodeRow, SimdRow};
-use super::breakeven::breakeven_table;
+use super::breakeven::{StoredSweep, breakeven_table};
 use super::environment::Environment;
 use super::plot::stages_plot;
 use super::results::{Latency, ResultsTree, StoredRun, Summary};
@@ -172,6 +172,18 @@ impl Tables {
                 breakeven_table(&sweep.points).markdown()
             ));
             plots.push(sweep.plot()?);
+        }
+        for (device, title) in
+            [("cuda", "An NVIDIA GPU, through CUDA"), ("wgpu", "A GPU, through wgpu")]
+        {
+            let here = |sweep: &&StoredSweep| {
+                sweep.sweep.device.as_ref().is_some_and(|name| name.starts_with(device))
+            };
+            if !sweeps.is_empty() && !sweeps.iter().any(|sweep| here(&sweep)) {
+                results.push_str(&format!(
+                    "\n### {title}\n\nNot measured: `breakeven --device {device}` measures it.\n"
+                ));
+            }
         }
         if !plots.is_empty() {
             results.push_str("\n## Plots\n");

@@ -2,7 +2,7 @@
 //! shaders/group_spmm.wgsl, whose first comment has the mathematics and the storage.
 
 use super::Layer;
-use crate::device::gpu::{self, Buffer, Gpu, Language, Source};
+use crate::device::gpu::{self, Buffer, Gpu, Language, Limits, Source};
 use crate::error::{Error, Result};
 use crate::kernels::gpu::{
     Argument, Operands, Packed, Stage, check_block, check_language, panels, warps_for_a_row,
@@ -17,10 +17,12 @@ pub enum Design {
     Vector,
     /// By rows, X staged.
     Rows {
-        /// Columns of a block, a multiple of 32.
-        tile: u32,
-        /// Rows of a warp.
-        rows: u32,
+        /// Threads of a team; four columns each.
+        lanes: u32,
+        /// Teams that share a row; they lie in one warp.
+        split: u32,
+        /// Threads of a block.
+        threads: u32,
     },
     /// By groups of columns.
     Columns {
@@ -33,13 +35,14 @@ pub enum Design {
     },
 }
 
-/// Rows of X that `Rows` stages at once: a multiple of every group width.
-const CHUNK: u32 = 64;
+/// Bytes of X that `Rows` stages at once.
+const STAGED: u32 = 32 << 10;
 
 impl Design {
     fn threads(self) -> u32 {
         match self {
-            Self::Vector | Self::Rows { .. } => 256,
+            Self::Vector => 256,
+            Self::Rows { threads, .. } => threads,
             Self::Columns { lanes, teams, .. } => lanes * teams,
         }
     }
@@ -47,7 +50,7 @@ impl Design {
     fn shared_bytes(self) -> u32 {
         match self {
             Self::Vector => 4 * self.threads(),
-            Self::Rows { tile, .. } => 4 * CHUNK * tile,
+            Self::Rows { .. } => STAGED,
             Self::Columns { rows, lanes, teams } => 16 * rows * lanes * teams,
         }
     }
@@ -60,16 +63,26 @@ impl Design {
         }
     }
 
-    /// Whether it is the better one of the three for `n` columns of all images. From paper: X is read
-    /// from memory once per block of rows by `Columns`, and a tile that is not full is wasted.
-    fn suits(self, operands: &Operands) -> bool {
+    /// Whether it is the better one of a language for a product of `rows` rows. From paper, not from
+    /// measurements: `Columns` reads X from memory once for each block of rows and wastes what its tile
+    /// has beyond n; wide tiles must leave enough blocks to fill the device.
+    fn suits(self, rows: usize, operands: &Operands, limits: &Limits) -> bool {
+        let n = operands.columns;
         match self {
             Self::Vector => operands.is_vector(),
-            Self::Columns { lanes, .. } => operands.columns >= 4 * lanes,
+            Self::Columns { lanes, .. } if n < 4 * lanes => false,
+            Self::Columns { rows: block, lanes, .. } => {
+                let tiles = n.div_ceil(4 * lanes) * operands.images;
+                let blocks = (rows as u32).div_ceil(block) * tiles;
+                lanes == NARROWEST || blocks >= 2 * limits.multiprocessors
+            }
             Self::Rows { .. } => true,
         }
     }
 }
+
+/// Lanes of the narrowest tile of `Columns`.
+const NARROWEST: u32 = 8;
 
 /// One implementation of the operation on GPUs.
 #[derive(Debug)]
@@ -83,22 +96,25 @@ pub struct Variant {
 }
 
 const COLUMNS_128: Design = Design::Columns { rows: 32, lanes: 32, teams: 2 };
-const COLUMNS_32: Design = Design::Columns { rows: 32, lanes: 8, teams: 8 };
-const ROWS_128: Design = Design::Rows { tile: 128, rows: 4 };
-const ROWS_32: Design = Design::Rows { tile: 32, rows: 2 };
+const COLUMNS_32: Design = Design::Columns { rows: 32, lanes: NARROWEST, teams: 8 };
+const ROWS_16: Design = Design::Rows { lanes: 4, split: 4, threads: 512 };
+const ROWS_128: Design = Design::Rows { lanes: 32, split: 1, threads: 512 };
+// Not every device bears 512 threads.
+const ROWS_16_OF_256: Design = Design::Rows { lanes: 4, split: 4, threads: 256 };
+const ROWS_128_OF_256: Design = Design::Rows { lanes: 32, split: 1, threads: 256 };
 
 /// Every variant, the preferred ones of a language first.
 pub const VARIANTS: &[Variant] = &[
     variant("group_spmm_f32_cuda_n1", Language::Cuda, Design::Vector),
     variant("group_spmm_f32_cuda_columns128", Language::Cuda, COLUMNS_128),
     variant("group_spmm_f32_cuda_columns32", Language::Cuda, COLUMNS_32),
-    variant("group_spmm_f32_cuda_rows32", Language::Cuda, ROWS_32),
+    variant("group_spmm_f32_cuda_rows16", Language::Cuda, ROWS_16),
     variant("group_spmm_f32_cuda_rows128", Language::Cuda, ROWS_128),
     variant("group_spmm_f32_wgsl_n1", Language::Wgsl, Design::Vector),
     variant("group_spmm_f32_wgsl_columns128", Language::Wgsl, COLUMNS_128),
     variant("group_spmm_f32_wgsl_columns32", Language::Wgsl, COLUMNS_32),
-    variant("group_spmm_f32_wgsl_rows32", Language::Wgsl, ROWS_32),
-    variant("group_spmm_f32_wgsl_rows128", Language::Wgsl, ROWS_128),
+    variant("group_spmm_f32_wgsl_rows16", Language::Wgsl, ROWS_16_OF_256),
+    variant("group_spmm_f32_wgsl_rows128", Language::Wgsl, ROWS_128_OF_256),
 ];
 
 const fn variant(name: &'static str, language: Language, design: Design) -> Variant {
@@ -117,8 +133,10 @@ pub fn pack(gpu: &dyn Gpu, layer: &Layer<'_>, operands: &Operands) -> Result<Pac
         let place = crate::kernels::position(names, &name)?;
         return pack_with(gpu, &VARIANTS[place], layer, operands);
     }
-    let suits =
-        |variant: &&Variant| variant.language == gpu.language() && variant.design.suits(operands);
+    let (rows, limits) = (layer.weights.shape()[0], gpu.limits());
+    let suits = |variant: &&Variant| {
+        variant.language == gpu.language() && variant.design.suits(rows, operands, &limits)
+    };
     crate::kernels::first_available(VARIANTS.iter().filter(suits), |variant| {
         pack_with(gpu, variant, layer, operands)
     })
@@ -292,23 +310,24 @@ impl Packing<'_> {
     fn stage(&self, arguments: Vec<Argument>, rows: usize, split: u32) -> Result<Stage> {
         let design = self.variant.design;
         let threads = design.threads();
-        let warps = threads / WARP;
         let mut constants = vec![("WIDTH", self.layer.weights.width() as u32)];
+        let vector = u32::from(self.operands.x.is_vectors(self.operands.columns));
+        let cuda = self.variant.language == Language::Cuda;
         let (entry, tile, block) = match design {
             Design::Vector => {
+                constants.extend(cuda.then_some(("N1", 1)));
                 constants.push(("SPLIT", split));
-                ("group_spmm_n1", 1, warps / split)
+                ("group_spmm_n1", 1, threads / WARP / split)
             }
-            Design::Rows { tile, rows } => {
-                constants.extend([("TILE", tile), ("ROWS", rows), ("CHUNK", CHUNK)]);
-                ("group_spmm_rows", tile, warps * rows)
+            Design::Rows { lanes, split, .. } => {
+                constants.extend(cuda.then_some(("VECTOR", vector)));
+                constants.extend([("LANES", lanes), ("SPLIT", split)]);
+                constants.push(("CHUNK", STAGED / (16 * lanes)));
+                ("group_spmm_rows", 4 * lanes, threads / lanes / split)
             }
             Design::Columns { rows, lanes, .. } => {
-                let vector = self.operands.x.is_vectors(self.operands.columns);
-                constants.extend([("ROWS", rows), ("LANES", lanes)]);
-                if self.variant.language == Language::Cuda {
-                    constants.push(("VECTOR", u32::from(vector)));
-                }
+                constants.extend(cuda.then_some(("VECTOR", vector)));
+                constants.extend([("BLOCK_ROWS", rows), ("LANES", lanes)]);
                 ("group_spmm_columns", 4 * lanes, rows)
             }
         };
