@@ -206,7 +206,7 @@ fn on_gpu(device: &gpu::Device, name: &str, columns: &[usize]) -> anyhow::Result
             let effort = Effort { rounds: 11, turn: Duration::from_millis(2) };
             let timings = interleave_by(&mut turns, effort)?;
             for (index, (kernel, timing)) in names.iter().zip(&timings).enumerate() {
-                let all_nodes = index >= ours && (index - ours) % 2 == 0;
+                let all_nodes = index >= ours && (index - ours).is_multiple_of(2);
                 let weights = if all_nodes { m * k } else { kept[0] * kept[1] };
                 table.row([
                     name.to_owned(),

@@ -26,7 +26,7 @@ struct Cli {
     /// Threads of every contestant
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     threads: u16,
-    /// What runs the products: cpu, cuda, cuda:<number>, or wgpu (SCALPEL_WGPU_ADAPTER chooses)
+    /// What runs the products: cpu, cuda, cuda:1 and so on, or wgpu (SCALPEL_WGPU_ADAPTER chooses)
     #[arg(long, default_value = "cpu")]
     device: String,
     /// Hold our kernels to an instruction set: avx512, avx2 or portable

@@ -7,7 +7,7 @@ use super::gpu::{Buffer, Gpu, Language, Launch, Limits, Program, Source, Step};
 use crate::error::{Error, Result};
 
 /// Compiles a program and says something about it.
-type Compile = fn(&Source<'_>) -> Result<String>;
+pub(crate) type Compile = fn(&Source<'_>) -> Result<String>;
 
 #[derive(Debug)]
 pub(crate) struct Dry {

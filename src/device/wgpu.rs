@@ -140,7 +140,11 @@ impl Wgpu {
                 .min(has.max_compute_workgroup_size_x),
             grid: has.max_compute_workgroups_per_dimension,
             buffers: has.max_storage_buffers_per_shader_stage,
-            multiprocessors: 16,
+            // No API tells: usual sizes.
+            multiprocessors: match info.device_type {
+                wgpu::DeviceType::DiscreteGpu => 64,
+                _ => 8,
+            },
             cache_bytes: 0,
         };
         let timestamps = (!timed.is_empty()).then(|| Timestamps {

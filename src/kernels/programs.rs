@@ -5,7 +5,7 @@ use ndarray::Array2;
 use wgpu::naga;
 
 use crate::device::cuda::nvrtc;
-use crate::device::dry::Dry;
+use crate::device::dry::{Compile, Dry};
 use crate::device::gpu::{Gpu, Language, Source};
 use crate::error::{Error, Result};
 use crate::kernels::gpu::Operands;
@@ -44,6 +44,15 @@ fn pack_everything(gpu: &dyn Gpu) {
             csr_spmm::gpu::pack(gpu, &layer, &operands).unwrap();
         }
     }
+    // Rows of X that lie apart are gathered, and short ones are not shared by warps.
+    let small = Array2::ones((8, 20));
+    let mut apart = Operands::plain([8, 20], 1).unwrap();
+    apart.x.rows.iter_mut().for_each(|row| *row *= 2);
+    let product = masked_dense::gpu::Product { weights: small.view(), bias: None, relu: true };
+    masked_dense::gpu::pack(gpu, &product, &apart).unwrap();
+    for variant in masked_dense::gpu::VARIANTS.iter().filter(|v| v.language == gpu.language()) {
+        masked_dense::gpu::pack_with(gpu, variant, &product, &apart).unwrap();
+    }
     let (shape, window) = ([3, 8, 8], Window { size: 3, stride: 2, padding: 1 });
     let plain = Map::plain(shape);
     for op in [
@@ -81,7 +90,7 @@ fn every_cuda_program_assembles_and_none_spills() {
         "masked_dense_tf32" => Ok("needs sm_80".into()),
         _ => assemble(source, "sm_75"),
     };
-    let compilers: [(&str, fn(&Source<'_>) -> Result<String>); 3] = [
+    let compilers: [(&str, Compile); 3] = [
         ("sm_75", turing),
         ("sm_80", |source| assemble(source, "sm_80")),
         ("sm_90", |source| assemble(source, "sm_90")),

@@ -20,20 +20,17 @@ const MOST_BYTES: u64 = 60 << 20;
 
 /// Builds everything and puts it into `folder`, anew.
 pub fn make(root: &Path, folder: &Path) -> Result<()> {
-    let mut programs = Vec::new();
-    let mut bins = vec!["build", "--release"];
-    BINARIES.iter().for_each(|name| bins.extend(["--bin", name]));
-    for path in built(root, &bins)? {
-        programs.push((name_of(&path)?, path));
-    }
-    for bench in BENCHES {
-        for path in built(root, &["bench", "--no-run", "--bench", bench])? {
-            programs.push((format!("bench_{bench}"), path));
-        }
-    }
-    for path in built(root, &["test", "--release", "--no-run", "--package", "scalpel", "--lib"])? {
-        programs.push((TESTS.into(), path));
-    }
+    // In one go, so that what they share is built once.
+    let mut wanted = vec!["build", "--release"];
+    BINARIES.iter().for_each(|name| wanted.extend(["--bin", name]));
+    BENCHES.iter().for_each(|name| wanted.extend(["--bench", name]));
+    let mut programs = built(root, &wanted, |kind, name| match kind {
+        "bin" if BINARIES.contains(&name) => Some(name.to_owned()),
+        "bench" if BENCHES.contains(&name) => Some(format!("bench_{name}")),
+        _ => None,
+    })?;
+    let tests = ["test", "--release", "--no-run", "--package", "scalpel", "--lib"];
+    programs.extend(built(root, &tests, |kind, _| (kind == "lib").then(|| TESTS.to_owned()))?);
     let expected = BINARIES.len() + BENCHES.len() + 1;
     ensure!(programs.len() == expected, "cargo built {} of {expected} programs", programs.len());
 
@@ -61,8 +58,13 @@ pub fn make(root: &Path, folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Runs cargo and gives the executables that it says it made.
-fn built(root: &Path, arguments: &[&str]) -> Result<Vec<PathBuf>> {
+/// Runs cargo and gives the executables that it says it made, under the names that `named` gives them by
+/// their target's kind and name.
+fn built(
+    root: &Path,
+    arguments: &[&str],
+    named: impl Fn(&str, &str) -> Option<String>,
+) -> Result<Vec<(String, PathBuf)>> {
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(program)
         .args(arguments)
@@ -77,16 +79,14 @@ fn built(root: &Path, arguments: &[&str]) -> Result<Vec<PathBuf>> {
     let mut executables = Vec::new();
     for line in String::from_utf8(output.stdout)?.lines() {
         let message: serde_json::Value = serde_json::from_str(line)?;
-        if let Some(path) = message["executable"].as_str() {
-            executables.push(PathBuf::from(path));
+        let target = &message["target"];
+        let kind = target["kind"][0].as_str().unwrap_or_default();
+        let name = target["name"].as_str().unwrap_or_default();
+        if let (Some(path), Some(name)) = (message["executable"].as_str(), named(kind, name)) {
+            executables.push((name, PathBuf::from(path)));
         }
     }
     Ok(executables)
-}
-
-fn name_of(path: &Path) -> Result<String> {
-    let name = path.file_name().with_context(|| format!("{} is no file", path.display()))?;
-    Ok(name.to_string_lossy().into_owned())
 }
 
 fn strip(from: &Path, to: &Path) -> Result<()> {

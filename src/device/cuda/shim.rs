@@ -113,7 +113,7 @@ impl Shim {
         let answers = |compiler: &&str| {
             Command::new(compiler).arg("--version").output().is_ok_and(|out| out.status.success())
         };
-        let compiler = ["g++", "clang++", "c++"].into_iter().find(|name| answers(&name));
+        let compiler = ["g++", "clang++", "c++"].into_iter().find(answers);
         let compiler = compiler.ok_or_else(|| Error::Unavailable {
             what: "the CUDA shim".into(),
             reason: "none of g++, clang++ and c++ answers".into(),
@@ -244,7 +244,7 @@ impl Gpu for Shim {
         let descending = {
             let mut launches = self.launches.lock().unwrap_or_else(PoisonError::into_inner);
             *launches += 1;
-            *launches % 2 == 0
+            launches.is_multiple_of(2)
         };
         step.get::<Bound>()?.run(descending)
     }

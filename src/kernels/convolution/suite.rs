@@ -29,14 +29,12 @@ fn geometry(sizes: [usize; 6]) -> Geometry {
     Geometry { channels, height, width, side, stride, padding }
 }
 
+/// Gives a name and y for each contestant, from a layer, x and the floats of y.
+type Contestants<'a> = dyn Fn(&Layer<'_>, &[f32], usize) -> Vec<(String, Vec<f32>)> + 'a;
+
 /// Draws a case, and compares what each of `run`'s contestants computes with plain loops. `spoil`
 /// changes x after it is drawn.
-fn check_with(
-    case: &Case,
-    seed: u64,
-    spoil: impl Fn(&mut [f32]),
-    run: &dyn Fn(&Layer<'_>, &[f32], usize) -> Vec<(String, Vec<f32>)>,
-) {
+fn check_with(case: &Case, seed: u64, spoil: impl Fn(&mut [f32]), run: &Contestants<'_>) {
     let geometry = case.geometry;
     let mut rng = seed::stream(seed, "convolution", &[]);
     let mut weights = |&(inputs, outputs): &(usize, usize)| {
@@ -156,8 +154,11 @@ fn on_gpu<'a>(
     download(gpu, &y, floats)
 }
 
-/// The shapes of the five networks' convolutions, in small, and others: sizes and groups.
-fn cases() -> Vec<([usize; 6], Vec<(usize, usize)>)> {
+/// Sizes as [`geometry`] takes them, and groups.
+type Sizes = ([usize; 6], Vec<(usize, usize)>);
+
+/// The shapes of the five networks' convolutions, in small, and others.
+fn cases() -> Vec<Sizes> {
     vec![
         ([1, 12, 12, 5, 1, 0], vec![(1, 6)]),       // LeNet-5's first
         ([3, 16, 16, 5, 1, 2], vec![(3, 5)]),       // ConvNet's, NIN's
@@ -175,7 +176,7 @@ fn cases() -> Vec<([usize; 6], Vec<(usize, usize)>)> {
     ]
 }
 
-fn case((sizes, groups): ([usize; 6], Vec<(usize, usize)>), images: usize) -> Case {
+fn case((sizes, groups): Sizes, images: usize) -> Case {
     Case { geometry: geometry(sizes), groups, width: 8, density: 0.4, images }
 }
 

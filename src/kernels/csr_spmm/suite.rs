@@ -11,13 +11,16 @@ use crate::kernels::gpu::{Operands, devices};
 use crate::seed;
 use crate::sparse::Csr;
 
+/// Gives a name and y for each contestant, from a layer and x.
+type Contestants<'a> = dyn Fn(&Layer<'_>, &[f32]) -> Vec<(String, Vec<f32>)> + 'a;
+
 /// Draws a case, and compares what each of `run`'s contestants computes with plain loops.
 fn check_with(
     [rows, inner, n]: [usize; 3],
     density: f64,
     seed: u64,
     spoil: impl Fn(&mut [f32]),
-    run: &dyn Fn(&Layer<'_>, &[f32]) -> Vec<(String, Vec<f32>)>,
+    run: &Contestants<'_>,
 ) {
     let mut rng = seed::stream(seed, "csr_spmm", &[]);
     let mut dense = Array2::<f32>::zeros((rows, inner));

@@ -36,6 +36,9 @@ const UNTOUCHED: f32 = -77.0;
 /// A variant's name, its tolerance for sums of k products below 1, and the y that it computed.
 type Computed = (String, f32, Vec<f32>);
 
+/// What every contestant computes from a layer, x and a y to start from.
+type Contestants<'a> = dyn Fn(&Layer<'_>, &[f32], &[f32]) -> Vec<Computed> + 'a;
+
 /// Runs every contestant on one case: `run` is given a layer, x and a y to start from.
 fn check_with(
     [m, k, n]: [usize; 3],
@@ -43,7 +46,7 @@ fn check_with(
     compacted: [bool; 2],
     seed: u64,
     poison: Option<f32>,
-    run: &dyn Fn(&Layer<'_>, &[f32], &[f32]) -> Vec<Computed>,
+    run: &Contestants<'_>,
 ) {
     let mut rng = seed::stream(seed, "masked_dense", &[]);
     let mut living =
@@ -224,4 +227,29 @@ fn tiles_panels_and_parts_join_on_gpus() {
         check_on_gpus(shape, 0.9, [false, true], 2, None);
     }
     check_on_gpus([40, 33, 20], 1.0, [true, true], 3, Some(f32::INFINITY));
+}
+
+#[test]
+fn a_layer_larger_than_a_binding_is_split() {
+    // AlexNet's ip6: 151 MB, where a software Vulkan binds 128 MiB at once.
+    let (m, k) = (4096, 9216);
+    let weights = Array2::from_shape_fn((m, k), |(row, column)| ((row + column) % 5) as f32 - 2.0);
+    let (inputs, outputs): (Vec<usize>, Vec<usize>) = ((0..k).collect(), (0..m).collect());
+    let layer = Layer {
+        weights: weights.view(),
+        inputs: Nodes { living: &inputs, compacted: true },
+        outputs: Nodes { living: &outputs, compacted: true },
+        bias: None,
+        relu: false,
+    };
+    let x: Vec<f32> = (0..k).map(|place| (place % 7) as f32 - 3.0).collect();
+    // Small integers: every sum is exact.
+    let mut expected = vec![0.0; m];
+    reference::run(&layer, &x, 1, &mut expected);
+    for gpu in devices().into_iter().filter(|gpu| gpu.limits().buffer_bytes > 1 << 20) {
+        let packed = gpu::pack_layer(gpu, None, &layer, 1).unwrap();
+        let mut found = vec![f32::NAN; m];
+        packed.run(gpu, &x, &mut found).unwrap();
+        assert!(expected == found, "{}", gpu.name());
+    }
 }
