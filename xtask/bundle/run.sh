@@ -11,28 +11,29 @@
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 out=${SCALPEL_OUT:-$here/results}
-mkdir -p "$out"
 
 fail() { echo "$1" >&2; exit 1; }
 
-# libtorch of the very version that the programs were built for, and the libraries of CUDA beside it.
-torch=$(python3 -c 'import os, torch
-assert torch.__version__.split("+")[0] == "2.11.0", torch.__version__
-print(os.path.dirname(torch.__file__))') ||
-  fail "python3 has no torch 2.11.0: install it, or put the python3 that has it first on the PATH"
-libraries=$torch/lib
-for folder in "$torch"/../nvidia/*/lib; do
-  [ -d "$folder" ] && libraries=$libraries:$folder
-done
-export LD_LIBRARY_PATH=$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
-[ -d "$torch/../nvidia/cu13/lib" ] && export SCALPEL_CUDA_LIB=$torch/../nvidia/cu13/lib
-SCALPEL_COMMIT=$(cat "$here/COMMIT")
-export SCALPEL_COMMIT
-# The suites also know a stand-in for CUDA on the CPU and a software Vulkan: here the GPU is asked.
-export SCALPEL_TEST_DEVICES=${SCALPEL_TEST_DEVICES:-cuda,wgpu}
-
-# Through wgpu, the same GPU: not a software Vulkan that may lie beside it.
-export SCALPEL_WGPU_ADAPTER=${SCALPEL_WGPU_ADAPTER:-NVIDIA}
+# Finds what the programs need on this host.
+prepare() {
+  mkdir -p "$out"
+  # libtorch of the very version that the programs were built for, and the libraries of CUDA beside it.
+  local find='import os, torch; assert torch.__version__.startswith("2.11.0"); print(os.path.dirname(torch.__file__))'
+  torch=$(python3 -c "$find") ||
+    fail "python3 has no torch 2.11.0: install it, or put the python3 that has it first on the PATH"
+  libraries=$torch/lib
+  for folder in "$torch"/../nvidia/*/lib; do
+    [ -d "$folder" ] && libraries=$libraries:$folder
+  done
+  export LD_LIBRARY_PATH=$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+  [ -d "$torch/../nvidia/cu13/lib" ] && export SCALPEL_CUDA_LIB=$torch/../nvidia/cu13/lib
+  SCALPEL_COMMIT=$(cat "$here/COMMIT")
+  export SCALPEL_COMMIT
+  # The suites also know a stand-in for CUDA on the CPU and a software Vulkan: here the GPU is asked.
+  export SCALPEL_TEST_DEVICES=${SCALPEL_TEST_DEVICES:-cuda,wgpu}
+  # Through wgpu, the same GPU: not a software Vulkan that may lie beside it.
+  export SCALPEL_WGPU_ADAPTER=${SCALPEL_WGPU_ADAPTER:-NVIDIA}
+}
 
 conformance() {
   SCALPEL_REQUIRE=cuda,nvrtc "$here/bin/conformance" kernels:: device:: engine::on_gpu baselines::cuda \
@@ -74,7 +75,7 @@ train() {
 command=${1:-}
 [ $# -gt 0 ] && shift
 case $command in
-  conformance | sanitizer | breakeven | bench | train) "$command" "$@" ;;
-  all) conformance; sanitizer || true; breakeven; bench ;;
+  conformance | sanitizer | breakeven | bench | train) prepare; "$command" "$@" ;;
+  all) prepare; conformance; sanitizer || true; breakeven; bench ;;
   *) sed -n '2,12s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac
