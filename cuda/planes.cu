@@ -28,7 +28,8 @@ struct Pixel {
 };
 
 __device__ __forceinline__ Pixel own_pixel(const Params &p) {
-    const u32 place = blockIdx.x * THREADS + threadIdx.x;
+    const u32 block = blockIdx.y * gridDim.x + blockIdx.x;
+    const u32 place = block * THREADS + threadIdx.x;
     const u32 area = p.height * p.width;
     return {place / area, place % area / p.width, place % p.width, place < p.channels * area};
 }

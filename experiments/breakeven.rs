@@ -87,12 +87,10 @@ fn main() -> anyhow::Result<()> {
         let device = breakeven::gpu::device(&cli.device)?;
         eprintln!("{}: {} is the library to beat", device.gpu.name(), device.library.name());
         environment.gpu = Some(device.gpu.name());
-        let ceilings = device.ceilings()?;
-        eprintln!(
-            "at best: a copy at {:.0} GB/s, a dense product at {:.0} GFLOP/s",
-            ceilings.copy_gb_per_s, ceilings.dense_gflops
-        );
-        environment.ceilings = Some(ceilings);
+        environment.ceilings = device.ceilings()?;
+        if let Some(ceilings) = &environment.ceilings {
+            eprintln!("at best: {ceilings}");
+        }
         breakeven::gpu::run(&sweep, &device, report)?
     } else {
         let library = baselines::best(threads)?;

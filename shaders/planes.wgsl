@@ -59,11 +59,12 @@ fn at(map: Map, image: u32, channel: u32, row: u32, column: u32) -> u32 {
 @compute @workgroup_size(THREADS)
 fn planes_pool(
     @builtin(workgroup_id) block: vec3<u32>,
+    @builtin(num_workgroups) blocks: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
 ) {
     let from_map = Map(p.x_start, p.x_image, p.x_plane, p.x_pitch, p.x_step);
     let to_map = Map(p.y_start, p.y_image, p.y_plane, p.y_pitch, p.y_step);
-    let own = own_pixel(block.x * THREADS + thread, p.height, p.width, p.channels);
+    let own = own_pixel((block.y * blocks.x + block.x) * THREADS + thread, p.height, p.width, p.channels);
     if !own.exists {
         return;
     }
@@ -105,11 +106,12 @@ fn planes_pool(
 @compute @workgroup_size(THREADS)
 fn planes_norm(
     @builtin(workgroup_id) block: vec3<u32>,
+    @builtin(num_workgroups) blocks: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
 ) {
     let from_map = Map(p.x_start, p.x_image, p.x_plane, p.x_pitch, p.x_step);
     let to_map = Map(p.y_start, p.y_image, p.y_plane, p.y_pitch, p.y_step);
-    let own = own_pixel(block.x * THREADS + thread, p.height, p.width, p.channels);
+    let own = own_pixel((block.y * blocks.x + block.x) * THREADS + thread, p.height, p.width, p.channels);
     if !own.exists {
         return;
     }
@@ -146,11 +148,12 @@ fn planes_norm(
 @compute @workgroup_size(THREADS)
 fn planes_affine(
     @builtin(workgroup_id) block: vec3<u32>,
+    @builtin(num_workgroups) blocks: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
 ) {
     let from_map = Map(p.x_start, p.x_image, p.x_plane, p.x_pitch, p.x_step);
     let to_map = Map(p.y_start, p.y_image, p.y_plane, p.y_pitch, p.y_step);
-    let own = own_pixel(block.x * THREADS + thread, p.height, p.width, p.channels);
+    let own = own_pixel((block.y * blocks.x + block.x) * THREADS + thread, p.height, p.width, p.channels);
     if !own.exists {
         return;
     }
@@ -167,11 +170,12 @@ fn planes_affine(
 @compute @workgroup_size(THREADS)
 fn planes_copy(
     @builtin(workgroup_id) block: vec3<u32>,
+    @builtin(num_workgroups) blocks: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
 ) {
     let from_map = Map(p.x_start, p.x_image, p.x_plane, p.x_pitch, p.x_step);
     let to_map = Map(p.y_start, p.y_image, p.y_plane, p.y_pitch, p.y_step);
-    let own = own_pixel(block.x * THREADS + thread, p.height, p.width, p.channels);
+    let own = own_pixel((block.y * blocks.x + block.x) * THREADS + thread, p.height, p.width, p.channels);
     if !own.exists {
         return;
     }

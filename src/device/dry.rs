@@ -46,6 +46,7 @@ impl Gpu for Dry {
             buffers: 16,
             multiprocessors: 132,
             cache_bytes: 0,
+            software: true,
         }
     }
 

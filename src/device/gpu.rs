@@ -48,6 +48,8 @@ pub struct Limits {
     pub multiprocessors: u32,
     /// Bytes of the last cache before memory; 0 where the driver does not tell.
     pub cache_bytes: usize,
+    /// Whether it is a CPU that stands in for a GPU: its times are no GPU's.
+    pub software: bool,
 }
 
 /// A program before it is compiled.

@@ -146,6 +146,7 @@ impl Wgpu {
                 _ => 8,
             },
             cache_bytes: 0,
+            software: info.device_type == wgpu::DeviceType::Cpu,
         };
         let timestamps = (!timed.is_empty()).then(|| Timestamps {
             queries: device.create_query_set(&wgpu::QuerySetDescriptor {

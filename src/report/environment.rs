@@ -47,6 +47,13 @@ pub struct Ceilings {
     pub dense_gflops: f64,
 }
 
+impl std::fmt::Display for Ceilings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { copy_gb_per_s, dense_gflops } = self;
+        write!(f, "a copy at {copy_gb_per_s:.0} GB/s, a dense product at {dense_gflops:.0} GFLOP/s")
+    }
+}
+
 impl Environment {
     /// Reads off this machine.
     pub fn read(device: &str) -> Self {

@@ -158,12 +158,9 @@ impl Tables {
         for sweep in &sweeps {
             let (title, environment) = (sweep.title(), &sweep.environment);
             let commit = environment.commit.as_deref().unwrap_or("unknown");
-            let ceilings = environment.ceilings.map_or_else(String::new, |ceilings| {
-                format!(
-                    " At best: a copy at {:.0} GB/s, a dense product at {:.0} GFLOP/s.",
-                    ceilings.copy_gb_per_s, ceilings.dense_gflops
-                )
-            });
+            let ceilings = environment
+                .ceilings
+                .map_or_else(String::new, |ceilings| format!(" At best: {ceilings}."));
             results.push_str(&format!(
                 "\n### {title}\n\nMeasured on {} ({}), commit {commit}, sweep {}.{ceilings}\n\n{}",
                 environment.date,

@@ -89,6 +89,7 @@ impl Cuda {
                 CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT,
             )? as u32,
             cache_bytes: attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE)?,
+            software: false,
         };
         let architecture = format!("sm_{}{}", capability.0, capability.1);
         let stream = context.new_stream().map_err(failed("make a stream"))?;

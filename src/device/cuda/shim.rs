@@ -186,6 +186,7 @@ impl Gpu for Shim {
             buffers: 16,
             multiprocessors: 4,
             cache_bytes: 0,
+            software: true,
         }
     }
 

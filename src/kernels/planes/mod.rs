@@ -195,7 +195,10 @@ pub fn pack(
     parameters.extend(alpha_beta.map(f32::to_bits));
     parameters.extend(x.words().into_iter().chain(y.words()));
     let pixels = (channels * rows * columns) as u32;
-    let grid = [pixels.div_ceil(THREADS), 1, images as u32];
+    // A grid's side is limited, so that large planes fold their blocks into two.
+    let blocks = pixels.div_ceil(THREADS);
+    let along = blocks.min(gpu.limits().grid);
+    let grid = [along, blocks.div_ceil(along.max(1)), images as u32];
     let stage = Stage { program: gpu.program(&source)?, grid, arguments, parameters };
     Ok(Packed::new(name, vec![stage], floats))
 }

@@ -83,6 +83,19 @@ fn every_operation_of_the_five_networks_computes_what_the_reference_does() {
 }
 
 #[test]
+fn planes_of_more_blocks_than_a_side_of_a_grid_are_copied_whole() {
+    for gpu in devices().into_iter().filter(|gpu| gpu.limits().buffer_bytes > 1 << 20) {
+        let shape = [1, 1, 256 * gpu.limits().grid as usize + 300];
+        let plain = Map::plain(shape);
+        let packed = pack(gpu, &Op::Copy { relu: false }, shape, 1, [&plain, &plain]).unwrap();
+        let x: Vec<f32> = (0..shape[2]).map(|place| place as f32).collect();
+        let mut y = vec![UNTOUCHED; x.len()];
+        packed.run(gpu, &x, &mut y).unwrap();
+        assert!(x == y, "{}", gpu.name());
+    }
+}
+
+#[test]
 fn what_does_not_fit_is_refused() {
     for gpu in devices() {
         let plain = Map::plain([2, 4, 4]);
