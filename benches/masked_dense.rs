@@ -4,6 +4,7 @@
 //! ```text
 //! cargo bench --bench masked_dense
 //! cargo bench --bench masked_dense -- 128     # one n
+//! cargo bench --bench masked_dense -- 1 lenet # one n, the layers of that name
 //! cargo bench --bench masked_dense -- --device cuda
 //! ```
 //!
@@ -30,8 +31,8 @@ use scalpel::measure::{Effort, interleave_by, try_interleave};
 use scalpel::report::Table;
 use scalpel::seed;
 
-/// Name, [outputs, inputs], and how many of each the authors kept.
-const LAYERS: [(&str, [usize; 2], [usize; 2]); 5] = [
+/// The layers with the authors' kept nodes.
+const LAYERS: [Kept; 5] = [
     ("lenet-300-100 ip1", [300, 784], [161, 784]),
     ("lenet-300-100 ip2", [100, 300], [64, 161]),
     ("lenet-5 ip1", [500, 800], [65, 288]),
@@ -46,15 +47,16 @@ fn main() -> anyhow::Result<()> {
     if let Some(place) = arguments.iter().position(|argument| argument == "--device") {
         let name = arguments.get(place + 1).context("--device needs a name: cuda or wgpu")?.clone();
         arguments.drain(place..place + 2);
-        return on_gpu(&gpu::device(&name)?, &name, &columns_of(&arguments, &[1, 16, 128, 1024])?);
+        let (columns, layers) = chosen(&arguments, &[1, 16, 128, 1024])?;
+        return on_gpu(&gpu::device(&name)?, &name, &columns, &layers);
     }
     let library = baselines::best(threads)?;
     let mkl: Option<Arc<dyn DenseLibrary>> =
         Mkl::load(threads).ok().map(|mkl| mkl as Arc<dyn DenseLibrary>);
-    let columns = columns_of(&arguments, &[1, 16, 64, 128, 512])?;
+    let (columns, layers) = chosen(&arguments, &[1, 16, 64, 128, 512])?;
     let dense = format!("{} dense, us", library.name());
     let mut table = Table::new(["layer", "n", "kernel", "us", &dense, "speedup", "weights left"]);
-    for (name, [m, k], kept) in LAYERS {
+    for (name, [m, k], kept) in layers.iter().copied() {
         let mut rng = seed::stream(1, "masked_dense", &[m as u64, k as u64]);
         let weights = Array2::<f32>::from_shape_fn((m, k), |_| rng.random_range(-1.0..1.0));
         let (inputs, outputs) = (living(kept[1], k), living(kept[0], m));
@@ -105,12 +107,15 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The n that is asked for, else all.
-fn columns_of(arguments: &[String], all: &[usize]) -> anyhow::Result<Vec<usize>> {
-    match arguments.iter().find(|argument| !argument.starts_with('-')) {
-        Some(n) => Ok(vec![n.parse()?]),
-        None => Ok(all.to_vec()),
-    }
+/// Name, [outputs, inputs], and how many of each are kept.
+type Kept = (&'static str, [usize; 2], [usize; 2]);
+
+/// The n and the layers that are asked for, else all.
+fn chosen(arguments: &[String], all: &[usize]) -> anyhow::Result<(Vec<usize>, Vec<Kept>)> {
+    let mut arguments = arguments.iter().filter(|argument| !argument.starts_with('-'));
+    let columns = arguments.next().map_or(Ok(all.to_vec()), |n| n.parse().map(|n| vec![n]))?;
+    let part = arguments.next().map_or("", String::as_str);
+    Ok((columns, LAYERS.into_iter().filter(|(name, ..)| name.contains(part)).collect()))
 }
 
 /// Kept nodes spread evenly over all.
@@ -130,7 +135,12 @@ fn masked<'a>(weights: &'a Array2<f32>, inputs: &'a [usize], outputs: &'a [usize
 }
 
 /// Every variant of a GPU on the masked layer, the library on all nodes and on the compacted sizes.
-fn on_gpu(device: &gpu::Device, name: &str, columns: &[usize]) -> anyhow::Result<()> {
+fn on_gpu(
+    device: &gpu::Device,
+    name: &str,
+    columns: &[usize],
+    layers: &[Kept],
+) -> anyhow::Result<()> {
     let gpu = &device.gpu;
     if let Some(ceilings) = device.ceilings()? {
         println!("{}, at best: {ceilings}", gpu.name());
@@ -142,7 +152,7 @@ fn on_gpu(device: &gpu::Device, name: &str, columns: &[usize]) -> anyhow::Result
     };
     let header = ["layer", "n", "kernel", "us", "GFLOP/s", "x all nodes", "x compacted"];
     let mut table = Table::new(header);
-    for (name, [m, k], kept) in LAYERS {
+    for (name, [m, k], kept) in layers.iter().copied() {
         let mut rng = seed::stream(1, "masked_dense", &[m as u64, k as u64]);
         let weights = Array2::<f32>::from_shape_fn((m, k), |_| rng.random_range(-1.0..1.0));
         let (inputs, outputs) = (living(kept[1], k), living(kept[0], m));

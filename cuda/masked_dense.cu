@@ -23,6 +23,7 @@ struct Params {
     u32 stride;
     u32 splits; // parts of K; more than one: y is [splits, M, n] of sums
     u32 depth;  // K of a part, a multiple of TILE_K
+    u32 unused; // the lines of a WGSL uniform are aligned to four words
     u32 columns;
     u32 relu;
     Lines x_lines;

@@ -9,14 +9,8 @@ struct Params {
     inner: u32,
     columns: u32,
     relu: u32,
-    x_width: u32,
-    x_down: u32,
-    x_right: u32,
-    x_image: u32,
-    y_width: u32,
-    y_down: u32,
-    y_right: u32,
-    y_image: u32,
+    @align(16) x: Lines,
+    @align(16) y: Lines,
 }
 
 //:n1
@@ -78,11 +72,11 @@ fn csr_spmm_tile(
     if row >= p.rows || column >= p.columns {
         return;
     }
-    let base = block.z * p.x_image + along(column, p.x_width, p.x_down, p.x_right);
+    let base = block.z * p.x.image + along(column, p.x);
     var sum = bias[row];
     for (var place = row_ptr[row]; place < row_ptr[row + 1u]; place++) {
         sum += values[place] * x[base + x_rows[columns[place]]];
     }
-    let to = block.z * p.y_image + y_rows[row];
-    y[to + along(column, p.y_width, p.y_down, p.y_right)] = activate(sum, p.relu);
+    let to = block.z * p.y.image + y_rows[row];
+    y[to + along(column, p.y)] = activate(sum, p.relu);
 }

@@ -7,14 +7,8 @@ struct Params {
     inner: u32,   // K
     columns: u32, // n
     relu: u32,
-    x_width: u32,
-    x_down: u32,
-    x_right: u32,
-    x_image: u32,
-    y_width: u32,
-    y_down: u32,
-    y_right: u32,
-    y_image: u32,
+    @align(16) x: Lines,
+    @align(16) y: Lines,
 }
 
 const PAIRS: u32 = WIDTH / 2u;
@@ -89,14 +83,8 @@ fn group_spmm_rows(
     let lane = thread % LANES;
     let row = block.y * (THREADS / LANES / SPLIT) + team / SPLIT;
     let first_column = block.x * LANES * 4u + lane;
-    let image = block.z * p.x_image;
-    var offsets: vec4<u32>;
-    var inside: vec4<bool>;
-    for (var c = 0u; c < 4u; c++) {
-        let column = first_column + c * LANES;
-        inside[c] = column < p.columns;
-        offsets[c] = along(select(0u, column, inside[c]), p.x_width, p.x_down, p.x_right);
-    }
+    let image = block.z * p.x.image;
+    let own_columns = columns_at(first_column, LANES, p.columns, p.x);
     var place = 0u;
     var end = 0u;
     if row < p.rows {
@@ -109,10 +97,10 @@ fn group_spmm_rows(
             var four = vec4<f32>();
             if first + row_of_x < p.inner {
                 let at = image + x_rows[first + row_of_x];
-                if inside.x { four.x = x[at + offsets.x]; }
-                if inside.y { four.y = x[at + offsets.y]; }
-                if inside.z { four.z = x[at + offsets.z]; }
-                if inside.w { four.w = x[at + offsets.w]; }
+                if own_columns.inside.x { four.x = x[at + own_columns.offsets.x]; }
+                if own_columns.inside.y { four.y = x[at + own_columns.offsets.y]; }
+                if own_columns.inside.z { four.z = x[at + own_columns.offsets.z]; }
+                if own_columns.inside.w { four.w = x[at + own_columns.offsets.w]; }
             }
             staged[row_of_x * LANES + lane] = four;
         }
@@ -139,11 +127,11 @@ fn group_spmm_rows(
         for (var other = 1u; other < SPLIT; other++) {
             sum += staged[thread + other * LANES];
         }
-        let to = block.z * p.y_image + y_rows[row];
+        let to = block.z * p.y.image + y_rows[row];
         for (var c = 0u; c < 4u; c++) {
             let column = first_column + c * LANES;
             if column < p.columns {
-                y[to + along(column, p.y_width, p.y_down, p.y_right)] =
+                y[to + along(column, p.y)] =
                     activate(sum[c] + bias[row], p.relu);
             }
         }
@@ -177,15 +165,9 @@ fn group_spmm_columns(
     let lane = thread % LANES;
     let first_column = block.x * LANES * 4u + lane;
     let own = team * TEAM_SUMS + lane;
-    let image = block.z * p.x_image;
+    let image = block.z * p.x.image;
 
-    var offsets: vec4<u32>;
-    var inside: vec4<bool>;
-    for (var c = 0u; c < 4u; c++) {
-        let column = first_column + c * LANES;
-        inside[c] = column < p.columns;
-        offsets[c] = along(select(0u, column, inside[c]), p.x_width, p.x_down, p.x_right);
-    }
+    let own_columns = columns_at(first_column, LANES, p.columns, p.x);
     for (var row = 0u; row < BLOCK_ROWS; row++) {
         sums[own + row * LANES] = vec4<f32>();
     }
@@ -197,10 +179,10 @@ fn group_spmm_columns(
             var four = vec4<f32>();
             if k + i < p.inner {
                 let at = image + x_rows[k + i];
-                if inside.x { four.x = x[at + offsets.x]; }
-                if inside.y { four.y = x[at + offsets.y]; }
-                if inside.z { four.z = x[at + offsets.z]; }
-                if inside.w { four.w = x[at + offsets.w]; }
+                if own_columns.inside.x { four.x = x[at + own_columns.offsets.x]; }
+                if own_columns.inside.y { four.y = x[at + own_columns.offsets.y]; }
+                if own_columns.inside.z { four.z = x[at + own_columns.offsets.z]; }
+                if own_columns.inside.w { four.w = x[at + own_columns.offsets.w]; }
             }
             xs[i] = four;
         }
@@ -224,11 +206,11 @@ fn group_spmm_columns(
             for (var other = 1u; other < TEAMS; other++) {
                 sum += sums[other * TEAM_SUMS + place];
             }
-            let to = block.z * p.y_image + y_rows[row];
+            let to = block.z * p.y.image + y_rows[row];
             for (var c = 0u; c < 4u; c++) {
                 let column = block.x * LANES * 4u + place % LANES + c * LANES;
                 if column < p.columns {
-                    y[to + along(column, p.y_width, p.y_down, p.y_right)] =
+                    y[to + along(column, p.y)] =
                         activate(sum[c] + bias[row], p.relu);
                 }
             }

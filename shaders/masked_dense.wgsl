@@ -7,16 +7,11 @@ struct Params {
     stride: u32, // of W's rows, a multiple of 4
     splits: u32, // parts of K; more than one: y is [splits, M, n] of sums
     depth: u32,  // K of a part, a multiple of TILE_K
+    unused: u32, // what follows is aligned to four words
     columns: u32,
     relu: u32,
-    x_width: u32,
-    x_down: u32,
-    x_right: u32,
-    x_image: u32,
-    y_width: u32,
-    y_down: u32,
-    y_right: u32,
-    y_image: u32,
+    @align(16) x: Lines,
+    @align(16) y: Lines,
 }
 
 //:n1
@@ -87,7 +82,7 @@ fn masked_dense_tile(
     let down = thread / THREADS_N;
     let right = thread % THREADS_N;
     let split = p.splits > 1u;
-    let image = select(block.z * p.x_image, 0u, split);
+    let image = select(block.z * p.x.image, 0u, split);
     let begin = select(0u, block.z * p.depth, split);
     let end = min(p.inner, begin + p.depth);
     var sums: array<array<vec4<f32>, FOURS_N>, THREAD_M>;
@@ -117,7 +112,7 @@ fn masked_dense_tile(
                 for (var c = 0u; c < 4u; c++) {
                     let column = block.x * TILE_N + place % PITCH_X + c * PITCH_X;
                     if column < p.columns {
-                        four[c] = x[at + along(column, p.x_width, p.x_down, p.x_right)];
+                        four[c] = x[at + along(column, p.x)];
                     }
                 }
             }
@@ -151,8 +146,8 @@ fn masked_dense_tile(
                 if split {
                     y[(block.z * p.rows + row) * p.columns + column] = sum;
                 } else {
-                    let to = block.z * p.y_image + y_rows[row];
-                    y[to + along(column, p.y_width, p.y_down, p.y_right)] =
+                    let to = block.z * p.y.image + y_rows[row];
+                    y[to + along(column, p.y)] =
                         activate(sum + bias[row], p.relu);
                 }
             }
@@ -180,6 +175,6 @@ fn masked_dense_sum(
         for (var part = 0u; part < p.splits; part++) {
             sum += parts[(part * p.rows + row) * p.columns + column];
         }
-        y[y_rows[row] + along(column, p.y_width, p.y_down, p.y_right)] = activate(sum, p.relu);
+        y[y_rows[row] + along(column, p.y)] = activate(sum, p.relu);
     }
 }

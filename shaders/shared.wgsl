@@ -15,8 +15,32 @@ fn activate(value: f32, relu: u32) -> f32 {
     return select(value, 0.0, relu != 0u && value < 0.0 && !is_nan(value));
 }
 
-// Where a column lies in a row of an operand: `width` of them side by side, `right` floats apart, and
-// the next `width` `down` floats further.
-fn along(column: u32, width: u32, down: u32, right: u32) -> u32 {
-    return column / width * down + column % width * right;
+// Where the columns of a product lie in a row of an operand: `width` of them side by side, `right` floats
+// apart, and the next `width` `down` floats further. From one image to the next it is `image` floats.
+struct Lines {
+    width: u32,
+    down: u32,
+    right: u32,
+    image: u32,
+}
+
+fn along(column: u32, lines: Lines) -> u32 {
+    return column / lines.width * lines.down + column % lines.width * lines.right;
+}
+
+// Where a thread's four columns lie in a row, and which of them exist.
+struct Columns {
+    offsets: vec4<u32>,
+    inside: vec4<bool>,
+}
+
+// The columns `first`, `first + step` and so on, of `count` in all.
+fn columns_at(first: u32, step: u32, count: u32, lines: Lines) -> Columns {
+    var own: Columns;
+    for (var c = 0u; c < 4u; c++) {
+        let column = first + c * step;
+        own.inside[c] = column < count;
+        own.offsets[c] = along(select(0u, column, own.inside[c]), lines);
+    }
+    return own;
 }

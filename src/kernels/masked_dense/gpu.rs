@@ -269,7 +269,7 @@ impl Packing<'_> {
             }
         };
         let stride = self.inner.next_multiple_of(4) as u32;
-        let mut parameters = vec![rows as u32, self.inner as u32, stride, splits, depth];
+        let mut parameters = vec![rows as u32, self.inner as u32, stride, splits, depth, 0];
         parameters.extend(self.operands.parameters(self.relu));
         let program = self.program(entry, &constants, design.threads(), design.shared_bytes())?;
         let mut stages = vec![Stage { program, grid, arguments, parameters: parameters.clone() }];
