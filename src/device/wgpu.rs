@@ -205,7 +205,10 @@ impl Wgpu {
 
     /// Hands all pending steps over, timed if asked.
     fn flush(&self, timed: bool) -> Result<()> {
-        let steps = std::mem::take(&mut *locked(&self.pending));
+        // Held until they are handed over: a thread that finds no steps may rely on its own being on the
+        // way, whoever took them.
+        let mut pending = locked(&self.pending);
+        let steps = std::mem::take(&mut *pending);
         if steps.is_empty() && !timed {
             return self.unharmed();
         }
@@ -231,6 +234,7 @@ impl Wgpu {
             }
             self.queue.submit([encoder.finish()]);
         })?;
+        drop(pending);
         self.unharmed()
     }
 
@@ -477,6 +481,33 @@ mod tests {
         gpu.enqueue(&launch(&[&y], [0, 1, 1]).unwrap()).unwrap();
         assert_eq!(gpu::download(gpu, &y, 3).unwrap(), [4.0, 8.0, 12.0]);
         assert!(gpu::download(gpu, &y, 5).is_err());
+    }
+
+    #[test]
+    fn threads_that_share_a_device_see_their_own_steps_done() {
+        let gpu = match Wgpu::shared() {
+            Ok(gpu) => gpu,
+            Err(error) => return requirement::skip("wgpu", &error.to_string()),
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let program = gpu.program(&source(DOUBLE)).unwrap();
+                    for _ in 0..100 {
+                        let y = gpu::upload(gpu, &[1.0_f32, 2.0]).unwrap();
+                        let buffers = [&y];
+                        let launch = Launch {
+                            program: &program,
+                            grid: [2, 1, 1],
+                            buffers: &buffers,
+                            parameters: &[2],
+                        };
+                        gpu.enqueue(&gpu.prepare(&launch).unwrap()).unwrap();
+                        assert_eq!(gpu::download(gpu, &y, 2).unwrap(), [2.0, 4.0]);
+                    }
+                });
+            }
+        });
     }
 
     #[test]

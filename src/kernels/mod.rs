@@ -4,6 +4,10 @@
 //! variants by instruction set, and one conformance suite that runs every variant of the `VARIANTS`
 //! table. `SCALPEL_KERNEL=<name>` forces a variant. [`convolution`] has no variants of its own: it is
 //! `group_spmm` on operands that lie otherwise ([`layout`]).
+//!
+//! On GPUs ([`gpu`]) a kernel is an entry point in `cuda/<op>.cu` and one in `shaders/<op>.wgsl`, with one
+//! host side for both in the operation's `gpu.rs`, which has a table of variants of its own. What lies
+//! between products there is [`planes`].
 
 pub mod convolution;
 pub mod csr_spmm;
