@@ -490,10 +490,10 @@ mod tests {
             Err(error) => return requirement::skip("wgpu", &error.to_string()),
         };
         std::thread::scope(|scope| {
-            for _ in 0..4 {
+            for _ in 0..8 {
                 scope.spawn(|| {
                     let program = gpu.program(&source(DOUBLE)).unwrap();
-                    for _ in 0..100 {
+                    for _ in 0..50 {
                         let y = gpu::upload(gpu, &[1.0_f32, 2.0]).unwrap();
                         let buffers = [&y];
                         let launch = Launch {
@@ -502,8 +502,11 @@ mod tests {
                             buffers: &buffers,
                             parameters: &[2],
                         };
-                        gpu.enqueue(&gpu.prepare(&launch).unwrap()).unwrap();
-                        assert_eq!(gpu::download(gpu, &y, 2).unwrap(), [2.0, 4.0]);
+                        // Many steps, so that handing them over takes a while.
+                        let step = gpu.prepare(&launch).unwrap();
+                        (0..40).for_each(|_| gpu.enqueue(&step).unwrap());
+                        let doubled = 2.0_f32.powi(40);
+                        assert_eq!(gpu::download(gpu, &y, 2).unwrap(), [doubled, 2.0 * doubled]);
                     }
                 });
             }
