@@ -152,6 +152,9 @@ group_spmm_n1(const float *__restrict__ values, const u32 *__restrict__ groups,
 
 #ifdef CHUNK
 constexpr u32 TILE = LANES * 4;
+static_assert(LANES * SPLIT <= WARP, "the teams of a row lie in one warp");
+static_assert(THREADS % (LANES * SPLIT) == 0, "a block holds whole rows of teams");
+static_assert(CHUNK % WIDTH == 0, "no group lies in two chunks");
 
 struct Group {
     Weights weights[VECTORS];
@@ -221,6 +224,7 @@ group_spmm_rows(const float *__restrict__ values, const u32 *__restrict__ groups
 
 #ifdef BLOCK_ROWS
 constexpr u32 TEAMS = THREADS / LANES;
+static_assert(TEAMS * LANES == THREADS, "a block holds whole teams");
 constexpr u32 TEAM_SUMS = BLOCK_ROWS * LANES * 4;
 // Wider groups leave no registers for a second set of X.
 constexpr bool AHEAD = WIDTH <= 8;

@@ -86,7 +86,10 @@ fn main() -> anyhow::Result<()> {
     let points = if on_gpu {
         let device = breakeven::gpu::device(&cli.device)?;
         eprintln!("{}: {} is the library to beat", device.gpu.name(), device.library.name());
-        environment.gpu = Some(device.gpu.name());
+        // Of an NVIDIA GPU through CUDA, the driver's own tool has told more.
+        if cli.device == "wgpu" || environment.gpu.is_none() {
+            environment.gpu = Some(device.gpu.name());
+        }
         environment.ceilings = device.ceilings()?;
         if let Some(ceilings) = &environment.ceilings {
             eprintln!("at best: {ceilings}");

@@ -71,6 +71,9 @@ fn group_spmm_n1(
 @group(0) @binding(7) var<storage, read_write> y: array<f32>;
 @group(0) @binding(8) var<uniform> p: Params;
 
+const_assert THREADS % (LANES * SPLIT) == 0u; // a block holds whole rows of teams
+const_assert CHUNK % WIDTH == 0u; // no group lies in two chunks
+const_assert CHUNK * LANES >= THREADS; // the teams' sums fit where X was staged
 // In vectors of four columns, LANES apart from each other.
 var<workgroup> staged: array<vec4<f32>, CHUNK * LANES>;
 
@@ -152,6 +155,7 @@ fn group_spmm_rows(
 @group(0) @binding(10) var<uniform> p: Params;
 
 const TEAMS: u32 = THREADS / LANES;
+const_assert TEAMS * LANES == THREADS; // a block holds whole teams
 // Sums of a team, in vectors of four columns, LANES apart from each other.
 const TEAM_SUMS: u32 = BLOCK_ROWS * LANES;
 var<workgroup> sums: array<vec4<f32>, TEAMS * TEAM_SUMS>;

@@ -9,7 +9,7 @@ use cudarc::cublas::{self, CudaBlas};
 use cudarc::cusparse::sys;
 use ndarray::ArrayView2;
 
-use super::on_gpu::{OnGpu, Set};
+use super::rotation::{Rotation, Set};
 use super::{Product, Products};
 use crate::device::cuda::{Cuda, libraries};
 use crate::device::gpu::{self, Buffer, Gpu};
@@ -72,6 +72,15 @@ fn refused<E: std::fmt::Debug>(operation: &'static str) -> impl Fn(E) -> Error {
     move |error| Error::argument(operation, "success", format!("{error:?}"))
 }
 
+/// Refuses an x of another length than `[m, k, n]` asks for.
+fn check_x([m, k, n]: [usize; 3], x: &[f32]) -> Result<()> {
+    if x.len() == k * n {
+        return Ok(());
+    }
+    let operation = format!("multiply [{m}, {k}] and [{k}, {n}]");
+    Err(Error::argument(operation, format!("{} of X", k * n), x.len().to_string()))
+}
+
 impl Products for CudaLibraries {
     fn name(&self) -> String {
         if self.tf32 { "cuBLAS with TF32, cuSPARSE".into() } else { "cuBLAS, cuSPARSE".into() }
@@ -79,7 +88,7 @@ impl Products for CudaLibraries {
 
     fn dense(&self, w: ArrayView2<'_, f32>, x: &[f32], n: usize) -> Result<Box<dyn Product>> {
         let shape = [w.nrows(), w.ncols(), n];
-        super::check_lengths(shape, None, x, &vec![0.0; shape[0] * n])?;
+        check_x(shape, x)?;
         let weights: Vec<f32> = w.iter().copied().collect();
         let bytes = 4 * (weights.len() + x.len() + shape[0] * n);
         let make = || -> Result<Box<dyn Set>> {
@@ -93,16 +102,16 @@ impl Products for CudaLibraries {
             }))
         };
         let gpu: Arc<dyn Gpu> = Arc::<Cuda>::clone(&self.cuda);
-        Ok(Box::new(OnGpu::new(gpu, bytes, shape[0] * n, make)?))
+        Ok(Box::new(Rotation::new(gpu, bytes, shape[0] * n, make)?))
     }
 
     fn csr(&self, w: &Csr, x: &[f32], n: usize) -> Result<Box<dyn Product>> {
         let [m, k] = w.shape();
-        super::check_lengths([m, k, n], None, x, &vec![0.0; m * n])?;
+        check_x([m, k, n], x)?;
         let bytes = 4 * (2 * w.nnz() + m + 1 + x.len() + m * n);
         let make = || -> Result<Box<dyn Set>> { Ok(Box::new(SparseSet::new(self, w, x, n)?)) };
         let gpu: Arc<dyn Gpu> = Arc::<Cuda>::clone(&self.cuda);
-        Ok(Box::new(OnGpu::new(gpu, bytes, m * n, make)?))
+        Ok(Box::new(Rotation::new(gpu, bytes, m * n, make)?))
     }
 }
 
@@ -168,6 +177,35 @@ const AS_IT_IS: sys::cusparseOperation_t =
 const VECTOR: sys::cusparseSpMVAlg_t = sys::cusparseSpMVAlg_t::CUSPARSE_SPMV_ALG_DEFAULT;
 const MATRIX: sys::cusparseSpMMAlg_t = sys::cusparseSpMMAlg_t::CUSPARSE_SPMM_ALG_DEFAULT;
 
+/// `cusparseSpMV`, or its preparation.
+type VectorFunction = unsafe fn(
+    sys::cusparseHandle_t,
+    sys::cusparseOperation_t,
+    *const c_void,
+    sys::cusparseConstSpMatDescr_t,
+    sys::cusparseConstDnVecDescr_t,
+    *const c_void,
+    sys::cusparseDnVecDescr_t,
+    sys::cudaDataType,
+    sys::cusparseSpMVAlg_t,
+    *mut c_void,
+) -> sys::cusparseStatus_t;
+
+/// `cusparseSpMM`, or its preparation.
+type MatrixFunction = unsafe fn(
+    sys::cusparseHandle_t,
+    sys::cusparseOperation_t,
+    sys::cusparseOperation_t,
+    *const c_void,
+    sys::cusparseConstSpMatDescr_t,
+    sys::cusparseConstDnMatDescr_t,
+    *const c_void,
+    sys::cusparseDnMatDescr_t,
+    sys::cudaDataType,
+    sys::cusparseSpMMAlg_t,
+    *mut c_void,
+) -> sys::cusparseStatus_t;
+
 impl SparseSet {
     fn new(libraries: &CudaLibraries, w: &Csr, x: &[f32], n: usize) -> Result<Self> {
         let cuda = &*libraries.cuda;
@@ -232,7 +270,7 @@ impl SparseSet {
         let workspace = cuda.allocate(set.workspace_bytes()?)?;
         set.workspace = cuda.address(&workspace)?;
         set._buffers.push(workspace);
-        set.preprocess()?;
+        set.call(sys::cusparseSpMV_preprocess, sys::cusparseSpMM_preprocess)?;
         Ok(set)
     }
 
@@ -275,7 +313,8 @@ impl SparseSet {
         Ok(bytes)
     }
 
-    fn preprocess(&self) -> Result<()> {
+    /// One of cuSPARSE's functions that work on all operands: the preparation, or the product.
+    fn call(&self, vector: VectorFunction, matrix: MatrixFunction) -> Result<()> {
         let (handle, weights) = (self.sparse.0, self.weights.cast_const());
         let workspace = self.workspace as *mut c_void;
         let (one, zero) = (1.0_f32, 0.0_f32);
@@ -283,36 +322,21 @@ impl SparseSet {
         // SAFETY: handle, descriptors and workspace are alive.
         let done = unsafe {
             match self.operands {
-                Operands::Vectors([x, y]) => sys::cusparseSpMV_preprocess(
-                    handle, AS_IT_IS, one, weights, x, zero, y, FLOAT, VECTOR, workspace,
-                ),
-                Operands::Matrices([x, y]) => sys::cusparseSpMM_preprocess(
-                    handle, AS_IT_IS, AS_IT_IS, one, weights, x, zero, y, FLOAT, MATRIX, workspace,
-                ),
-            }
-        };
-        done.result().map_err(refused("prepare cuSPARSE"))
-    }
-}
-
-impl Set for SparseSet {
-    fn enqueue(&self) -> Result<()> {
-        let (handle, weights) = (self.sparse.0, self.weights.cast_const());
-        let workspace = self.workspace as *mut c_void;
-        let (one, zero) = (1.0_f32, 0.0_f32);
-        let (one, zero) = (ptr::from_ref(&one).cast(), ptr::from_ref(&zero).cast());
-        // SAFETY: handle, descriptors and workspace are alive.
-        let done = unsafe {
-            match self.operands {
-                Operands::Vectors([x, y]) => sys::cusparseSpMV(
-                    handle, AS_IT_IS, one, weights, x, zero, y, FLOAT, VECTOR, workspace,
-                ),
-                Operands::Matrices([x, y]) => sys::cusparseSpMM(
+                Operands::Vectors([x, y]) => {
+                    vector(handle, AS_IT_IS, one, weights, x, zero, y, FLOAT, VECTOR, workspace)
+                }
+                Operands::Matrices([x, y]) => matrix(
                     handle, AS_IT_IS, AS_IT_IS, one, weights, x, zero, y, FLOAT, MATRIX, workspace,
                 ),
             }
         };
         done.result().map_err(refused("multiply by cuSPARSE"))
+    }
+}
+
+impl Set for SparseSet {
+    fn enqueue(&self) -> Result<()> {
+        self.call(sys::cusparseSpMV, sys::cusparseSpMM)
     }
 
     fn y(&self) -> &Buffer {

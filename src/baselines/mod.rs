@@ -7,7 +7,7 @@
 
 pub mod cuda;
 pub mod mkl;
-pub mod on_gpu;
+pub mod rotation;
 #[cfg(feature = "torch")]
 pub mod torch;
 #[cfg(feature = "torch")]

@@ -239,7 +239,7 @@ pub trait Gpu: Send + Sync + Debug {
     /// Checks a launch and binds it.
     ///
     /// # Errors
-    /// A grid beyond the limits, buffers and parameters that the program does not take.
+    /// A grid beyond the limits; buffers that the program does not take, where the device can tell.
     fn prepare(&self, launch: &Launch<'_>) -> Result<Step>;
 
     /// Hands a step to the device, behind all steps before it.

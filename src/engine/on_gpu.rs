@@ -4,7 +4,7 @@
 
 use ndarray::{Array2, ArrayView2, ArrayView4, Axis};
 
-use crate::device::gpu::{Buffer, Gpu};
+use crate::device::gpu::{Buffer, Gpu, download};
 use crate::error::{Error, Result};
 use crate::kernels::convolution::{self, Geometry};
 use crate::kernels::gpu::{Bound, Lines, Operand, Operands, Packed};
@@ -65,6 +65,14 @@ impl<'a> OnGpu<'a> {
         batch: usize,
     ) -> Result<Self> {
         weights.check(network)?;
+        if weights.node_masks(network)?.values().flatten().any(|&alive| !alive) {
+            let expected = "weights of living nodes alone: compact the network first";
+            return Err(Error::argument(
+                format!("run {}", network.name),
+                expected,
+                "blocked nodes",
+            ));
+        }
         let shapes = network.shapes()?;
         let [channels, height, width] = network.input;
         let output = shapes.last().copied().unwrap_or(network.input);
@@ -100,13 +108,14 @@ impl<'a> OnGpu<'a> {
             let found = format!("{:?}", images.shape());
             return Err(Error::argument(format!("run {}", self.network), expected, found));
         }
-        let contiguous = images.as_standard_layout();
-        self.gpu.write(&self.images, bytemuck::cast_slice(contiguous.as_slice().unwrap_or(&[])))?;
+        let pixels: Vec<f32> = images.iter().copied().collect();
+        self.gpu.write(&self.images, bytemuck::cast_slice(&pixels))?;
         self.enqueue()?;
-        let mut scores = Array2::zeros((self.input[0], self.classes));
-        let own = scores.as_slice_mut().unwrap_or(&mut []);
-        self.gpu.read(&self.scores, bytemuck::cast_slice_mut(own))?;
-        Ok(scores)
+        let shape = (self.input[0], self.classes);
+        let scores = download(self.gpu, &self.scores, shape.0 * shape.1)?;
+        Array2::from_shape_vec(shape, scores).map_err(|error| {
+            Error::argument("read the scores", format!("{shape:?}"), error.to_string())
+        })
     }
 
     /// Hands all steps to the device, on the images that it has.
@@ -225,6 +234,11 @@ impl Builder<'_> {
     /// Memory for images of a shape at a map, border included.
     fn room(&self, map: &Map, shape: Shape) -> Result<Buffer> {
         let floats = map.floats(shape, self.batch).max(map.image * self.batch);
+        if u32::try_from(floats).is_err() {
+            let expected = "activations of fewer than 2^32 floats: take a smaller batch";
+            let operation = format!("run {}", self.network.name);
+            return Err(Error::argument(operation, expected, floats.to_string()));
+        }
         self.gpu.allocate(4 * floats)
     }
 
@@ -426,6 +440,23 @@ mod tests {
             }
             let (small, small_weights) = compact(&network, &weights, &masks).unwrap();
             check(&small, &small_weights, 2);
+        }
+    }
+
+    #[test]
+    fn blocked_nodes_are_refused_and_not_run_as_if_they_lived() {
+        let network = zoo::narrow("lenet-300-100").unwrap();
+        let mut weights = Weights::random(&network, 1).unwrap();
+        let site = network.mask_sites().unwrap().remove(0);
+        let mut alpha = ndarray::ArrayD::ones(vec![1, site.nodes]);
+        for alive in [true, false] {
+            alpha[[0, 3]] = f32::from(alive);
+            weights.insert(format!("{}.alpha", site.name), alpha.clone());
+            weights.insert(format!("{}.beta", site.name), alpha.clone());
+            for gpu in devices() {
+                let compiled = OnGpu::new(gpu, &network, &weights, Format::Dense, 1);
+                assert_eq!(compiled.is_ok(), alive);
+            }
         }
     }
 

@@ -103,9 +103,8 @@ impl Operands {
     /// # Errors
     /// More than 32 bits count.
     pub fn plain([m, k]: [usize; 2], n: usize) -> Result<Self> {
-        let counted = [m, k, n].iter().try_fold(1_u32, |_, &count| u32::try_from(count));
-        let sizes = [m * n, k * n].iter().try_fold(0_u32, |_, &count| u32::try_from(count));
-        if counted.and(sizes).is_err() {
+        let sizes = [Some(m), Some(k), Some(n), m.checked_mul(n), k.checked_mul(n)];
+        if sizes.iter().any(|size| size.is_none_or(|size| u32::try_from(size).is_err())) {
             let found = format!("{m} x {k} x {n}");
             return Err(Error::argument("a product on a GPU", "fewer than 2^32 floats", found));
         }
@@ -277,6 +276,41 @@ impl Bound {
     }
 }
 
+/// One implementation of an operation on GPUs; `D` is what tells it from the others of its language.
+#[derive(Debug)]
+pub struct Variant<D> {
+    /// `<op>_<type>_<language>_<design>`.
+    pub name: &'static str,
+    /// What it is written in.
+    pub language: Language,
+    /// How it computes.
+    pub design: D,
+}
+
+impl<D> Variant<D> {
+    /// A line of a table.
+    pub(super) const fn new(name: &'static str, language: Language, design: D) -> Self {
+        Self { name, language, design }
+    }
+}
+
+/// Packs for the variant that `SCALPEL_KERNEL` names, where it is one of the operation `op`; else for the
+/// first of a table that suits and that the device bears.
+pub(super) fn dispatch<D>(
+    gpu: &dyn Gpu,
+    op: &str,
+    variants: &'static [Variant<D>],
+    suits: impl Fn(&D) -> bool,
+    pack: impl Fn(&'static Variant<D>) -> Result<Packed>,
+) -> Result<Packed> {
+    if let Some(name) = super::forced(op) {
+        let names = variants.iter().map(|variant| variant.name);
+        return pack(&variants[super::position(names, &name)?]);
+    }
+    let fits = |variant: &&Variant<D>| variant.language == gpu.language() && suits(&variant.design);
+    super::first_available(variants.iter().filter(fits), pack)
+}
+
 /// The refusal of a variant that is written for other devices.
 pub(super) fn check_language(name: &str, language: Language, gpu: &dyn Gpu) -> Result<()> {
     if language == gpu.language() {
@@ -407,11 +441,11 @@ mod tests {
 
     #[test]
     fn weights_larger_than_a_buffer_are_split() {
-        let Ok(shim) = crate::device::cuda::shim::Shim::shared() else { return };
-        let limit = shim.limits().buffer_bytes;
-        let found = panels("test", 5, |_| limit / 2, shim).unwrap();
+        let gpu = crate::device::dry::Dry::new(Language::Cuda, |_| Ok(String::new()));
+        let limit = gpu.limits().buffer_bytes;
+        let found = panels("test", 5, |_| limit / 2, &gpu).unwrap();
         assert_eq!(found, [0..2, 2..4, 4..5]);
-        assert_eq!(panels("test", 0, |_| 1, shim).unwrap().len(), 1, "a launch of no rows");
-        assert!(panels("test", 1, |_| limit + 1, shim).is_err());
+        assert_eq!(panels("test", 0, |_| 1, &gpu).unwrap().len(), 1, "a launch of no rows");
+        assert!(panels("test", 1, |_| limit + 1, &gpu).is_err());
     }
 }

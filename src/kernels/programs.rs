@@ -38,10 +38,12 @@ fn pack_everything(gpu: &dyn Gpu) {
                 masked_dense::gpu::pack_with(gpu, variant, &product, &operands).unwrap();
             }
         }
-        if gpu.language() == Language::Wgsl {
+        for variant in csr_spmm::gpu::VARIANTS.iter().filter(|v| v.language == gpu.language()) {
             let weights = Csr::from_dense(ones.view()).unwrap();
             let layer = csr_spmm::Layer { weights: &weights, bias: None, relu: true };
-            csr_spmm::gpu::pack(gpu, &layer, &operands).unwrap();
+            if variant.design != csr_spmm::gpu::Design::Vector || n == 1 {
+                csr_spmm::gpu::pack_with(gpu, variant, &layer, &operands).unwrap();
+            }
         }
     }
     // Rows of X that lie apart are gathered, and short ones are not shared by warps.

@@ -23,7 +23,7 @@ pub struct Environment {
     pub threads: Option<usize>,
     /// `cpu`, `cuda` or `cuda:1`.
     pub device: String,
-    /// Name and driver of the NVIDIA GPU, where there is one.
+    /// Name and driver of the GPU: the NVIDIA one, where there is one, or the one that ran.
     pub gpu: Option<String>,
     /// What the device reaches at best, where that was measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]

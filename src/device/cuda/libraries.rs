@@ -86,3 +86,22 @@ fn folders() -> Vec<PathBuf> {
     folders.push(Path::new("/usr/local/cuda/lib64").to_owned());
     folders
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_absent_library_is_an_error_that_says_what_to_do() {
+        for (found, package) in
+            [(nvrtc(), "nvidia-cuda-nvrtc"), (blas_and_sparse(), "nvidia-cublas")]
+        {
+            let Err(error) = found else { continue };
+            let text = error.to_string();
+            assert!(text.contains(package) && text.contains(VARIABLE), "{text}");
+        }
+        let text = missing("a library", "a-package").to_string();
+        assert!(text.contains("a library of CUDA 13 is not available"), "{text}");
+        assert!(text.contains("install") && text.contains("a-package"), "{text}");
+    }
+}

@@ -22,6 +22,9 @@ use crate::error::{Error, Result};
 /// The oldest architecture that CUDA 13 compiles for.
 const OLDEST: (i32, i32) = (7, 5);
 
+/// Buffers of a launch, of which our kernels need ten.
+const MOST_BUFFERS: usize = 16;
+
 /// An NVIDIA GPU, with one stream on which everything happens in order.
 #[derive(Debug)]
 pub struct Cuda {
@@ -78,13 +81,17 @@ impl Cuda {
                 .map_err(failed("ask its limits"))
         };
         let limits = Limits {
-            buffer_bytes: context.total_mem().map_err(failed("ask its memory"))?,
+            // Kernels count floats in 32 bits.
+            buffer_bytes: context
+                .total_mem()
+                .map_err(failed("ask its memory"))?
+                .min(4 * u32::MAX as usize),
             shared_bytes: attribute(
                 CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK,
             )?,
             threads: 1024,
             grid: 65_535,
-            buffers: 16,
+            buffers: MOST_BUFFERS as u32,
             multiprocessors: attribute(
                 CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT,
             )? as u32,
@@ -102,11 +109,6 @@ impl Cuda {
     /// The stream on which everything happens.
     pub fn stream(&self) -> &Arc<CudaStream> {
         &self.stream
-    }
-
-    /// Such as `sm_90`.
-    pub fn architecture(&self) -> &str {
-        &self.architecture
     }
 
     fn bind(&self) -> Result<()> {
@@ -216,12 +218,12 @@ impl Gpu for Cuda {
             return Ok(());
         }
         self.bind()?;
-        let pointers = bound.pointers.iter().map(|pointer| std::ptr::from_ref(pointer).cast());
-        let parameters = bound.parameters.as_ptr();
-        let mut arguments: Vec<*mut c_void> = pointers
-            .chain([parameters.cast()])
-            .map(|place: *const c_void| place.cast_mut())
-            .collect();
+        let count = bound.pointers.len();
+        let mut arguments = [std::ptr::null_mut::<c_void>(); MOST_BUFFERS + 1];
+        for (argument, pointer) in arguments.iter_mut().zip(&bound.pointers) {
+            *argument = std::ptr::from_ref(pointer).cast_mut().cast();
+        }
+        arguments[count] = bound.parameters.as_ptr().cast_mut().cast();
         // SAFETY: the kernel takes as many pointers and then a struct of as many words: every entry
         // point's host side says so, and the suite runs each. The buffers live as long as the step.
         unsafe {
@@ -231,7 +233,7 @@ impl Gpu for Cuda {
                 (bound.threads, 1, 1),
                 0,
                 self.stream.cu_stream(),
-                &mut arguments,
+                &mut arguments[..=count],
             )
         }
         .map_err(failed("launch a kernel"))

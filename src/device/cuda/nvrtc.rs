@@ -4,7 +4,7 @@ use std::ffi::{CStr, CString, c_char};
 
 use cudarc::nvrtc::sys;
 
-use super::libraries;
+pub use super::libraries::nvrtc as available;
 use crate::device::gpu::{CUDA_HEADER, Source};
 use crate::error::{Error, Result};
 
@@ -56,8 +56,6 @@ impl Image {
         found
     }
 }
-
-pub use libraries::nvrtc as available;
 
 /// Compiles a program for an architecture such as `sm_90`.
 ///

@@ -63,8 +63,7 @@ pub fn pack(gpu: &dyn Gpu, layer: &Layer<'_>, images: usize, y: &Map) -> Result<
     let products = products(layer, images, y)?;
     let mut packed = Vec::new();
     for (index, (operands, bias)) in products.iter().enumerate() {
-        let bias = bias.as_deref();
-        let relu = layer.relu;
+        let (bias, relu) = (*bias, layer.relu);
         packed.push(match layer.weights {
             Weights::Groups(groups) => {
                 let layer = group_spmm::Layer { weights: &groups[index], bias, relu };
@@ -83,12 +82,11 @@ pub fn pack(gpu: &dyn Gpu, layer: &Layer<'_>, images: usize, y: &Map) -> Result<
     Ok(Packed::joined("convolution", packed))
 }
 
-/// The operands of each group's product, and its bias.
-fn products(
-    layer: &Layer<'_>,
-    images: usize,
-    y: &Map,
-) -> Result<Vec<(Operands, Option<Vec<f32>>)>> {
+/// The operands of a group's product, and its bias.
+type Part<'a> = (Operands, Option<&'a [f32]>);
+
+/// Each group's part.
+fn products<'a>(layer: &Layer<'a>, images: usize, y: &Map) -> Result<Vec<Part<'a>>> {
     let Geometry { channels, side, stride, .. } = layer.geometry;
     let [height, width] = layer.geometry.output()?;
     let map = input_map(&layer.geometry);
@@ -134,7 +132,7 @@ fn products(
             lines: Lines { width: width as u32, down: y.pitch as u32, right: y.step as u32 },
             image: y.image as u32,
         };
-        let bias = layer.bias.map(|bias| bias[first_output..first_output + rows].to_vec());
+        let bias = layer.bias.map(|bias| &bias[first_output..first_output + rows]);
         products.push((Operands { x, y: to, columns, images: count(images)? }, bias));
         first_input += inner / square;
         first_output += rows;

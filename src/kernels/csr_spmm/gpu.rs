@@ -1,23 +1,66 @@
 //! The operation through wgpu: shaders/csr_spmm.wgsl. On NVIDIA's GPUs cuSPARSE has it.
 
 use super::Layer;
-use crate::device::gpu::{self, Gpu, Language, Source};
-use crate::error::Result;
-use crate::kernels::gpu::{Argument, Operands, Packed, Stage, check_language, panels};
+use crate::device::gpu::{Gpu, Language, Source, upload};
+use crate::error::{Error, Result};
+use crate::kernels::gpu::{
+    self, Argument, Operands, Packed, Stage, check_language, dispatch, panels,
+};
 
 /// Threads of a block.
 const THREADS: u32 = 256;
 
-/// Packs a layer for a GPU that is driven through wgpu.
+/// How a variant computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Design {
+    /// One column, a row for 32 threads.
+    Vector,
+    /// A thread for each result.
+    Tile,
+}
+
+/// `csr_spmm_f32_<language>_<design>`.
+pub type Variant = gpu::Variant<Design>;
+
+/// Every variant, the preferred ones first.
+pub const VARIANTS: &[Variant] = &[
+    Variant::new("csr_spmm_f32_wgsl_n1", Language::Wgsl, Design::Vector),
+    Variant::new("csr_spmm_f32_wgsl_tile", Language::Wgsl, Design::Tile),
+];
+
+/// Packs a layer for a GPU that is driven through wgpu: for the variant that `SCALPEL_KERNEL` names, else
+/// for the one that suits the operands.
 ///
 /// # Errors
-/// Another GPU; a bias or operands of other sizes than the weights; no memory.
-pub fn pack(gpu: &dyn Gpu, layer: &Layer<'_>, operands: &Operands) -> Result<Packed> {
-    let (name, entry) = match operands.columns * operands.images {
-        1 => ("csr_spmm_f32_wgsl_n1", "csr_spmm_n1"),
-        _ => ("csr_spmm_f32_wgsl_tile", "csr_spmm_tile"),
+/// Another GPU; a bias or operands of other sizes than the weights; a forced variant that is unknown; no
+/// memory.
+pub fn pack(device: &dyn Gpu, layer: &Layer<'_>, operands: &Operands) -> Result<Packed> {
+    let one_column = operands.columns == 1 && operands.images == 1;
+    let suits = |design: &Design| *design == Design::Tile || one_column;
+    dispatch(device, "csr_spmm_", VARIANTS, suits, |variant| {
+        pack_with(device, variant, layer, operands)
+    })
+}
+
+/// Packs a layer for one variant.
+///
+/// # Errors
+/// As [`pack`]; a variant for one column and others to compute.
+pub fn pack_with(
+    gpu: &dyn Gpu,
+    variant: &'static Variant,
+    layer: &Layer<'_>,
+    operands: &Operands,
+) -> Result<Packed> {
+    let name = variant.name;
+    if variant.design == Design::Vector && (operands.columns != 1 || operands.images != 1) {
+        return Err(Error::argument(name, "one column", operands.columns.to_string()));
+    }
+    let entry = match variant.design {
+        Design::Vector => "csr_spmm_n1",
+        Design::Tile => "csr_spmm_tile",
     };
-    check_language(name, Language::Wgsl, gpu)?;
+    check_language(name, variant.language, gpu)?;
     let weights = layer.weights;
     let [rows, inner] = weights.shape();
     operands.check(name, [rows, inner])?;
@@ -40,20 +83,20 @@ pub fn pack(gpu: &dyn Gpu, layer: &Layer<'_>, operands: &Operands) -> Result<Pac
         let own: Vec<u32> =
             pointers[panel.start..=panel.end].iter().map(|&pointer| pointer - first).collect();
         let arguments = vec![
-            Argument::Own(gpu::upload(gpu, &weights.values()[stored.clone()])?),
-            Argument::Own(gpu::upload(gpu, &weights.columns()[stored])?),
-            Argument::Own(gpu::upload(gpu, &own)?),
-            Argument::Own(gpu::upload(gpu, &bias[panel.clone()])?),
-            Argument::Own(gpu::upload(gpu, &operands.x.rows)?),
-            Argument::Own(gpu::upload(gpu, &operands.y.rows[panel.clone()])?),
+            Argument::Own(upload(gpu, &weights.values()[stored.clone()])?),
+            Argument::Own(upload(gpu, &weights.columns()[stored])?),
+            Argument::Own(upload(gpu, &own)?),
+            Argument::Own(upload(gpu, &bias[panel.clone()])?),
+            Argument::Own(upload(gpu, &operands.x.rows)?),
+            Argument::Own(upload(gpu, &operands.y.rows[panel.clone()])?),
             Argument::X,
             Argument::Y,
         ];
         let rows = panel.len() as u32;
         let blocks = rows.div_ceil(THREADS / 32);
-        let grid = match entry {
-            "csr_spmm_n1" => [blocks, 1, 1],
-            _ => [operands.columns.div_ceil(32), blocks, operands.images],
+        let grid = match variant.design {
+            Design::Vector => [blocks, 1, 1],
+            Design::Tile => [operands.columns.div_ceil(32), blocks, operands.images],
         };
         let mut parameters = vec![rows, inner as u32];
         parameters.extend(operands.parameters(layer.relu));

@@ -5,7 +5,6 @@ use proptest::prelude::*;
 use rand::RngExt;
 
 use super::{CsrSpmm, Layer, VARIANTS, gpu, reference};
-use crate::device::gpu::Language;
 use crate::error::Error;
 use crate::kernels::gpu::{Operands, devices};
 use crate::seed;
@@ -73,15 +72,21 @@ fn check(shape: [usize; 3], density: f64, threads: usize, seed: u64, spoil: impl
 fn check_on_gpus(shape: [usize; 3], density: f64, seed: u64, spoil: impl Fn(&mut [f32])) {
     let [rows, inner, n] = shape;
     check_with(shape, density, seed, spoil, &|layer, x| {
-        let wgsl = devices().into_iter().filter(|gpu| gpu.language() == Language::Wgsl);
-        wgsl.map(|gpu| {
-            let operands = Operands::plain([rows, inner], n).unwrap();
-            let packed = gpu::pack(gpu, layer, &operands).unwrap();
-            let mut y = vec![f32::NAN; rows * n];
-            packed.run(gpu, x, &mut y).unwrap();
-            (packed.name().to_owned(), y)
-        })
-        .collect()
+        let mut all = Vec::new();
+        for gpu in devices() {
+            let own = gpu::VARIANTS.iter().filter(|variant| {
+                variant.language == gpu.language()
+                    && (n == 1 || variant.design != gpu::Design::Vector)
+            });
+            for variant in own {
+                let operands = Operands::plain([rows, inner], n).unwrap();
+                let packed = gpu::pack_with(gpu, variant, layer, &operands).unwrap();
+                let mut y = vec![f32::NAN; rows * n];
+                packed.run(gpu, x, &mut y).unwrap();
+                all.push((variant.name.to_owned(), y));
+            }
+        }
+        all
     });
 }
 

@@ -2,10 +2,11 @@
 //! shaders/group_spmm.wgsl, whose first comment has the mathematics and the storage.
 
 use super::Layer;
-use crate::device::gpu::{self, Buffer, Gpu, Language, Limits, Source};
+use crate::device::gpu::{Gpu, Language, Limits, Source, upload};
 use crate::error::{Error, Result};
 use crate::kernels::gpu::{
-    Argument, Operands, Packed, Stage, check_block, check_language, panels, warps_for_a_row,
+    self, Argument, Operands, Packed, Stage, check_block, check_language, dispatch, panels,
+    warps_for_a_row,
 };
 
 const WARP: u32 = 32;
@@ -84,16 +85,8 @@ impl Design {
 /// Lanes of the narrowest tile of `Columns`.
 const NARROWEST: u32 = 8;
 
-/// One implementation of the operation on GPUs.
-#[derive(Debug)]
-pub struct Variant {
-    /// `group_spmm_f32_<language>_<design><columns of a tile>`.
-    pub name: &'static str,
-    /// What it is written in.
-    pub language: Language,
-    /// Its design and tile.
-    pub design: Design,
-}
+/// `group_spmm_f32_<language>_<design><columns of a tile>`.
+pub type Variant = gpu::Variant<Design>;
 
 const COLUMNS_128: Design = Design::Columns { rows: 32, lanes: 32, teams: 2 };
 const COLUMNS_32: Design = Design::Columns { rows: 32, lanes: NARROWEST, teams: 8 };
@@ -105,21 +98,17 @@ const ROWS_128_OF_256: Design = Design::Rows { lanes: 32, split: 1, threads: 256
 
 /// Every variant, the preferred ones of a language first.
 pub const VARIANTS: &[Variant] = &[
-    variant("group_spmm_f32_cuda_n1", Language::Cuda, Design::Vector),
-    variant("group_spmm_f32_cuda_columns128", Language::Cuda, COLUMNS_128),
-    variant("group_spmm_f32_cuda_columns32", Language::Cuda, COLUMNS_32),
-    variant("group_spmm_f32_cuda_rows16", Language::Cuda, ROWS_16),
-    variant("group_spmm_f32_cuda_rows128", Language::Cuda, ROWS_128),
-    variant("group_spmm_f32_wgsl_n1", Language::Wgsl, Design::Vector),
-    variant("group_spmm_f32_wgsl_columns128", Language::Wgsl, COLUMNS_128),
-    variant("group_spmm_f32_wgsl_columns32", Language::Wgsl, COLUMNS_32),
-    variant("group_spmm_f32_wgsl_rows16", Language::Wgsl, ROWS_16_OF_256),
-    variant("group_spmm_f32_wgsl_rows128", Language::Wgsl, ROWS_128_OF_256),
+    Variant::new("group_spmm_f32_cuda_n1", Language::Cuda, Design::Vector),
+    Variant::new("group_spmm_f32_cuda_columns128", Language::Cuda, COLUMNS_128),
+    Variant::new("group_spmm_f32_cuda_columns32", Language::Cuda, COLUMNS_32),
+    Variant::new("group_spmm_f32_cuda_rows16", Language::Cuda, ROWS_16),
+    Variant::new("group_spmm_f32_cuda_rows128", Language::Cuda, ROWS_128),
+    Variant::new("group_spmm_f32_wgsl_n1", Language::Wgsl, Design::Vector),
+    Variant::new("group_spmm_f32_wgsl_columns128", Language::Wgsl, COLUMNS_128),
+    Variant::new("group_spmm_f32_wgsl_columns32", Language::Wgsl, COLUMNS_32),
+    Variant::new("group_spmm_f32_wgsl_rows16", Language::Wgsl, ROWS_16_OF_256),
+    Variant::new("group_spmm_f32_wgsl_rows128", Language::Wgsl, ROWS_128_OF_256),
 ];
-
-const fn variant(name: &'static str, language: Language, design: Design) -> Variant {
-    Variant { name, language, design }
-}
 
 /// Packs a layer for a GPU: for the variant that `SCALPEL_KERNEL` names, else for the first of
 /// [`VARIANTS`] that suits the operands and that the device bears.
@@ -127,18 +116,11 @@ const fn variant(name: &'static str, language: Language, design: Design) -> Vari
 /// # Errors
 /// A group width other than 2, 4, 8 and 16; a bias or operands of other sizes than the weights; a forced
 /// variant that is unknown or that the device does not bear; no memory.
-pub fn pack(gpu: &dyn Gpu, layer: &Layer<'_>, operands: &Operands) -> Result<Packed> {
-    if let Some(name) = crate::kernels::forced("group_spmm_f32_") {
-        let names = VARIANTS.iter().map(|variant| variant.name);
-        let place = crate::kernels::position(names, &name)?;
-        return pack_with(gpu, &VARIANTS[place], layer, operands);
-    }
-    let (rows, limits) = (layer.weights.shape()[0], gpu.limits());
-    let suits = |variant: &&Variant| {
-        variant.language == gpu.language() && variant.design.suits(rows, operands, &limits)
-    };
-    crate::kernels::first_available(VARIANTS.iter().filter(suits), |variant| {
-        pack_with(gpu, variant, layer, operands)
+pub fn pack(device: &dyn Gpu, layer: &Layer<'_>, operands: &Operands) -> Result<Packed> {
+    let (rows, limits) = (layer.weights.shape()[0], device.limits());
+    let suits = |design: &Design| design.suits(rows, operands, &limits);
+    dispatch(device, "group_spmm_", VARIANTS, suits, |variant| {
+        pack_with(device, variant, layer, operands)
     })
 }
 
@@ -295,8 +277,7 @@ impl Packing<'_> {
     }
 
     fn own<T: bytemuck::NoUninit>(&self, values: &[T]) -> Result<Argument> {
-        let buffer: Buffer = gpu::upload(self.gpu, values)?;
-        Ok(Argument::Own(buffer))
+        Ok(Argument::Own(upload(self.gpu, values)?))
     }
 
     fn biases(&self, order: &[usize]) -> Result<Argument> {

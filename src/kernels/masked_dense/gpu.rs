@@ -4,11 +4,11 @@
 use ndarray::ArrayView2;
 
 use super::Layer;
-use crate::device::gpu::{self, Gpu, Language, Source};
+use crate::device::gpu::{Gpu, Language, Limits, Program, Source, upload};
 use crate::error::{Error, Result};
 use crate::kernels::gpu::{
-    Argument, Lines, Operand, Operands, Packed, Stage, check_block, check_language, panels,
-    warps_for_a_row,
+    self, Argument, Lines, Operand, Operands, Packed, Stage, check_block, check_language, dispatch,
+    panels, warps_for_a_row,
 };
 
 /// A tile of the product and who computes it.
@@ -59,16 +59,8 @@ impl Design {
     }
 }
 
-/// One implementation of the operation on GPUs.
-#[derive(Debug)]
-pub struct Variant {
-    /// `masked_dense_<type>_<language>_<design>`.
-    pub name: &'static str,
-    /// What it is written in.
-    pub language: Language,
-    /// Its design and tile.
-    pub design: Design,
-}
+/// `masked_dense_<type>_<language>_<design>`.
+pub type Variant = gpu::Variant<Design>;
 
 const LARGE: Tile = Tile { m: 128, n: 128, k: 8, thread: [8, 8] };
 const MIDDLE: Tile = Tile { m: 64, n: 64, k: 16, thread: [4, 4] };
@@ -77,36 +69,30 @@ const TENSOR: Tile = Tile { m: 64, n: 64, k: 16, thread: [4, 4] };
 
 /// Every variant. Those on tensor cores round to TF32, so they are taken only by name.
 pub const VARIANTS: &[Variant] = &[
-    variant("masked_dense_f32_cuda_n1", Language::Cuda, Design::Vector),
-    variant("masked_dense_f32_cuda_t64x16", Language::Cuda, Design::Tiles(NARROW)),
-    variant("masked_dense_f32_cuda_t128x128", Language::Cuda, Design::Tiles(LARGE)),
-    variant("masked_dense_f32_cuda_t64x64", Language::Cuda, Design::Tiles(MIDDLE)),
-    variant("masked_dense_tf32_cuda_t64x64", Language::Cuda, Design::Tensor(TENSOR)),
-    variant("masked_dense_f32_wgsl_n1", Language::Wgsl, Design::Vector),
-    variant("masked_dense_f32_wgsl_t64x16", Language::Wgsl, Design::Tiles(NARROW)),
-    variant("masked_dense_f32_wgsl_t128x128", Language::Wgsl, Design::Tiles(LARGE)),
-    variant("masked_dense_f32_wgsl_t64x64", Language::Wgsl, Design::Tiles(MIDDLE)),
+    Variant::new("masked_dense_f32_cuda_n1", Language::Cuda, Design::Vector),
+    Variant::new("masked_dense_f32_cuda_t64x16", Language::Cuda, Design::Tiles(NARROW)),
+    Variant::new("masked_dense_f32_cuda_t128x128", Language::Cuda, Design::Tiles(LARGE)),
+    Variant::new("masked_dense_f32_cuda_t64x64", Language::Cuda, Design::Tiles(MIDDLE)),
+    Variant::new("masked_dense_tf32_cuda_t64x64", Language::Cuda, Design::Tensor(TENSOR)),
+    Variant::new("masked_dense_f32_wgsl_n1", Language::Wgsl, Design::Vector),
+    Variant::new("masked_dense_f32_wgsl_t64x16", Language::Wgsl, Design::Tiles(NARROW)),
+    Variant::new("masked_dense_f32_wgsl_t128x128", Language::Wgsl, Design::Tiles(LARGE)),
+    Variant::new("masked_dense_f32_wgsl_t64x64", Language::Wgsl, Design::Tiles(MIDDLE)),
 ];
-
-const fn variant(name: &'static str, language: Language, design: Design) -> Variant {
-    Variant { name, language, design }
-}
 
 /// Blocks of each multiprocessor that a product should have, else it takes a smaller tile, else K is
 /// split.
 const WAVES: u32 = 2;
 
-impl Variant {
+impl Design {
     /// Whether it is the better one for operands of so many rows.
-    fn suits(&self, rows: usize, operands: &Operands, gpu: &dyn Gpu) -> bool {
-        match self.design {
-            Design::Vector => operands.is_vector(),
-            Design::Tensor(_) => false,
-            Design::Tiles(NARROW) => operands.columns <= 16,
-            Design::Tiles(MIDDLE) => true,
-            Design::Tiles(tile) => {
-                blocks(tile, rows, operands) >= WAVES * gpu.limits().multiprocessors
-            }
+    fn suits(self, rows: usize, operands: &Operands, limits: &Limits) -> bool {
+        match self {
+            Self::Vector => operands.is_vector(),
+            Self::Tensor(_) => false,
+            Self::Tiles(NARROW) => operands.columns <= 16,
+            Self::Tiles(MIDDLE) => true,
+            Self::Tiles(tile) => blocks(tile, rows, operands) >= WAVES * limits.multiprocessors,
         }
     }
 }
@@ -162,18 +148,11 @@ pub fn pack_layer(
 /// # Errors
 /// A bias or operands of other sizes than the weights; a forced variant that is unknown or that the
 /// device does not bear; no memory.
-pub fn pack(gpu: &dyn Gpu, product: &Product<'_>, operands: &Operands) -> Result<Packed> {
-    if let Some(name) = crate::kernels::forced("masked_dense_") {
-        let names = VARIANTS.iter().map(|variant| variant.name);
-        let place = crate::kernels::position(names, &name)?;
-        return pack_with(gpu, &VARIANTS[place], product, operands);
-    }
-    let rows = product.weights.nrows();
-    let suits = |variant: &&Variant| {
-        variant.language == gpu.language() && variant.suits(rows, operands, gpu)
-    };
-    crate::kernels::first_available(VARIANTS.iter().filter(suits), |variant| {
-        pack_with(gpu, variant, product, operands)
+pub fn pack(device: &dyn Gpu, product: &Product<'_>, operands: &Operands) -> Result<Packed> {
+    let (rows, limits) = (product.weights.nrows(), device.limits());
+    let suits = |design: &Design| design.suits(rows, operands, &limits);
+    dispatch(device, "masked_dense_", VARIANTS, suits, |variant| {
+        pack_with(device, variant, product, operands)
     })
 }
 
@@ -204,9 +183,9 @@ pub fn pack_with(
         for (row, to) in panel.clone().zip(weights.chunks_mut(stride.max(1))) {
             to.iter_mut().zip(product.weights.row(row)).for_each(|(to, &weight)| *to = weight);
         }
-        let weights = Argument::Own(gpu::upload(gpu, &weights)?);
-        let bias = Argument::Own(gpu::upload(gpu, &bias[panel.clone()])?);
-        let y_rows = Argument::Own(gpu::upload(gpu, &operands.y.rows[panel.clone()])?);
+        let weights = Argument::Own(upload(gpu, &weights)?);
+        let bias = Argument::Own(upload(gpu, &bias[panel.clone()])?);
+        let y_rows = Argument::Own(upload(gpu, &operands.y.rows[panel.clone()])?);
         stages.extend(packing.stages(panel.len(), [weights, bias, y_rows])?);
     }
     Packed::of_product(variant.name, stages, operands)
@@ -231,7 +210,7 @@ impl Packing<'_> {
         };
         let parts = 4 * rows * *columns as usize * splits as usize;
         let to = if splits > 1 { Argument::Own(self.gpu.allocate(parts)?) } else { Argument::Y };
-        let x_rows = Argument::Own(gpu::upload(self.gpu, &x.rows)?);
+        let x_rows = Argument::Own(upload(self.gpu, &x.rows)?);
         let arguments =
             vec![weights, bias.clone(), x_rows, y_rows.clone(), Argument::X, to.clone()];
         let vector = u32::from(x.is_vectors(*columns));
@@ -288,7 +267,7 @@ impl Packing<'_> {
         constants: &[(&'static str, u32)],
         threads: u32,
         shared_bytes: u32,
-    ) -> Result<gpu::Program> {
+    ) -> Result<Program> {
         let source = Source {
             stem: "masked_dense",
             cuda: Some(include_str!("../../../cuda/masked_dense.cu")),

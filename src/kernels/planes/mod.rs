@@ -7,7 +7,7 @@ pub mod reference;
 mod suite;
 
 use super::gpu::{Argument, Packed, Stage};
-use crate::device::gpu::{self, Gpu, Source};
+use crate::device::gpu::{self, Gpu, Language, Source};
 use crate::error::{Error, Result};
 
 /// A square window that moves over a plane.
@@ -138,6 +138,15 @@ impl Map {
     }
 }
 
+/// Every operation's one variant in CUDA and in WGSL, in the order of [`Op`].
+pub const VARIANTS: [[&str; 2]; 5] = [
+    ["planes_f32_cuda_max", "planes_f32_wgsl_max"],
+    ["planes_f32_cuda_average", "planes_f32_wgsl_average"],
+    ["planes_f32_cuda_norm", "planes_f32_wgsl_norm"],
+    ["planes_f32_cuda_affine", "planes_f32_wgsl_affine"],
+    ["planes_f32_cuda_copy", "planes_f32_wgsl_copy"],
+];
+
 /// Threads of a block.
 const THREADS: u32 = 256;
 
@@ -160,12 +169,16 @@ pub fn pack(
         let expected = "planes of fewer than 2^32 floats";
         return Err(Error::argument("planes", expected, format!("{floats:?}")));
     }
-    let (name, entry, constants): (_, _, &[(&'static str, u32)]) = match op {
-        Op::Max(_) => ("planes_f32_max", "planes_pool", &[("POOL", 1), ("AVERAGE", 0)]),
-        Op::Average(_) => ("planes_f32_average", "planes_pool", &[("POOL", 1), ("AVERAGE", 1)]),
-        Op::Norm { .. } => ("planes_f32_norm", "planes_norm", &[("NORM", 1)]),
-        Op::Affine { .. } => ("planes_f32_affine", "planes_affine", &[("AFFINE", 1)]),
-        Op::Copy { .. } => ("planes_f32_copy", "planes_copy", &[("COPY", 1)]),
+    let (place, entry, constants): (_, _, &[(&'static str, u32)]) = match op {
+        Op::Max(_) => (0, "planes_pool", &[("POOL", 1), ("AVERAGE", 0)]),
+        Op::Average(_) => (1, "planes_pool", &[("POOL", 1), ("AVERAGE", 1)]),
+        Op::Norm { .. } => (2, "planes_norm", &[("NORM", 1)]),
+        Op::Affine { .. } => (3, "planes_affine", &[("AFFINE", 1)]),
+        Op::Copy { .. } => (4, "planes_copy", &[("COPY", 1)]),
+    };
+    let name = match gpu.language() {
+        Language::Cuda => VARIANTS[place][0],
+        Language::Wgsl => VARIANTS[place][1],
     };
     let source = Source {
         stem: "planes",

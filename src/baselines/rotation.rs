@@ -26,14 +26,14 @@ fn sets(gpu: &dyn Gpu, bytes: usize) -> usize {
 }
 
 /// A product on several sets of operands.
-pub struct OnGpu {
+pub struct Rotation {
     gpu: Arc<dyn Gpu>,
     sets: Vec<Box<dyn Set>>,
     runs: usize,
     floats: usize,
 }
 
-impl OnGpu {
+impl Rotation {
     /// As many sets as the device's cache asks for: `bytes` of operands each, made by `make`. Y has
     /// `floats` floats.
     ///
@@ -55,7 +55,7 @@ impl OnGpu {
     }
 }
 
-impl Product for OnGpu {
+impl Product for Rotation {
     fn run(&mut self) -> Result<()> {
         self.enqueue()?;
         self.gpu.wait()
