@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use scalpel::data::{SyntheticCounts, synthetic_digits};
 use scalpel::train::recipe::{Keep, Prune, Recipe, Stage, Target, Technique};
-use scalpel::train::{EpochMetrics, ImageTensors, Observer, Run};
+use scalpel::train::{EpochMetrics, ImageTensors, Images as _, Observer, Preparation, Run};
 use tch::nn::{self, Module, OptimizerConfig};
 use tch::{Device, Kind, Tensor};
 
@@ -45,8 +45,8 @@ impl Bare {
         let order = Tensor::randperm(count, (Kind::Int64, Device::Cpu));
         for first in (0..count).step_by(batch_size as usize) {
             let chosen = order.narrow(0, first, batch_size.min(count - first));
-            let images = data.images.index_select(0, &chosen).flatten(1, -1);
-            let labels = data.labels.index_select(0, &chosen);
+            let images = data.all().images.index_select(0, &chosen).flatten(1, -1);
+            let labels = data.all().labels.index_select(0, &chosen);
             let loss = self.network.forward(&images).cross_entropy_for_logits(&labels);
             self.optimiser.backward_step(&loss);
         }
@@ -81,9 +81,11 @@ fn median(mut values: Vec<f64>) -> f64 {
 
 fn main() {
     let dataset = synthetic_digits(SyntheticCounts::LIKE_MNIST, 1);
-    let built_in = Recipe::built_in("lenet-300-100", Technique::NodePruning).expect("a recipe");
-    let train =
-        ImageTensors::new(&dataset.train, &built_in.pixels, None, Device::Cpu).expect("images");
+    let built_in =
+        Recipe::built_in("lenet-300-100", Technique::NodePruning, None).expect("a recipe");
+    let preparation = Preparation::fit(&built_in.pixels, &dataset.train).expect("normalisation");
+    let train = ImageTensors::new(&dataset.train, &preparation, Device::Cpu).expect("images");
+    let data = dataset.into();
     println!("LeNet-300-100, 60,000 images, {} threads", tch::get_num_threads());
     let node = Prune::Node { target: Target::All, penalty: 2e-4 };
     for (name, prune) in [("plain", None), ("with masks that learn", Some(node))] {
@@ -93,6 +95,7 @@ fn main() {
             learning_rate_epochs: 100,
             epochs: ROUNDS + 1,
             quick_epochs: None,
+            compact: false,
             prune,
             keep: Keep::Last,
         };
@@ -106,8 +109,8 @@ fn main() {
             ours: Vec::new(),
             bares: Vec::new(),
         };
-        let (dataset, checkpoints) = (&dataset, folder.path());
-        let run = Run { recipe: &recipe, dataset, device: Device::Cpu, checkpoints };
+        let checkpoints = folder.path();
+        let run = Run { recipe: &recipe, data: &data, device: Device::Cpu, checkpoints };
         let outcome = run.run(&mut turns).expect("a run");
         assert!(
             outcome.stages[0].correct_last_epoch * 10 > outcome.test_total * 9,

@@ -1,25 +1,39 @@
 //! The accuracy of given weights: ours or the authors', masked, compacted or sparse.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use clap::Parser;
 use scalpel::baselines::torch::TorchNetwork;
 use scalpel::data::{self, Source};
 use scalpel::error::Error;
-use scalpel::network::{Network, NodeMasks, zoo};
+use scalpel::models::{self, Card};
+use scalpel::network::{Network, Weights, zoo};
+use scalpel::prune::compact::living_nodes;
 use scalpel::train::recipe::{Recipe, Technique};
-use scalpel::train::{ImageTensors, device, import};
+use scalpel::train::sets::{self, Part};
+use scalpel::train::{self, device, import};
 use serde_json::json;
+
+/// Percent by which a model may score apart from its card: another machine rounds otherwise, and an image
+/// that lies between two classes then falls on the other side.
+const TOLERANCE: f64 = 0.03;
 
 #[derive(Parser)]
 #[command(about = "Measures the test accuracy of a network's weights")]
 struct Cli {
     /// A network of the zoo, such as lenet-5
-    #[arg(long)]
-    network: String,
+    #[arg(long, required_unless_present = "zoo")]
+    network: Option<String>,
     /// safetensors or a state dict of PyTorch, under the authors' parameter names, with or without masks
-    #[arg(long)]
-    weights: PathBuf,
+    #[arg(long, required_unless_present = "zoo")]
+    weights: Option<PathBuf>,
+    /// A pre-pruned model, such as lenet-300-100-simd-pruning: is it what its card says?
+    #[arg(long, conflicts_with_all = ["network", "weights", "synthetic"])]
+    zoo: Option<String>,
+    /// The folder of pre-pruned models
+    #[arg(long, default_value = "zoo")]
+    models: PathBuf,
     /// Test on digits drawn by this program
     #[arg(long)]
     synthetic: bool,
@@ -31,58 +45,78 @@ struct Cli {
     json: bool,
 }
 
-fn main() -> anyhow::Result<()> {
-    let cli = Cli::parse();
-    let original = zoo::by_name(&cli.network)?;
-    let (weights, described) = import::read(&cli.weights)?;
-    let network = described.unwrap_or_else(|| original.clone());
-    if network.name != original.name {
-        let file = cli.weights.display();
-        return Err(Error::malformed(file.to_string(), original.name, network.name).into());
+/// What is to be measured.
+struct Subject {
+    original: Network,
+    weights: Weights,
+    described: Option<Network>,
+    card: Option<Card>,
+}
+
+impl Subject {
+    fn published(folder: &Path, name: &str) -> anyhow::Result<Self> {
+        let (card, model) = models::open(folder, name)?;
+        let original = zoo::by_name(&card.network)?;
+        let described = model.network().cloned();
+        Ok(Self { original, weights: model.to_weights()?, described, card: Some(card) })
     }
+
+    fn file(network: &str, path: &Path) -> anyhow::Result<Self> {
+        let original = zoo::by_name(network)?;
+        let (weights, described) = import::read(path)?;
+        if let Some(network) = described.as_ref().filter(|network| network.name != original.name) {
+            let file = path.display().to_string();
+            return Err(Error::malformed(file, original.name, network.name.clone()).into());
+        }
+        Ok(Self { original, weights, described, card: None })
+    }
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    let cli = Cli::parse();
+    let subject = match (&cli.zoo, &cli.network, &cli.weights) {
+        (Some(name), ..) => Subject::published(&cli.models, name)?,
+        (None, Some(network), Some(weights)) => Subject::file(network, weights)?,
+        _ => anyhow::bail!("expected --zoo, or --network and --weights"), // clap has refused it
+    };
+    let Subject { original, weights, described, card } = subject;
+    let network = described.unwrap_or_else(|| original.clone());
     let masks = weights.node_masks(&network)?;
     let device = device::by_name(&cli.device)?;
     let on_device = TorchNetwork::new(&network, &weights, &masks, device)?;
 
     let source = if cli.synthetic { Source::Synthetic } else { Source::Real };
-    let dataset = data::load(data::of_network(&original.name)?, source)?;
-    let pixels = Recipe::built_in(&original.name, Technique::NodePruning)?.pixels;
-    let test = ImageTensors::new(&dataset.test, &pixels, None, device)?;
+    let recipe = Recipe::built_in(&original.name, Technique::NodePruning, None)?;
+    let data = data::load(&recipe.dataset, source)?;
+    let test = sets::open(&recipe, &data, Part::Test, device)?;
     let (network, parameters, gates) = on_device.parts();
-    let score = test.score(network, parameters, gates)?;
-    let nodes = nodes_kept(&original, network, &masks)?;
+    let score = train::score(test.as_ref(), network, parameters, gates)?;
+    let nodes = living_nodes(&original, network, &masks)?;
+    let agrees = card.as_ref().map(|card| (score.percent() - card.accuracy).abs() <= TOLERANCE);
     if cli.json {
         let report = json!({
             "network": original.name,
-            "dataset": dataset.name,
+            "dataset": data.name(),
             "accuracy": score.percent(),
             "correct": score.correct,
+            "correct_top5": score.correct_top5,
             "total": score.total,
             "nodes_kept": nodes,
+            "card": card,
+            "agrees": agrees,
         });
         println!("{report}");
     } else {
         let (percent, correct, total) = (score.percent(), score.correct, score.total);
-        println!("{} on {}: {percent:.2}% ({correct} of {total})", original.name, dataset.name);
-        println!("nodes kept: {nodes:?}");
-    }
-    Ok(())
-}
-
-/// Living nodes of each masked layer: by its mask, or by its size in a compacted network.
-fn nodes_kept(
-    original: &Network,
-    network: &Network,
-    masks: &NodeMasks,
-) -> anyhow::Result<Vec<usize>> {
-    let shapes = network.shapes()?;
-    let count = |site: scalpel::network::MaskSite| match masks.get(&site.name) {
-        Some(alive) => scalpel::prune::node::count(alive),
-        None => {
-            let producer = &original.layers[site.producer].name;
-            let place = network.layers.iter().position(|layer| layer.name == *producer);
-            place.map_or(0, |place| shapes[place][0])
+        println!("{} on {}: {percent:.2}% ({correct} of {total})", original.name, data.name());
+        if let Some(top5) = score.correct_top5 {
+            println!("among the five highest: {:.2}%", 100.0 * top5 as f64 / total.max(1) as f64);
         }
-    };
-    Ok(original.mask_sites()?.into_iter().map(count).collect())
+        println!("nodes kept: {nodes:?}");
+        if let Some(card) = &card {
+            let said = if agrees == Some(true) { "agrees" } else { "DOES NOT AGREE" };
+            println!("its card says {:.2}%: {said}", card.accuracy);
+        }
+    }
+    Ok(if agrees == Some(false) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

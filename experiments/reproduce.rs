@@ -15,7 +15,7 @@ struct Cli {
 
 fn main() -> anyhow::Result<()> {
     let Cli { network, options } = Cli::parse();
-    let subject = Subject { network, recipe: None };
+    let subject = Subject { network, recipe: None, variant: None };
     let mut reports = Vec::new();
     for technique in [Technique::NodePruning, Technique::SimdPruning] {
         reports.push(experiment::run(&subject, technique, &options)?);

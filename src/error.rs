@@ -24,7 +24,7 @@ pub enum Error {
 
     /// A file is whole and readable, but is not the file it should be.
     #[error(
-        "{}: expected SHA-256 {expected} over the uncompressed bytes, found {found}: the file is \
+        "{}: expected SHA-256 {expected}, found {found}: the file is \
          damaged or another file under this name; replace it, or remove it to have it downloaded",
         path.display()
     )]

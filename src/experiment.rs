@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, CommandFactory, FromArgMatches, Parser};
 use serde::Serialize;
 
 use crate::data::{self, Source};
@@ -12,8 +12,8 @@ use crate::report::{
     Environment, Latency, Progress, ResultsTree, Summary, measure_latency, run_table, summarise,
     write_run,
 };
-use crate::train::recipe::{Recipe, Technique};
-use crate::train::{Run, device};
+use crate::train::recipe::{Precision, Recipe, Technique};
+use crate::train::{Observer, Run, device};
 
 /// Batch sizes at which inference is timed.
 const BATCHES: [usize; 2] = [1, 128];
@@ -24,8 +24,11 @@ pub struct Subject {
     /// A network of the zoo, such as lenet-300-100
     pub network: String,
     /// A recipe of your own
-    #[arg(long)]
+    #[arg(long, conflicts_with = "variant")]
     pub recipe: Option<PathBuf>,
+    /// Another recipe that the program carries, such as `all` or `lossless`
+    #[arg(long)]
+    pub variant: Option<String>,
 }
 
 /// Arguments of all binaries that train.
@@ -37,9 +40,16 @@ pub struct Options {
     /// Fewer epochs, for a first look; the result says so
     #[arg(long)]
     pub quick: bool,
-    /// Train on digits drawn by this program instead of MNIST; the result says so
+    /// Train on digits drawn by this program instead of the network's data set; the result says so
     #[arg(long)]
     pub synthetic: bool,
+    /// Hold out the last so many training images and score on them instead of the test images, to choose
+    /// hyper-parameters by; the result says so
+    #[arg(long)]
+    pub validation: Option<usize>,
+    /// Numbers in which the layers multiply during training; the recipe's own, where absent
+    #[arg(long, value_enum)]
+    pub precision: Option<Precision>,
     /// cpu, cuda or cuda:N
     #[arg(long, default_value = "cpu")]
     pub device: String,
@@ -57,6 +67,27 @@ pub struct Options {
     pub json: bool,
 }
 
+/// What the binary of a technique takes.
+#[derive(Parser)]
+struct Cli {
+    #[command(flatten)]
+    subject: Subject,
+    #[command(flatten)]
+    options: Options,
+}
+
+/// The whole of a technique's binary: reads its arguments, runs it and prints the result.
+///
+/// # Errors
+/// As [`run`].
+pub fn main(technique: Technique) -> Result<()> {
+    let command = Cli::command().name(technique.experiment()).about(technique.about());
+    let matches = command.get_matches();
+    let Cli { subject, options } = Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
+    let report = run(&subject, technique, &options)?;
+    print(&[report], options.json)
+}
+
 /// What an experiment came to, and where it lies.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
@@ -72,17 +103,15 @@ pub struct Report {
     pub weights: PathBuf,
 }
 
-/// Runs one technique on one network, by the recipe that the program carries or by the subject's own,
-/// and writes its results.
+/// The recipe that a subject, a technique and options come to.
 ///
 /// # Errors
-/// Whatever keeps it from running; what was done before is kept, and the same command goes on from
-/// there.
-pub fn run(subject: &Subject, technique: Technique, options: &Options) -> Result<Report> {
+/// A recipe that there is not, or that is another network's or technique's.
+pub fn recipe(subject: &Subject, technique: Technique, options: &Options) -> Result<Recipe> {
     let network = &subject.network;
     let mut recipe = match &subject.recipe {
         Some(path) => Recipe::load(path)?,
-        None => Recipe::built_in(network, technique)?,
+        None => Recipe::built_in(network, technique, subject.variant.as_deref())?,
     };
     if recipe.network != *network || recipe.technique != technique {
         let expected = format!("a recipe for {} of {network}", technique.experiment());
@@ -90,32 +119,55 @@ pub fn run(subject: &Subject, technique: Technique, options: &Options) -> Result
         return Err(Error::argument("recipe", expected, found));
     }
     recipe.seed = options.seed.unwrap_or(recipe.seed);
+    recipe.validation_images = options.validation.or(recipe.validation_images);
+    recipe.precision = options.precision.unwrap_or(recipe.precision);
     recipe = if options.quick { recipe.quick() } else { recipe.full() };
     if recipe.stages.is_empty() {
         return Err(Error::argument("--quick", "stages with quick_epochs in the recipe", "none"));
     }
+    Ok(recipe)
+}
 
+/// Runs one technique on one network, by the recipe that the program carries or by the subject's own,
+/// and writes its results.
+///
+/// # Errors
+/// Whatever keeps it from running; what was done before is kept, and the same command goes on from
+/// there.
+pub fn run(subject: &Subject, technique: Technique, options: &Options) -> Result<Report> {
+    let recipe = recipe(subject, technique, options)?;
+    let mut progress = Progress::new(format!("{} {}", recipe.network, technique.experiment()));
+    let report = run_recipe(&recipe, options, &mut progress);
+    progress.finish();
+    report
+}
+
+/// Runs a recipe and writes its results; `observer` is told how it goes on.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_recipe(
+    recipe: &Recipe,
+    options: &Options,
+    observer: &mut dyn Observer,
+) -> Result<Report> {
     let device = device::by_name(&options.device)?;
     if let Some(threads) = options.threads {
         tch::set_num_threads(i32::from(threads.max(1)));
     }
     let source = if options.synthetic { Source::Synthetic } else { Source::Real };
-    let dataset = data::load(&recipe.dataset, source)?;
+    let data = data::load(&recipe.dataset, source)?;
     let threads = Some(tch::get_num_threads() as usize);
     let environment = Environment { threads, ..Environment::read(&options.device) };
-    eprintln!("{network}, {}, on {} ({})", technique.experiment(), dataset.name, dataset.origin);
+    let (network, experiment) = (&recipe.network, recipe.technique.experiment());
+    eprintln!("{network}, {experiment}, on {} ({})", data.name(), data.origin());
 
-    let mut progress = Progress::new(format!("{network} {}", technique.experiment()));
     let checkpoints = &options.checkpoints;
-    let run = Run { recipe: &recipe, dataset: &dataset, device, checkpoints };
-    let outcome = run.run(&mut progress)?;
-    progress.finish();
-
-    let latency =
-        measure_latency(&outcome.network, &outcome.weights, device, &BATCHES, Effort::USUAL)?;
-    let summary = summarise(&recipe, &dataset.name, &outcome)?;
+    let outcome = Run { recipe, data: &data, device, checkpoints }.run(observer)?;
+    let latency = measure_latency(&outcome, device, &BATCHES, Effort::USUAL)?;
+    let summary = summarise(recipe, data.name(), &outcome)?;
     // Results made on other data are another run: they must not take the place of the real ones.
-    let filed = Recipe { dataset: dataset.name.clone(), ..recipe.clone() };
+    let filed = Recipe { dataset: data.name().to_owned(), ..recipe.clone() };
     let folder = ResultsTree::at(&options.results).run(&filed);
     write_run(&folder, &filed, &outcome, &summary, &environment, Some(&latency))?;
     let results = folder.path().to_owned();
@@ -145,8 +197,11 @@ pub fn print(reports: &[Report], json: bool) -> Result<()> {
             "\nQUICK: fewer epochs than the recipe asks for; not comparable with the authors' numbers."
         );
     }
-    if reports.iter().any(|report| report.summary.dataset == "synthetic-digits") {
-        println!("\nSYNTHETIC DIGITS: not MNIST; not comparable with the authors' numbers.");
+    if reports.iter().any(|report| report.summary.is_synthetic()) {
+        println!("\nSYNTHETIC DIGITS: not the data set; not comparable with the authors' numbers.");
+    }
+    if reports.iter().any(|report| report.summary.validation_images.is_some()) {
+        println!("\nVALIDATION: scored on held-out training images, not on the test set.");
     }
     Ok(())
 }

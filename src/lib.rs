@@ -6,12 +6,14 @@
 //! [`error`], [`files`], [`measure`], [`requirement`], [`seed`]; [`network`] and [`data`]; [`device`]
 //! and [`sparse`]; [`kernels`] and [`prune`]; [`baselines`], which stand behind contracts of the kernels;
 //! [`engine`]; [`train`]; [`report`]; and on top, `experiment` and [`breakeven`], which the binaries
-//! share.
+//! share, `campaign`, which runs many of them, and [`models`], which keeps what they came to.
 
 #![deny(unsafe_op_in_unsafe_fn, unused_must_use, missing_docs)]
 
 pub mod baselines;
 pub mod breakeven;
+#[cfg(feature = "torch")]
+pub mod campaign;
 pub mod data;
 pub mod device;
 pub mod engine;
@@ -21,6 +23,7 @@ pub mod experiment;
 pub mod files;
 pub mod kernels;
 pub mod measure;
+pub mod models;
 pub mod network;
 pub mod prune;
 pub mod report;

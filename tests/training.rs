@@ -9,15 +9,15 @@ use tch::Device;
 
 /// The original training of a built-in recipe, cut after so many epochs.
 fn train(network: &str, epochs: usize, images: Option<usize>, source: Source) -> Outcome {
-    let mut recipe = Recipe::built_in(network, Technique::NodePruning).unwrap();
+    let mut recipe = Recipe::built_in(network, Technique::NodePruning, None).unwrap();
     recipe.stages.truncate(1);
     recipe.stages[0].epochs = epochs;
     recipe.stages[0].learning_rate_epochs = 3;
     recipe.train_images = images;
-    let dataset = data::load(&recipe.dataset, source).unwrap();
+    let data = data::load(&recipe.dataset, source).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let checkpoints = folder.path();
-    let run = Run { recipe: &recipe, dataset: &dataset, device: Device::Cpu, checkpoints };
+    let run = Run { recipe: &recipe, data: &data, device: Device::Cpu, checkpoints };
     run.run(&mut Silent).unwrap()
 }
 

@@ -99,7 +99,8 @@ impl TorchNetwork {
 }
 
 /// Runs `network` on `images`, `[batch, channels, height, width]`, and returns the class scores,
-/// `[batch, classes]`. `gates` multiplies the nodes of the masks that it names, each `[1, nodes]`.
+/// `[batch, classes]`, in f32. A convolution or dense layer multiplies in the numbers of its weights;
+/// normalisations work in f32. `gates` multiplies the nodes of the masks that it names, each `[1, nodes]`.
 ///
 /// # Errors
 /// A parameter that is missing; whatever libtorch refuses.
@@ -126,6 +127,7 @@ pub fn forward(
         let refused = || Error::torch(format!("run {name} of {}", network.name));
         x = match &layer.op {
             Op::Conv(conv) => {
+                let x = in_kind_of(get("bias")?, &x).map_err(refused())?;
                 let (bias, stride, padding) =
                     (get("bias")?, conv.stride as i64, conv.padding as i64);
                 match &conv.groups {
@@ -142,6 +144,7 @@ pub fn forward(
             }
             Op::Linear(_) => {
                 let (weight, bias) = (get("weight")?, get("bias")?);
+                let x = in_kind_of(bias, &x).map_err(refused())?;
                 x.f_flatten(1, -1).and_then(|x| x.f_linear(weight, Some(bias))).map_err(refused())?
             }
             Op::Relu => x.f_relu().map_err(refused())?,
@@ -158,6 +161,7 @@ pub fn forward(
             Op::LocalResponseNorm(norm) => {
                 let size = norm.size as i64;
                 let normalise = || {
+                    let x = x.f_to_kind(Kind::Float)?;
                     let mean = x.f_square()?.f_avg_pool2d(size, 1, size / 2, false, true, None)?;
                     x.f_div(
                         &mean
@@ -170,6 +174,7 @@ pub fn forward(
             }
             Op::BatchNorm(norm) => {
                 let training = matches!(mode, Mode::Training(_));
+                let x = x.f_to_kind(Kind::Float).map_err(refused())?;
                 x.f_batch_norm(
                     Some(get("weight")?),
                     Some(get("bias")?),
@@ -199,7 +204,13 @@ pub fn forward(
             },
         };
     }
-    x.f_flatten(1, -1).map_err(Error::torch(format!("flatten the scores of {}", network.name)))
+    let scores = x.f_flatten(1, -1).and_then(|x| x.f_to_kind(Kind::Float));
+    scores.map_err(Error::torch(format!("flatten the scores of {}", network.name)))
+}
+
+/// `x` in the numbers that a layer's parameter has.
+fn in_kind_of(parameter: &Tensor, x: &Tensor) -> Result<Tensor, tch::TchError> {
+    if x.kind() == parameter.kind() { Ok(x.shallow_clone()) } else { x.f_to_kind(parameter.kind()) }
 }
 
 /// A convolution whose groups have different sizes, group by group. A group that pruning left without

@@ -39,7 +39,7 @@ impl Places {
             return Err(Error::Unavailable {
                 what: format!("{DATA_DIR_VARIABLE}, {},", folder.display()),
                 reason: "it is not a folder".into(),
-                remedy: "name the folder that holds mnist/, or unset it".into(),
+                remedy: "name the folder that holds mnist/, cifar-10-batches-bin/ or imagenet/, or unset it".into(),
             });
         }
         let cache = dirs::cache_dir().ok_or_else(|| Error::Unavailable {
@@ -84,7 +84,7 @@ impl KnownFile {
         } else {
             return Ok(None);
         };
-        self.check(&path, &bytes)?;
+        check(self.sha256, &path, &bytes)?;
         Ok(Some(bytes))
     }
 
@@ -94,14 +94,10 @@ impl KnownFile {
     /// # Errors
     /// No answer, an answer that is no success, or another file than the known one.
     pub fn download(&self, base: &str, folder: &Path) -> Result<Vec<u8>> {
-        let url = format!("{}/{}.gz", base.trim_end_matches('/'), self.name);
-        let failed = |reason: String| Error::Download { url: url.clone(), reason };
-        let mut response = ureq::get(&url).call().map_err(|error| failed(error.to_string()))?;
-        let body = response.body_mut().with_config().limit(LARGEST).read_to_vec();
-        let compressed = body.map_err(|error| failed(error.to_string()))?;
+        let (url, compressed) = get(base, &format!("{}.gz", self.name))?;
         let path = self.compressed(folder);
         let bytes = self.uncompress(Path::new(&url), &compressed)?;
-        self.check(Path::new(&url), &bytes)?;
+        check(self.sha256, Path::new(&url), &bytes)?;
         files::replace(&path, &compressed)?;
         Ok(bytes)
     }
@@ -122,20 +118,71 @@ impl KnownFile {
             }),
         }
     }
+}
 
-    fn check(&self, path: &Path, bytes: &[u8]) -> Result<()> {
-        let found = sha256(bytes);
-        if found == self.sha256 {
-            return Ok(());
+/// An archive of a data set, known by its name and content as it is downloaded.
+#[derive(Clone, Copy, Debug)]
+pub struct KnownArchive {
+    /// Its name.
+    pub name: &'static str,
+    /// SHA-256 of the archive itself, in hexadecimal.
+    pub sha256: &'static str,
+}
+
+impl KnownArchive {
+    /// The archive's bytes, from `folder`; `None` where it is not there.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or that is not the known one.
+    pub fn read(&self, folder: &Path) -> Result<Option<Vec<u8>>> {
+        let path = folder.join(self.name);
+        if !path.is_file() {
+            return Ok(None);
         }
-        Err(Error::Checksum { path: path.to_owned(), expected: self.sha256.into(), found })
+        let bytes = files::read(&path)?;
+        check(self.sha256, &path, &bytes)?;
+        Ok(Some(bytes))
     }
+
+    /// Downloads `<base>/<name>` and checks it.
+    ///
+    /// # Errors
+    /// No answer, an answer that is no success, or another archive than the known one.
+    pub fn download(&self, base: &str) -> Result<Vec<u8>> {
+        let (url, bytes) = get(base, self.name)?;
+        check(self.sha256, Path::new(&url), &bytes)?;
+        Ok(bytes)
+    }
+}
+
+/// Downloads `<base>/<name>`; returns its whole address too.
+fn get(base: &str, name: &str) -> Result<(String, Vec<u8>)> {
+    let url = format!("{}/{name}", base.trim_end_matches('/'));
+    let failed = |reason: String| Error::Download { url: url.clone(), reason };
+    let mut response = ureq::get(&url).call().map_err(|error| failed(error.to_string()))?;
+    let body = response.body_mut().with_config().limit(LARGEST).read_to_vec();
+    let bytes = body.map_err(|error| failed(error.to_string()))?;
+    Ok((url, bytes))
+}
+
+/// Refuses bytes with another SHA-256.
+fn check(expected: &str, path: &Path, bytes: &[u8]) -> Result<()> {
+    let found = sha256(bytes);
+    if found == expected {
+        return Ok(());
+    }
+    Err(Error::Checksum { path: path.to_owned(), expected: expected.into(), found })
 }
 
 /// SHA-256 in hexadecimal.
 pub fn sha256(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(64);
-    for byte in Sha256::digest(bytes) {
+    hexadecimal(&Sha256::digest(bytes))
+}
+
+/// Bytes in hexadecimal.
+pub fn hexadecimal(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
         let _ = write!(text, "{byte:02x}"); // writing to a String cannot fail
     }
     text

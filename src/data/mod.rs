@@ -1,18 +1,75 @@
 //! Data sets: where they come from, how they are checked, and their pixels in memory.
 
+mod cifar;
+pub mod crop;
 pub mod fetch;
 mod idx;
+mod image_folder;
+mod imagenet;
 mod mnist;
+mod preprocess;
 mod synthetic;
 
 use std::fmt;
+use std::ops::Range;
 use std::path::PathBuf;
 
 use crate::error::{Error, Result};
 use crate::network::Shape;
 
+pub use cifar::MIRROR as CIFAR_MIRROR;
+pub use image_folder::{ImageFile, ImageFolder};
 pub use mnist::MIRROR as MNIST_MIRROR;
-pub use synthetic::{Counts as SyntheticCounts, digits as synthetic_digits};
+pub use preprocess::{Cropping, Normalise, Preprocessing, Whitening, normalise_contrast};
+pub use synthetic::{
+    Counts as SyntheticCounts, digits as synthetic_digits, image_folder as synthetic_image_folder,
+};
+
+/// A labelled data set.
+#[derive(Clone, Debug)]
+pub enum Data {
+    /// In memory.
+    Memory(Dataset),
+    /// In files, too large for that.
+    Files(ImageFolders),
+}
+
+impl Data {
+    /// Such as `mnist`, or `synthetic-digits`: what a result made on it is filed under.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Memory(data) => &data.name,
+            Self::Files(data) => &data.name,
+        }
+    }
+
+    /// Where the images came from, for the reader of a log.
+    pub fn origin(&self) -> &Origin {
+        match self {
+            Self::Memory(data) => &data.origin,
+            Self::Files(data) => &data.origin,
+        }
+    }
+}
+
+impl From<Dataset> for Data {
+    fn from(data: Dataset) -> Self {
+        Self::Memory(data)
+    }
+}
+
+/// A labelled data set in files.
+#[derive(Clone, Debug)]
+pub struct ImageFolders {
+    /// See [`Data::name`].
+    pub name: String,
+    /// See [`Data::origin`].
+    pub origin: Origin,
+    /// Images to learn from.
+    pub train: ImageFolder,
+    /// Images to test on, of the same classes.
+    pub test: ImageFolder,
+}
 
 /// A labelled data set in memory.
 #[derive(Clone, Debug)]
@@ -50,6 +107,17 @@ impl Split {
     pub fn is_empty(&self) -> bool {
         self.labels.is_empty()
     }
+
+    /// The images of a range. What lies beyond the last image is left out.
+    pub fn range(&self, range: Range<usize>) -> Self {
+        let (first, end) = (range.start.min(self.len()), range.end.min(self.len()));
+        let features: usize = self.shape.iter().product();
+        Self {
+            shape: self.shape,
+            pixels: self.pixels[first * features..end.max(first) * features].to_vec(),
+            labels: self.labels[first..end.max(first)].to_vec(),
+        }
+    }
 }
 
 /// Where a data set's images came from.
@@ -83,37 +151,27 @@ pub enum Source {
     Synthetic,
 }
 
-/// The data set of that name (`mnist`).
+/// The data set of that name: `mnist`, `cifar-10` or `imagenet`.
 ///
 /// # Errors
-/// An unknown name; a file that is damaged, swapped or of another format.
-pub fn load(name: &str, source: Source) -> Result<Dataset> {
+/// An unknown name; a data set that is not there; a file that is damaged, swapped or of another format.
+pub fn load(name: &str, source: Source) -> Result<Data> {
+    let places = fetch::Places::from_environment;
     match (name, source) {
-        ("mnist", Source::Real) => mnist::load(&fetch::Places::from_environment()?),
+        ("mnist", Source::Real) => mnist::load(&places()?).map(Data::Memory),
         ("mnist", Source::Synthetic) => {
-            Ok(synthetic_digits(SyntheticCounts::LIKE_MNIST, SYNTHETIC_SEED))
+            Ok(synthetic_digits(SyntheticCounts::LIKE_MNIST, SYNTHETIC_SEED).into())
         }
-        ("cifar-10" | "imagenet", _) => Err(Error::Unavailable {
-            what: format!("the data set {name}"),
-            reason: "this version has no loader for it".into(),
-            remedy: "train lenet-300-100 or lenet-5".into(),
-        }),
-        _ => Err(Error::argument("data set", "mnist", name)),
+        ("cifar-10", Source::Real) => cifar::load(&places()?).map(Data::Memory),
+        ("cifar-10", Source::Synthetic) => {
+            let counts = SyntheticCounts::LIKE_CIFAR_10;
+            Ok(synthetic::coloured_digits(counts, SYNTHETIC_SEED).into())
+        }
+        ("imagenet", Source::Real) => imagenet::load(&places()?).map(Data::Files),
+        ("imagenet", Source::Synthetic) => imagenet::synthetic(&places()?).map(Data::Files),
+        _ => Err(Error::argument("data set", "mnist, cifar-10 or imagenet", name)),
     }
 }
 
-/// The seed of the synthetic digits that stand in for MNIST: part of what that data set is.
+/// The seed of the synthetic digits: part of what that data set is.
 const SYNTHETIC_SEED: u64 = 20_170_624;
-
-/// The data set on which a network of the zoo is trained.
-///
-/// # Errors
-/// A network that is not in the zoo.
-pub fn of_network(network: &str) -> Result<&'static str> {
-    match network {
-        "lenet-300-100" | "lenet-5" => Ok("mnist"),
-        "convnet" | "nin" => Ok("cifar-10"),
-        "alexnet" => Ok("imagenet"),
-        _ => Err(Error::argument("network", crate::network::zoo::NAMES.join(", "), network)),
-    }
-}

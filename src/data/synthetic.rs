@@ -4,13 +4,17 @@
 //! files. Equal seeds give equal bytes.
 
 use std::f64::consts::PI;
+use std::io::Cursor;
+use std::path::Path;
 
+use image::{ImageFormat, RgbImage};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
 use super::{Dataset, Origin, Split};
-use crate::seed;
+use crate::error::{Error, Result};
+use crate::{files, seed};
 
 const SIDE: usize = 28;
 
@@ -26,6 +30,10 @@ pub struct Counts {
 impl Counts {
     /// As many as MNIST has.
     pub const LIKE_MNIST: Self = Self { train: 60_000, test: 10_000 };
+    /// As many as CIFAR-10 has.
+    pub const LIKE_CIFAR_10: Self = Self { train: 50_000, test: 10_000 };
+    /// Few, as files: enough to see the pipeline of ImageNet at work.
+    pub const FEW: Self = Self { train: 1000, test: 200 };
 }
 
 /// Draws a data set of the ten digits, in turn, from `seed`.
@@ -46,6 +54,76 @@ fn split(count: usize, seed: u64, part: &str) -> Split {
         draw(index % 10, &mut rng, image);
     });
     Split { shape: [1, SIDE, SIDE], pixels, labels: (0..count).map(|i| (i % 10) as u8).collect() }
+}
+
+/// Draws the same digits in colour, on 32x32 pixels, in place of CIFAR-10.
+pub fn coloured_digits(counts: Counts, seed: u64) -> Dataset {
+    let plain = digits(counts, seed);
+    let colour = |split: &Split, part: &str| {
+        let mut pixels = vec![0; split.len() * 3 * COLOUR_SIDE * COLOUR_SIDE];
+        let images = split.pixels.par_chunks(SIDE * SIDE);
+        let painted = pixels.par_chunks_mut(3 * COLOUR_SIDE * COLOUR_SIDE);
+        images.zip(painted).enumerate().for_each(|(index, (image, painted))| {
+            paint(image, COLOUR_SIDE, &mut seed::stream(seed, part, &[index as u64]), painted);
+        });
+        Split { shape: [3, COLOUR_SIDE, COLOUR_SIDE], pixels, labels: split.labels.clone() }
+    };
+    Dataset {
+        name: "synthetic-coloured-digits".into(),
+        train: colour(&plain.train, "colour train"),
+        test: colour(&plain.test, "colour test"),
+        ..plain
+    }
+}
+
+const COLOUR_SIDE: usize = 32;
+
+/// Writes the digits in colour as JPEG files, `train/<digit>/<number>.jpg` and `val/...`, each of a size of
+/// its own, in place of ImageNet. Files that are there stay.
+///
+/// # Errors
+/// A folder that cannot be written.
+pub fn image_folder(root: &Path, counts: Counts, seed: u64) -> Result<()> {
+    let plain = digits(counts, seed);
+    for (part, split) in [("train", &plain.train), ("val", &plain.test)] {
+        let write = |(index, image): (usize, &[u8])| -> Result<()> {
+            let folder = root.join(part).join(split.labels[index].to_string());
+            let path = folder.join(format!("{index:05}.jpg"));
+            if path.exists() {
+                return Ok(());
+            }
+            let mut rng = seed::stream(seed, part, &[index as u64, 1]);
+            let side = rng.random_range(40..=64_usize) * 4;
+            let mut planes = vec![0; 3 * side * side];
+            paint(image, side, &mut rng, &mut planes);
+            let at = |x: u32, y: u32| y as usize * side + x as usize;
+            let picture = RgbImage::from_fn(side as u32, side as u32, |x, y| {
+                image::Rgb([0, 1, 2].map(|channel| planes[channel * side * side + at(x, y)]))
+            });
+            let mut bytes = Cursor::new(Vec::new());
+            picture.write_to(&mut bytes, ImageFormat::Jpeg).map_err(|error| {
+                Error::argument("encode an image", "one that JPEG can hold", error.to_string())
+            })?;
+            files::replace(&path, bytes.into_inner())
+        };
+        split.pixels.par_chunks(SIDE * SIDE).enumerate().try_for_each(write)?;
+    }
+    Ok(())
+}
+
+/// A digit at another size, in one random colour on another, `[3, side, side]`.
+fn paint(image: &[u8], side: usize, rng: &mut ChaCha8Rng, painted: &mut [u8]) {
+    let ground: [f64; 3] = std::array::from_fn(|_| rng.random_range(0.0..255.0));
+    // Lighter or darker than the ground, in every channel by enough to be seen.
+    let contrast = rng.random_range(90.0..160.0);
+    let ink = ground.map(|value| if value < 128.0 { value + contrast } else { value - contrast });
+    for (channel, plane) in painted.chunks_exact_mut(side * side).enumerate() {
+        for (place, value) in plane.iter_mut().enumerate() {
+            let [row, column] = [place / side, place % side].map(|at| at * SIDE / side);
+            let share = f64::from(image[row * SIDE + column]) / 255.0;
+            *value = (ground[channel] + share * (ink[channel] - ground[channel])).round() as u8;
+        }
+    }
 }
 
 type Point = (f64, f64);
@@ -179,6 +257,24 @@ mod tests {
         assert_ne!(first.train.pixels, digits(counts, 2).train.pixels);
         assert_ne!(first.train.pixels[..784], first.test.pixels[..784]);
         assert_eq!(first.train.labels[..12], [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1]);
+    }
+
+    #[test]
+    fn colours_keep_the_digit_visible_and_files_hold_what_was_drawn() {
+        let data = coloured_digits(Counts { train: 20, test: 10 }, 1);
+        assert_eq!((data.train.shape, data.train.len(), data.test.len()), ([3, 32, 32], 20, 10));
+        for plane in data.train.pixels.chunks(32 * 32) {
+            let (least, most) = (plane.iter().min().unwrap(), plane.iter().max().unwrap());
+            assert!(most - least > 60, "{least} to {most}");
+        }
+        let folder = tempfile::tempdir().unwrap();
+        image_folder(folder.path(), Counts { train: 20, test: 10 }, 1).unwrap();
+        let image = crate::data::crop::decode(&folder.path().join("train/3/00013.jpg")).unwrap();
+        assert!(image.width() >= 160 && image.width() == image.height());
+        let before = std::fs::metadata(folder.path().join("val/9/00009.jpg")).unwrap().modified();
+        image_folder(folder.path(), Counts { train: 20, test: 10 }, 1).unwrap();
+        let after = std::fs::metadata(folder.path().join("val/9/00009.jpg")).unwrap().modified();
+        assert_eq!(before.unwrap(), after.unwrap());
     }
 
     #[test]

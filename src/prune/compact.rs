@@ -10,7 +10,7 @@ use ndarray::{ArrayD, Axis};
 
 use crate::error::{Error, Result};
 use crate::network::{
-    Conv, Dropout, Group, Groups, Layer, Linear, Network, NodeMasks, Op, Shape, Weights,
+    Conv, Dropout, Group, Groups, Layer, Linear, MaskSite, Network, NodeMasks, Op, Shape, Weights,
 };
 
 /// Removes the nodes that `masks` block. The result has no masks; its dropout rates are those that
@@ -82,6 +82,34 @@ pub fn kept_fraction(masks: &NodeMasks, mask: &str) -> f64 {
         }
         _ => 1.0,
     }
+}
+
+/// Living nodes of each layer that `original` masks: by its mask, or by its size where `network`, a
+/// compacted form of it, has no such mask. Empty where neither masks nor compaction took any node.
+///
+/// # Errors
+/// A network that is no form of the original.
+pub fn living_nodes(
+    original: &Network,
+    network: &Network,
+    masks: &NodeMasks,
+) -> Result<Vec<usize>> {
+    if masks.is_empty() && network == original {
+        return Ok(Vec::new());
+    }
+    let shapes = network.shapes()?;
+    let living = |site: MaskSite| match masks.get(&site.name) {
+        Some(alive) => Ok(super::node::count(alive)),
+        None => {
+            let layer = &original.layers[site.producer].name;
+            let place = network.layers.iter().position(|other| other.name == *layer);
+            place.map(|place| shapes[place][0]).ok_or_else(|| {
+                let expected = format!("a layer {layer}, as {} has", original.name);
+                Error::argument(format!("count nodes of {}", network.name), expected, "none")
+            })
+        }
+    };
+    original.mask_sites()?.into_iter().map(living).collect()
 }
 
 /// For every convolution and dense layer, by its place, the nodes that are left.

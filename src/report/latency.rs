@@ -14,32 +14,38 @@ use crate::measure::{Effort, interleave};
 use crate::network::{Network, NodeMasks, Weights};
 use crate::prune::compact::compact;
 use crate::seed;
+use crate::train::Outcome;
 
-/// Times the dense network, the masked one and, where nodes are masked, the compacted one, in
-/// libtorch, in turns. Before that, the compacted network must compute what the masked one does.
+/// Times the dense network, the masked one and, where nodes were pruned, the compacted one, in
+/// libtorch, in turns. Before that, the compacted network must compute what the masked one does. A run
+/// that removed nodes for good has no masked network any more, and its dense one has random weights.
 ///
 /// # Errors
 /// A compacted network that computes something else; whatever libtorch refuses.
 pub fn measure_latency(
-    network: &Network,
-    weights: &Weights,
+    outcome: &Outcome,
     device: Device,
     batches: &[usize],
     effort: Effort,
 ) -> Result<Latency> {
+    let Outcome { original, network, weights, .. } = outcome;
     let masks = weights.node_masks(network)?;
     let none = NodeMasks::new();
-    let mut contestants = vec![
-        ("dense", TorchNetwork::new(network, weights, &none, device)?),
-        ("masked", TorchNetwork::new(network, weights, &masks, device)?),
-    ];
-    if !masks.is_empty() {
-        let (small, weights) = compact(network, weights, &masks)?;
-        contestants.push(("compacted", TorchNetwork::new(&small, &weights, &none, device)?));
+    let mut contestants = Vec::new();
+    if network == original {
+        contestants.push(("dense", TorchNetwork::new(network, weights, &none, device)?));
+        contestants.push(("masked", TorchNetwork::new(network, weights, &masks, device)?));
+    } else {
+        let weights = Weights::random(original, 1)?;
+        contestants.push(("dense", TorchNetwork::new(original, &weights, &none, device)?));
+    }
+    if !masks.is_empty() || network != original {
+        let (small, small_weights) = compact(network, weights, &masks)?;
+        contestants.push(("compacted", TorchNetwork::new(&small, &small_weights, &none, device)?));
     }
     let mut rows = Vec::with_capacity(batches.len());
     for &batch in batches {
-        let images = random_images(network, batch, device)?;
+        let images = random_images(original, batch, device)?;
         if let [_, (_, masked), (_, compacted)] = contestants.as_slice() {
             agree(&masked.run(&images)?, &compacted.run(&images)?)?;
         }

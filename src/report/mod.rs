@@ -9,6 +9,7 @@ mod plot;
 #[cfg(feature = "torch")]
 mod progress;
 mod results;
+mod runs;
 mod summarise;
 mod tables;
 mod text;
@@ -21,7 +22,7 @@ pub use latency::measure_latency;
 pub use plot::stages_plot;
 #[cfg(feature = "torch")]
 pub use progress::Progress;
-pub use results::{Latency, LatencyRow, ResultsTree, RunFolder, StageSummary, Summary};
-pub use summarise::{summarise, write_run};
+pub use results::{Latency, LatencyRow, ResultsTree, RunFolder, StageSummary, StoredRun, Summary};
+pub use summarise::{storage_format, summarise, write_run};
 pub use tables::{Tables, run_table};
 pub use text::Table;

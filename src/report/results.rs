@@ -12,7 +12,7 @@ use super::environment::Environment;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::measure::Timing;
-use crate::train::recipe::{Recipe, Technique, digest};
+use crate::train::recipe::{Precision, Recipe, Technique, digest};
 
 /// What a run came to: `summary.json`. Accuracies are in percent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -27,6 +27,12 @@ pub struct Summary {
     pub seed: u64,
     /// Whether the recipe was the short one.
     pub quick: bool,
+    /// Where set: accuracies are on the last so many training images, held out, not on the test set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation_images: Option<usize>,
+    /// Numbers in which the layers multiplied during training.
+    #[serde(default, skip_serializing_if = "Precision::is_f32")]
+    pub precision: Precision,
     /// After the original training.
     pub accuracy_before: f64,
     /// After the last stage; best by test accuracy where the stage keeps the best, as the authors
@@ -62,10 +68,21 @@ pub struct StageSummary {
     pub accuracy: f64,
     /// Accuracy after its last epoch.
     pub accuracy_last_epoch: f64,
+    /// Of what it kept and after its last epoch, by the five highest scores, where there are many
+    /// classes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub top5: Option<[f64; 2]>,
     /// Living nodes of each mask; empty without masks.
     pub nodes_kept: Vec<usize>,
     /// Weights that are left.
     pub weights_kept: usize,
+}
+
+impl Summary {
+    /// Whether digits drawn by this program took the place of the data set.
+    pub fn is_synthetic(&self) -> bool {
+        self.dataset.starts_with("synthetic")
+    }
 }
 
 /// Measured inference times of the network before and after: `latency.json`.
@@ -195,14 +212,7 @@ impl ResultsTree {
                 if !folder.summary().exists() {
                     continue;
                 }
-                let hash = recipe.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                let latency = folder.latency();
-                runs.push(StoredRun {
-                    hash,
-                    summary: read_json(&folder.summary())?,
-                    environment: read_json(&folder.environment())?,
-                    latency: if latency.exists() { Some(read_json(&latency)?) } else { None },
-                });
+                runs.push(folder.read()?);
             }
         }
         runs.sort_by(|a, b| (&a.hash, a.summary.seed).cmp(&(&b.hash, b.summary.seed)));
@@ -234,6 +244,21 @@ impl RunFolder {
     /// Measured inference times.
     pub fn latency(&self) -> PathBuf {
         self.folder.join("latency.json")
+    }
+
+    /// What lies in it, once it has a summary.
+    ///
+    /// # Errors
+    /// A file that is missing or not what its name says.
+    pub fn read(&self) -> Result<StoredRun> {
+        let hash = self.folder.parent().and_then(Path::file_name).unwrap_or_default();
+        let latency = self.latency();
+        Ok(StoredRun {
+            hash: hash.to_string_lossy().into_owned(),
+            summary: read_json(&self.summary())?,
+            environment: read_json(&self.environment())?,
+            latency: if latency.exists() { Some(read_json(&latency)?) } else { None },
+        })
     }
 
     /// The folder itself.

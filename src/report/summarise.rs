@@ -6,17 +6,22 @@ use super::environment::Environment;
 use super::results::{Latency, RunFolder, StageSummary, Summary, write_json};
 use crate::error::{Error, Result};
 use crate::files;
+use crate::network::{Parameter, ParameterRole};
 use crate::prune::compact::compact;
 use crate::sparse::{Format, Model};
-use crate::train::recipe::{Prune, Recipe};
+use crate::train::recipe::{Prune, Recipe, Stage};
 use crate::train::{EpochMetrics, Outcome};
 
-/// The width of the groups in which a network is stored: that of its last SIMD-pruning stage.
-fn group_width(recipe: &Recipe) -> Option<usize> {
-    recipe.stages.iter().rev().find_map(|stage| match stage.prune {
-        Some(Prune::Simd { width, .. }) => Some(width),
-        _ => None,
-    })
+/// How a pruned network is stored: as its last stage that removed weights left it.
+pub fn storage_format(recipe: &Recipe) -> Format {
+    let of = |stage: &Stage| match stage.prune {
+        Some(Prune::Simd { width, .. } | Prune::Random { width, .. }) => {
+            Some(Format::Groups(width))
+        }
+        Some(Prune::Magnitude { .. }) => Some(Format::Csr),
+        Some(Prune::Node { .. }) | None => None,
+    };
+    recipe.stages.iter().rev().find_map(of).unwrap_or(Format::Dense)
 }
 
 /// Sums a run up: accuracies, what is left, and its exact size.
@@ -24,40 +29,44 @@ fn group_width(recipe: &Recipe) -> Option<usize> {
 /// # Errors
 /// An outcome with no stages; masks that cannot be compacted.
 pub fn summarise(recipe: &Recipe, dataset: &str, outcome: &Outcome) -> Result<Summary> {
-    let network = &outcome.network;
+    let (original, network) = (&outcome.original, &outcome.network);
     let percent = |correct: usize| 100.0 * correct as f64 / outcome.test_total.max(1) as f64;
     let (Some(first), Some(last)) = (outcome.stages.first(), outcome.stages.last()) else {
         return Err(Error::argument("sum a run up", "at least one stage", "none"));
     };
-    let dense = Model::new(&outcome.weights, None, Format::Dense)?.bytes().total();
-    let weights_total = outcome.weights.count_kept(network)?.1;
+    let parameters = original.parameters()?;
+    let bytes_dense = 4 * parameters.iter().map(Parameter::len).sum::<usize>();
+    let weights = parameters.iter().filter(|parameter| parameter.role == ParameterRole::Weight);
+    let weights_total = weights.map(Parameter::len).sum();
     let masks = outcome.weights.node_masks(network)?;
     let (_, small_weights) = compact(network, &outcome.weights, &masks)?;
-    let format = group_width(recipe).map_or(Format::Dense, Format::Groups);
-    let pruned = Model::new(&small_weights, None, format)?.bytes().total();
-    let sites = network.mask_sites()?;
+    let pruned = Model::new(&small_weights, None, storage_format(recipe))?.bytes().total();
+    let sites = original.mask_sites()?;
     let stages = outcome.stages.iter().map(|stage| StageSummary {
         name: stage.name.clone(),
         accuracy: percent(stage.correct),
         accuracy_last_epoch: percent(stage.correct_last_epoch),
+        top5: stage.top5.map(|top5| top5.map(percent)),
         nodes_kept: stage.nodes_kept.clone(),
         weights_kept: stage.weights_kept,
     });
     Ok(Summary {
-        network: network.name.clone(),
+        network: original.name.clone(),
         technique: recipe.technique,
         dataset: dataset.to_owned(),
         seed: recipe.seed,
         quick: recipe.quick,
+        validation_images: recipe.validation_images,
+        precision: recipe.precision,
         accuracy_before: percent(first.correct),
         accuracy_after: percent(last.correct),
         accuracy_after_last_epoch: percent(last.correct_last_epoch),
-        node_layers: sites.iter().map(|site| network.layers[site.producer].name.clone()).collect(),
+        node_layers: sites.iter().map(|site| original.layers[site.producer].name.clone()).collect(),
         nodes_kept: last.nodes_kept.clone(),
         nodes_total: sites.iter().map(|site| site.nodes).collect(),
         weights_total,
         weights_kept: last.weights_kept,
-        bytes_dense: dense,
+        bytes_dense,
         bytes_pruned: pruned,
         stages: stages.collect(),
     })
@@ -90,7 +99,12 @@ pub fn write_run(
 
 /// A row per epoch; a column of living nodes per masked layer, empty while nothing is masked.
 fn metrics_csv<'a>(rows: impl Iterator<Item = &'a EpochMetrics>, node_layers: &[String]) -> String {
+    let rows: Vec<&EpochMetrics> = rows.collect();
+    let top5 = rows.iter().any(|row| row.test_correct_top5.is_some());
     let mut text = String::from("stage,epoch,learning_rate,train_loss,test_accuracy");
+    if top5 {
+        text.push_str(",test_accuracy_top5");
+    }
     for layer in node_layers {
         text.push_str(",nodes_");
         text.push_str(layer);
@@ -107,6 +121,14 @@ fn metrics_csv<'a>(rows: impl Iterator<Item = &'a EpochMetrics>, node_layers: &[
             row.train_loss,
             row.accuracy()
         );
+        if top5 {
+            let _ = match row.test_correct_top5 {
+                Some(correct) => {
+                    write!(text, ",{}", 100.0 * correct as f64 / row.test_total.max(1) as f64)
+                }
+                None => write!(text, ","),
+            };
+        }
         for index in 0..node_layers.len() {
             let _ = match row.nodes_kept.get(index) {
                 Some(nodes) => write!(text, ",{nodes}"),

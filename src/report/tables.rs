@@ -6,12 +6,16 @@ use super::breakeven::{StoredSweep, breakeven_table};
 use super::environment::Environment;
 use super::plot::stages_plot;
 use super::results::{Latency, ResultsTree, StoredRun, Summary};
+use super::runs::{
+    Group, accuracies, by_recipe, fractions, percent, share_left, technique_name, weights_left,
+};
 use super::text::Table;
 use crate::error::{Error, Result};
 use crate::network::zoo;
 use crate::train::recipe::Technique;
 
 const NOT_MEASURED: &str = "not measured";
+const NOT_RUN: &str = "not run";
 const NOT_STATED: &str = "not stated";
 const BEGIN: &str = "<!-- results:begin -->";
 const END: &str = "<!-- results:end -->";
@@ -30,40 +34,6 @@ pub struct Tables {
     pub readme: String,
     /// Plots by name.
     pub plots: Vec<(String, String)>,
-}
-
-/// Runs of one recipe.
-struct Group<'a> {
-    runs: Vec<&'a StoredRun>,
-}
-
-impl Group<'_> {
-    fn summaries(&self) -> impl Iterator<Item = &Summary> {
-        self.runs.iter().map(|run| &run.summary)
-    }
-
-    fn first(&self) -> &Summary {
-        &self.runs[0].summary
-    }
-
-    fn mean(&self, value: impl Fn(&Summary) -> f64, digits: usize) -> String {
-        mean_and_deviation(&self.summaries().map(value).collect::<Vec<_>>(), digits)
-    }
-
-    /// What a reader must know of these runs before the numbers.
-    fn label(&self) -> String {
-        let first = self.first();
-        let mut notes = Vec::new();
-        if first.quick {
-            notes.push("quick".to_owned());
-        }
-        if first.dataset == "synthetic-digits" {
-            notes.push("SYNTHETIC DIGITS".to_owned());
-        }
-        let seeds: Vec<String> = self.summaries().map(|s| s.seed.to_string()).collect();
-        notes.push(format!("seed{} {}", if seeds.len() == 1 { "" } else { "s" }, seeds.join(", ")));
-        notes.join(", ")
-    }
 }
 
 impl Tables {
@@ -131,6 +101,26 @@ impl Tables {
             runs.iter().for_each(|run| all_runs.row(run_cells(run)));
         }
 
+        let mut all = techniques_header();
+        for network in zoo::NAMES {
+            for technique in Technique::ALL {
+                let runs = tree.runs(technique, network)?;
+                for group in by_recipe(&runs) {
+                    all.row(techniques_cells(&group));
+                }
+                if runs.is_empty() {
+                    all.row(techniques_not_run(network, technique));
+                }
+                if !matches!(technique, Technique::NodePruning | Technique::SimdPruning) {
+                    runs.iter().for_each(|run| inference_rows(&mut inference, run));
+                    runs.iter().for_each(|run| all_runs.row(run_cells(run)));
+                    for group in by_recipe(&runs) {
+                        plots.extend(plot(&group)?);
+                    }
+                }
+            }
+        }
+
         let reading = "Accuracy in percent on the test set, mean ± standard deviation over the seeds. \
             *After* is the best epoch by test accuracy where the last stage keeps its best, since the \
             authors selected so; *last epoch* selects nothing.";
@@ -143,11 +133,15 @@ impl Tables {
             "# Results\n\nWritten by `cargo run --release --bin tables` from `results/`; no number is \
              typed by hand.\n\n## Node pruning\n\n{}\n## SIMD-aware weight pruning\n\n{}\n{reading} \
              *Weights left* are those of the compacted network, or of the groups that are left; sizes \
-             are of weights and biases in f32, with all indices.\n\n## Inference time\n\n{}\n\
+             are of weights and biases in f32, with all indices.\n\n## Every technique\n\n{}\n\
+             *Both* prunes nodes, then groups of what is left; *traditional* removes single weights by \
+             magnitude, in stages with retraining; *random groups* chooses by lot. ImageNet: among the \
+             five highest scores.\n\n## Inference time\n\n{}\n\
              Medians of one call in libtorch, the contestants in turns in one run; *speedup* is dense \
              over compacted. Groups of weights need kernels that libtorch has not.\n\n## Runs\n\n{}",
             node.markdown(),
             simd.markdown(),
+            all.markdown(),
             inference.markdown(),
             all_runs.markdown()
         );
@@ -268,6 +262,9 @@ fn authors_column(authors: &Authors, summary: &Summary) -> Vec<String> {
                 row.and_then(|row| row.removed.last()).map(|removed| percent(100.0 - removed, 1));
             (row.map(|r| &r.dataset), row.map(|r| r.before), None, None, left)
         }
+        Technique::CombinedPruning | Technique::MagnitudePruning | Technique::RandomPruning => {
+            (None, None, None, None, None)
+        }
     };
     let mut column = vec![
         summary.network.clone(),
@@ -310,57 +307,6 @@ fn our_column(
     column
 }
 
-fn weights_left(summary: &Summary) -> String {
-    let share = 100.0 * summary.weights_kept as f64 / summary.weights_total.max(1) as f64;
-    format!("{} of {} ({})", summary.weights_kept, summary.weights_total, percent(share, 1))
-}
-
-fn technique_name(technique: Technique) -> &'static str {
-    match technique {
-        Technique::NodePruning => "node pruning",
-        Technique::SimdPruning => "SIMD-aware",
-    }
-}
-
-fn percent(value: f64, digits: usize) -> String {
-    format!("{value:.digits$}%")
-}
-
-fn fractions(kept: &[usize], total: &[usize]) -> String {
-    let pairs: Vec<String> =
-        kept.iter().zip(total).map(|(kept, total)| format!("{kept}/{total}")).collect();
-    pairs.join(" ")
-}
-
-/// `mean ± sample deviation`, or the number itself where there is but one.
-fn mean_and_deviation(values: &[f64], digits: usize) -> String {
-    let count = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / count;
-    if values.len() < 2 {
-        return format!("{mean:.digits$}");
-    }
-    let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (count - 1.0);
-    format!("{mean:.digits$} ± {:.digits$}", variance.sqrt())
-}
-
-/// The runs of each recipe and data set, full ones first.
-fn by_recipe(runs: &[StoredRun]) -> Vec<Group<'_>> {
-    let mut groups: Vec<Group<'_>> = Vec::new();
-    for run in runs {
-        let same = |group: &&mut Group<'_>| {
-            group.runs[0].hash == run.hash && group.first().dataset == run.summary.dataset
-        };
-        match groups.iter_mut().find(same) {
-            Some(group) => group.runs.push(run),
-            None => groups.push(Group { runs: vec![run] }),
-        }
-    }
-    groups.sort_by_key(|group| {
-        (group.first().quick, group.first().dataset.clone(), group.runs[0].hash.clone())
-    });
-    groups
-}
-
 fn node_header() -> Table {
     Table::new([
         "network",
@@ -395,11 +341,11 @@ fn node_cells(authors: &NodeRow, group: &Group<'_>) -> Vec<String> {
         fractions(&authors.kept, &first.nodes_total),
         kept.join(", "),
         format!("{:.2}", authors.before),
-        group.mean(|s| s.accuracy_before, 2),
+        group.mean(|s| accuracies(s)[0], 2),
         format!("{:.2}", authors.after),
-        group.mean(|s| s.accuracy_after, 2),
-        group.mean(|s| s.accuracy_after_last_epoch, 2),
-        group.mean(|s| 100.0 * s.weights_kept as f64 / s.weights_total.max(1) as f64, 1),
+        group.mean(|s| accuracies(s)[1], 2),
+        group.mean(|s| accuracies(s)[2], 2),
+        group.mean(share_left, 1),
         first.bytes_dense.to_string(),
         group.mean(|s| s.bytes_pruned as f64, 0),
         group.label(),
@@ -458,9 +404,9 @@ fn simd_cells(network: &str, stated: Option<&SimdRow>, group: &Group<'_>) -> Vec
         stated_removed(stated),
         removed.join(", "),
         stated.map_or(NOT_STATED.into(), |row| format!("{:.2}", row.before)),
-        group.mean(|s| s.accuracy_before, 2),
+        group.mean(|s| accuracies(s)[0], 2),
         NOT_STATED.into(),
-        group.mean(|s| s.accuracy_after, 2),
+        group.mean(|s| accuracies(s)[1], 2),
         first.bytes_dense.to_string(),
         group.mean(|s| s.bytes_pruned as f64, 0),
         group.label(),
@@ -478,6 +424,47 @@ fn simd_not_measured(network: &str, stated: Option<&SimdRow>) -> Vec<String> {
         NOT_STATED.into(),
     ];
     cells.resize(10, NOT_MEASURED.into());
+    cells
+}
+
+fn techniques_header() -> Table {
+    Table::new([
+        "network",
+        "technique",
+        "recipe",
+        "nodes kept",
+        "weights left, %",
+        "before",
+        "after",
+        "last epoch",
+        "bytes dense",
+        "bytes pruned",
+        "runs",
+    ])
+}
+
+fn techniques_cells(group: &Group<'_>) -> Vec<String> {
+    let first = group.first();
+    let nodes = 0..first.nodes_kept.len();
+    let node = |i: usize| group.mean(|s| s.nodes_kept.get(i).map_or(0.0, |&n| n as f64), 0);
+    vec![
+        first.network.clone(),
+        technique_name(first.technique).to_owned(),
+        group.runs[0].hash.clone(),
+        nodes.map(node).collect::<Vec<_>>().join(", "),
+        group.mean(share_left, 1),
+        group.mean(|s| accuracies(s)[0], 2),
+        group.mean(|s| accuracies(s)[1], 2),
+        group.mean(|s| accuracies(s)[2], 2),
+        first.bytes_dense.to_string(),
+        group.mean(|s| s.bytes_pruned as f64, 0),
+        group.label(),
+    ]
+}
+
+fn techniques_not_run(network: &str, technique: Technique) -> Vec<String> {
+    let mut cells = vec![network.to_owned(), technique_name(technique).to_owned()];
+    cells.resize(10, NOT_RUN.into());
     cells
 }
 
@@ -555,12 +542,6 @@ fn plot(group: &Group<'_>) -> Result<Option<(String, String)>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn deviations_are_those_of_a_sample() {
-        assert_eq!(mean_and_deviation(&[98.0, 99.0, 100.0], 2), "99.00 ± 1.00");
-        assert_eq!(mean_and_deviation(&[98.5], 2), "98.50");
-    }
 
     #[test]
     fn an_empty_tree_gives_tables_that_say_so() {

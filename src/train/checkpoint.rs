@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::outcome::EpochMetrics;
+use super::outcome::{EpochMetrics, stage_folder};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::network::Weights;
@@ -23,6 +23,12 @@ pub struct State {
     pub correct_at_start: usize,
     /// Correct test images of the weights that the stage would keep by now.
     pub correct_kept: usize,
+    /// At the start: correct by the five highest scores, where there are many classes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub top5_at_start: Option<usize>,
+    /// Likewise, of the weights that the stage would keep by now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub top5_kept: Option<usize>,
     /// A row per finished epoch of this stage.
     pub metrics: Vec<EpochMetrics>,
 }
@@ -54,7 +60,7 @@ impl StageFolder {
     /// # Errors
     /// A folder that cannot be made or written to.
     pub fn open(root: &Path, network: &str, stage: &str, hash: &str, seed: u64) -> Result<Self> {
-        let folder = root.join(hash).join(format!("seed-{seed}"));
+        let folder = stage_folder(root, hash, seed);
         fs::create_dir_all(&folder).map_err(Error::io("create the folder", &folder))?;
         let path = folder.join("lock");
         let lock = File::create(&path).map_err(Error::io("create", &path))?;

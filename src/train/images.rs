@@ -1,23 +1,147 @@
-//! A data set as two tensors in memory, and the measure of a network on it.
+//! Labelled images as batches on a device, and the measure of a network on them.
 
+use std::fmt::Debug;
+
+use rand::seq::SliceRandom;
 use tch::{Device, Kind, Tensor};
 
-use super::recipe::Pixels;
+use super::prepare::Preparation;
 use crate::baselines::torch::{Mode, Tensors, forward};
 use crate::data::Split;
 use crate::error::{Error, Result};
 use crate::network::Network;
+use crate::seed;
 
 /// Images per step of an evaluation. It changes no result, only its speed.
-const EVALUATION_BATCH: i64 = 1000;
+const EVALUATION_BATCH: usize = 1000;
 
-/// Images and labels on a device: no per-sample work is left for the training loop.
+/// Some images and their classes, on a device.
 #[derive(Debug)]
-pub struct ImageTensors {
-    /// `[count, channels, height, width]`, f32, normalised.
+pub struct Batch {
+    /// `[count, channels, height, width]`, f32.
     pub images: Tensor,
     /// `[count]`, i64.
     pub labels: Tensor,
+}
+
+impl Batch {
+    /// Number of images.
+    pub fn len(&self) -> usize {
+        self.labels.size().first().map_or(0, |&length| length as usize)
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// The batches of one pass.
+pub type Batches<'a> = Box<dyn Iterator<Item = Result<Batch>> + 'a>;
+
+/// In which order a pass takes the images.
+#[derive(Clone, Copy, Debug)]
+pub enum Order {
+    /// As they are stored, as they are.
+    Stored,
+    /// For training: in a random order, and augmented where the images are.
+    Shuffled {
+        /// Seed of the run.
+        seed: u64,
+        /// Stage and epoch.
+        place: [u64; 2],
+    },
+}
+
+impl Order {
+    /// The places of `count` images, in this order.
+    pub fn places(self, count: usize) -> Vec<i64> {
+        let mut order: Vec<i64> = (0..count as i64).collect();
+        if let Self::Shuffled { seed, place } = self {
+            order.shuffle(&mut seed::stream(seed, "shuffle", &place));
+        }
+        order
+    }
+}
+
+/// Labelled images, wherever they lie.
+pub trait Images: Debug {
+    /// Number of images.
+    fn len(&self) -> usize;
+
+    /// Whether there are none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// One pass over all of them, `size` at a time; the last batch may be smaller.
+    ///
+    /// # Errors
+    /// What keeps them from being read.
+    fn batches(&self, order: Order, size: usize) -> Result<Batches<'_>>;
+
+    /// Images of an evaluation's step.
+    fn evaluation_batch(&self) -> usize {
+        EVALUATION_BATCH
+    }
+}
+
+/// Images that lie on the device whole: no work per image is left for the training loop.
+#[derive(Debug)]
+pub struct ImageTensors {
+    all: Batch,
+    device: Device,
+}
+
+impl ImageTensors {
+    /// Prepares the images of `split` and copies them to `device`.
+    ///
+    /// # Errors
+    /// No images; images of another shape than was prepared for.
+    pub fn new(split: &Split, preparation: &Preparation, device: Device) -> Result<Self> {
+        if split.is_empty() {
+            return Err(Error::argument("prepare images", "at least one", "none"));
+        }
+        let images = preparation.apply(split, device)?;
+        let labels: Vec<i64> = split.labels.iter().map(|&label| i64::from(label)).collect();
+        let labels = Tensor::f_from_slice(&labels).and_then(|labels| labels.f_to_device(device));
+        let labels = labels.map_err(Error::torch("copy the labels"))?;
+        Ok(Self { all: Batch { images, labels }, device })
+    }
+
+    /// All of them.
+    pub fn all(&self) -> &Batch {
+        &self.all
+    }
+}
+
+impl Images for ImageTensors {
+    fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    fn batches(&self, order: Order, size: usize) -> Result<Batches<'_>> {
+        let count = self.len();
+        let places = match order {
+            Order::Stored => None,
+            Order::Shuffled { .. } => {
+                let places = Tensor::f_from_slice(&order.places(count));
+                let places = places.and_then(|places| places.f_to_device(self.device));
+                Some(places.map_err(Error::torch("copy the order of the images"))?)
+            }
+        };
+        let batch = move |first: usize| {
+            let (start, length) = (first as i64, size.min(count - first) as i64);
+            let take = |all: &Tensor| match &places {
+                None => all.f_narrow(0, start, length),
+                Some(places) => all.f_index_select(0, &places.f_narrow(0, start, length)?),
+            };
+            let both =
+                || Ok(Batch { images: take(&self.all.images)?, labels: take(&self.all.labels)? });
+            both().map_err(Error::torch("gather a batch"))
+        };
+        Ok(Box::new((0..count).step_by(size.max(1)).map(batch)))
+    }
 }
 
 /// How well a network does on a set of images.
@@ -25,9 +149,14 @@ pub struct ImageTensors {
 pub struct Score {
     /// Images whose class has the highest score.
     pub correct: usize,
-    /// All images.
+    /// Images whose class is among the five highest; `None` with fewer than [`MANY_CLASSES`] classes.
+    pub correct_top5: Option<usize>,
+    /// All images that could be read.
     pub total: usize,
 }
+
+/// Classes from which on it is usual to count the five highest too.
+pub const MANY_CLASSES: usize = 100;
 
 impl Score {
     /// Correct images in percent.
@@ -36,84 +165,98 @@ impl Score {
     }
 }
 
-impl ImageTensors {
-    /// Normalises the first `limit` images of `split`, or all of them, and copies them to `device`.
-    ///
-    /// # Errors
-    /// No images; channels that `pixels` says nothing about.
-    pub fn new(
-        split: &Split,
-        pixels: &Pixels,
-        limit: Option<usize>,
-        device: Device,
-    ) -> Result<Self> {
-        let count = limit.map_or(split.len(), |limit| limit.min(split.len()));
-        let [channels, height, width] = split.shape;
-        if count == 0 || pixels.mean.len() != channels || pixels.deviation.len() != channels {
-            let expected = format!("images of {} channels", pixels.mean.len());
-            let found = format!("{count} images of {channels} channels");
-            return Err(Error::argument("normalise images", expected, found));
-        }
-        let area = height * width;
-        let mut values = vec![0_f32; count * channels * area];
-        for (index, plane) in values.chunks_mut(area).enumerate() {
-            let (mean, deviation) =
-                (pixels.mean[index % channels], pixels.deviation[index % channels]);
-            for (value, &pixel) in plane.iter_mut().zip(&split.pixels[index * area..]) {
-                *value = ((f64::from(pixel) / 255.0 - mean) / deviation) as f32;
+/// Measures a network on images, in inference mode.
+///
+/// # Errors
+/// What [`forward`] returns; images that cannot be read.
+pub fn score(
+    images: &dyn Images,
+    network: &Network,
+    parameters: &Tensors,
+    gates: &Tensors,
+) -> Result<Score> {
+    let mut total = 0;
+    let mut sums: Option<[Tensor; 2]> = None;
+    for batch in images.batches(Order::Stored, images.evaluation_batch())? {
+        let batch = batch?;
+        let hits = tch::no_grad(|| {
+            let scores = forward(network, parameters, gates, &batch.images, Mode::Inference)?;
+            count(&scores, &batch.labels).map_err(Error::torch("count correct images"))
+        })?;
+        total += batch.len();
+        sums = Some(match sums {
+            None => hits,
+            Some([first, five]) => {
+                let add = || Ok([first.f_add(&hits[0])?, five.f_add(&hits[1])?]);
+                add().map_err(Error::torch("count correct images"))?
             }
-        }
-        let labels: Vec<i64> =
-            split.labels[..count].iter().map(|&label| i64::from(label)).collect();
-        let shape = [count, channels, height, width].map(|length| length as i64);
-        let copy = || {
-            Ok(Self {
-                images: Tensor::f_from_slice(&values)?.f_reshape(shape)?.f_to_device(device)?,
-                labels: Tensor::f_from_slice(&labels)?.f_to_device(device)?,
-            })
+        });
+    }
+    // One synchronisation for all batches.
+    let number = |sum: &Tensor| {
+        let value = sum.f_int64_value(&[]).map_err(Error::torch("count correct images"))?;
+        Ok::<_, Error>(value as usize)
+    };
+    let [correct, top5] = match &sums {
+        None => [0, 0],
+        Some([first, five]) => [number(first)?, number(five)?],
+    };
+    let classes = network.shapes()?.last().map_or(0, |shape| shape.iter().product());
+    let correct_top5 = (classes >= MANY_CLASSES).then_some(top5);
+    Ok(Score { correct, correct_top5, total })
+}
+
+/// How many images have their class first, and among the first five.
+fn count(scores: &Tensor, labels: &Tensor) -> Result<[Tensor; 2], tch::TchError> {
+    let classes = scores.size().get(1).copied().unwrap_or(0);
+    let first = scores.f_argmax(1, false)?.f_eq_tensor(labels)?.f_sum(Kind::Int64)?;
+    let five = if classes < MANY_CLASSES as i64 {
+        first.shallow_clone()
+    } else {
+        let (_, best) = scores.f_topk(5, 1, true, false)?;
+        best.f_eq_tensor(&labels.f_unsqueeze(1)?)?.f_sum(Kind::Int64)?
+    };
+    Ok([first, five])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_five_best_are_counted_where_there_are_many_classes() {
+        let scores = Tensor::arange(200, (Kind::Float, Device::Cpu)).view([2, 100]);
+        let labels = Tensor::from_slice(&[99_i64, 95]);
+        let [first, five] = count(&scores, &labels).unwrap();
+        assert_eq!((first.int64_value(&[]), five.int64_value(&[])), (1, 2));
+        let [_, five] = count(&scores, &Tensor::from_slice(&[94_i64, 0])).unwrap();
+        assert_eq!(five.int64_value(&[]), 0);
+    }
+
+    #[test]
+    fn a_pass_takes_every_image_once() {
+        let split = Split { shape: [1, 1, 1], pixels: (0..7).collect(), labels: (0..7).collect() };
+        let normalise = crate::data::Normalise { mean: vec![0.0], deviation: vec![1.0 / 255.0] };
+        let pixels = crate::data::Preprocessing::Normalise(normalise);
+        let preparation = Preparation::fit(&pixels, &split).unwrap();
+        let images = ImageTensors::new(&split, &preparation, Device::Cpu).unwrap();
+        let pass = |order| {
+            let batches: Vec<Batch> =
+                images.batches(order, 3).unwrap().collect::<Result<_>>().unwrap();
+            assert_eq!(batches.iter().map(Batch::len).collect::<Vec<_>>(), [3, 3, 1]);
+            let labels = |batch: &Batch| Vec::<i64>::try_from(&batch.labels).unwrap();
+            for batch in &batches {
+                let pixels = Vec::<f32>::try_from(&batch.images.view(-1)).unwrap();
+                assert!(pixels.iter().zip(labels(batch)).all(|(&x, label)| x as i64 == label));
+            }
+            batches.iter().flat_map(labels).collect::<Vec<_>>()
         };
-        copy().map_err(Error::torch("copy the images"))
-    }
-
-    /// Number of images.
-    pub fn len(&self) -> usize {
-        self.labels.size()[0] as usize
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Measures a network on these images, in inference mode.
-    ///
-    /// # Errors
-    /// What [`forward`] returns.
-    pub fn score(&self, network: &Network, parameters: &Tensors, gates: &Tensors) -> Result<Score> {
-        let total = self.len() as i64;
-        let refused = || Error::torch("count correct images");
-        let mut correct: Option<Tensor> = None;
-        for first in (0..total).step_by(EVALUATION_BATCH as usize) {
-            let length = EVALUATION_BATCH.min(total - first);
-            let hits = tch::no_grad(|| {
-                let images = self.images.f_narrow(0, first, length).map_err(refused())?;
-                let scores = forward(network, parameters, gates, &images, Mode::Inference)?;
-                let count = || {
-                    let labels = self.labels.f_narrow(0, first, length)?;
-                    scores.f_argmax(1, false)?.f_eq_tensor(&labels)?.f_sum(Kind::Int64)
-                };
-                count().map_err(refused())
-            })?;
-            correct = Some(match correct {
-                None => hits,
-                Some(sum) => sum.f_add(&hits).map_err(refused())?,
-            });
-        }
-        // One synchronisation for all batches.
-        let correct = match correct {
-            None => 0,
-            Some(sum) => sum.f_int64_value(&[]).map_err(refused())?,
-        };
-        Ok(Score { correct: correct as usize, total: total as usize })
+        assert_eq!(pass(Order::Stored), [0, 1, 2, 3, 4, 5, 6]);
+        let mut shuffled = pass(Order::Shuffled { seed: 1, place: [0, 1] });
+        assert_ne!(shuffled, pass(Order::Shuffled { seed: 1, place: [0, 2] }));
+        shuffled.sort_unstable();
+        assert_eq!(shuffled, [0, 1, 2, 3, 4, 5, 6]);
+        let none = Split { shape: [1, 1, 1], pixels: vec![], labels: vec![] };
+        assert!(ImageTensors::new(&none, &preparation, Device::Cpu).is_err());
     }
 }

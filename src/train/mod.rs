@@ -10,25 +10,41 @@ mod outcome;
 pub mod recipe;
 
 #[cfg(feature = "torch")]
+mod ahead;
+#[cfg(feature = "torch")]
 mod checkpoint;
 #[cfg(feature = "torch")]
 pub mod device;
+#[cfg(feature = "torch")]
+mod files;
 #[cfg(feature = "torch")]
 mod gates;
 #[cfg(feature = "torch")]
 mod images;
 #[cfg(feature = "torch")]
+mod prepare;
+#[cfg(feature = "torch")]
 mod run;
+#[cfg(feature = "torch")]
+pub mod sets;
 #[cfg(feature = "torch")]
 mod sgd;
 #[cfg(feature = "torch")]
 mod stage;
+#[cfg(feature = "torch")]
+mod weight_masks;
+#[cfg(feature = "torch")]
+mod zca;
 
 pub use initial::initial_weights;
-pub use outcome::{EpochMetrics, Outcome, StageOutcome};
+pub use outcome::{EpochMetrics, Outcome, StageOutcome, weights_path};
 
 #[cfg(feature = "torch")]
-pub use images::{ImageTensors, Score};
+pub use files::{ImageFiles, TOLERATED_SHARE};
+#[cfg(feature = "torch")]
+pub use images::{Batch, Batches, ImageTensors, Images, MANY_CLASSES, Order, Score, score};
+#[cfg(feature = "torch")]
+pub use prepare::Preparation;
 #[cfg(feature = "torch")]
 pub use run::Run;
 #[cfg(feature = "torch")]

@@ -1,15 +1,33 @@
 //! What a run of a recipe came to.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::recipe::Recipe;
 use crate::network::{Network, Weights};
+
+/// The folder of a stage's checkpoints and result.
+pub(super) fn stage_folder(checkpoints: &Path, hash: &str, seed: u64) -> PathBuf {
+    checkpoints.join(hash).join(format!("seed-{seed}"))
+}
+
+/// Where the final weights of a recipe's run lie once it is done; `dataset` is the data set that was
+/// really there.
+pub fn weights_path(checkpoints: &Path, recipe: &Recipe, dataset: &str) -> PathBuf {
+    let hash = recipe.stage_hash(recipe.stages.len().saturating_sub(1), dataset);
+    stage_folder(checkpoints, &hash, recipe.seed).join(WEIGHTS)
+}
+
+/// The file of a run's final weights, beside the result of its last stage.
+pub(super) const WEIGHTS: &str = "weights.safetensors";
 
 /// What a run came to.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     /// The network that the recipe names.
+    pub original: Network,
+    /// What the last stage trained: smaller than the original where nodes are gone for good.
     pub network: Network,
     /// The final weights, masks among them.
     pub weights: Weights,
@@ -32,7 +50,9 @@ pub struct StageOutcome {
     pub correct: usize,
     /// Correct test images after its last epoch.
     pub correct_last_epoch: usize,
-    /// Living nodes of each mask of the weights that it kept; empty without masks.
+    /// Both by the five highest scores, where there are many classes.
+    pub top5: Option<[usize; 2]>,
+    /// Living nodes of each masked layer of the weights that it kept; empty where none was pruned.
     pub nodes_kept: Vec<usize>,
     /// Weights that are left once blocked nodes are removed, zeros not counted, biases not counted.
     pub weights_kept: usize,
@@ -53,9 +73,12 @@ pub struct EpochMetrics {
     pub train_loss: f64,
     /// Test images that were classified correctly.
     pub test_correct: usize,
+    /// Test images whose class is among the five highest scores, where there are many classes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test_correct_top5: Option<usize>,
     /// Test images.
     pub test_total: usize,
-    /// Living nodes of each mask, in order; empty where there are no masks.
+    /// Living nodes of each masked layer, in order; empty where no node is pruned.
     pub nodes_kept: Vec<usize>,
 }
 

@@ -5,16 +5,17 @@ use std::path::{Path, PathBuf};
 use tch::Device;
 
 use super::checkpoint::StageFolder;
-use super::images::ImageTensors;
 use super::initial::initial_weights;
-use super::outcome::{Outcome, StageOutcome};
+use super::outcome::{Outcome, StageOutcome, WEIGHTS};
 use super::recipe::Recipe;
-use super::stage::{Context, Observer, Trainer, counts};
-use crate::data::Dataset;
-use crate::error::{Error, Result};
+use super::sets::{self, Part};
+use super::stage::{Context, Observer, Trainer};
+use crate::data::Data;
+use crate::error::Result;
 use crate::files;
 use crate::network::{Weights, zoo};
-use crate::prune::compact::compact;
+use crate::prune::compact::{compact, living_nodes};
+use crate::sparse::{Format, Model};
 
 /// A recipe about to be run.
 #[derive(Debug)]
@@ -22,7 +23,7 @@ pub struct Run<'a> {
     /// What to do.
     pub recipe: &'a Recipe,
     /// What to do it on.
-    pub dataset: &'a Dataset,
+    pub data: &'a Data,
     /// Where to do it.
     pub device: Device,
     /// Where the stages' checkpoints and results lie.
@@ -37,21 +38,15 @@ impl Run<'_> {
     /// before stays.
     pub fn run(&self, observer: &mut dyn Observer) -> Result<Outcome> {
         let recipe = self.recipe;
-        let network = zoo::by_name(&recipe.network)?;
-        if self.dataset.train.shape != network.input {
-            let expected = format!("images of shape {:?} for {}", network.input, network.name);
-            let found = format!("{:?} of {}", self.dataset.train.shape, self.dataset.name);
-            return Err(Error::argument("train", expected, found));
-        }
-        let limit = recipe.train_images;
-        let train = ImageTensors::new(&self.dataset.train, &recipe.pixels, limit, self.device)?;
-        let test = ImageTensors::new(&self.dataset.test, &recipe.pixels, None, self.device)?;
-        let context =
-            Context { recipe, network: &network, train: &train, test: &test, device: self.device };
-
-        let mut weights = initial_weights(&network, &recipe.initial, recipe.seed)?;
+        let original = zoo::by_name(&recipe.network)?;
+        let train = sets::open(recipe, self.data, Part::Train, self.device)?;
+        let test = sets::open(recipe, self.data, Part::Test, self.device)?;
+        let device = self.device;
+        let mut weights = initial_weights(&original, &recipe.initial, recipe.seed)?;
+        let mut network = original.clone();
         let mut outcome = Outcome {
-            network: network.clone(),
+            original: original.clone(),
+            network: original.clone(),
             weights: Weights::default(),
             path: PathBuf::new(),
             test_total: test.len(),
@@ -59,7 +54,13 @@ impl Run<'_> {
             stages: Vec::new(),
         };
         for (index, stage) in recipe.stages.iter().enumerate() {
-            let hash = recipe.stage_hash(index, &self.dataset.name);
+            if stage.compact {
+                (network, weights) = compact(&network, &weights, &weights.node_masks(&network)?)?;
+            }
+            let (train, test) = (train.as_ref(), test.as_ref());
+            let context =
+                Context { recipe, original: &original, network: &network, train, test, device };
+            let hash = recipe.stage_hash(index, self.data.name());
             let (root, name) = (self.checkpoints, &network.name);
             let folder = StageFolder::open(root, name, &stage.name, &hash, recipe.seed)?;
             let finished = folder.read(&folder.result())?;
@@ -85,22 +86,27 @@ impl Run<'_> {
             let masks = weights.node_masks(&network)?;
             let (small, small_weights) = compact(&network, &weights, &masks)?;
             let last = checkpoint.state.metrics.last();
+            let (kept, start) = (checkpoint.state.top5_kept, checkpoint.state.top5_at_start);
+            let last_top5 = last.map_or(start, |metrics| metrics.test_correct_top5);
             outcome.stages.push(StageOutcome {
                 name: stage.name.clone(),
                 correct: checkpoint.state.correct_kept,
                 correct_last_epoch: last
                     .map_or(checkpoint.state.correct_at_start, |m| m.test_correct),
-                nodes_kept: counts(&network, &masks)?,
+                top5: kept.zip(last_top5).map(|(kept, last)| [kept, last]),
+                nodes_kept: living_nodes(&original, &network, &masks)?,
                 weights_kept: small_weights.count_kept(&small)?.0,
                 metrics: checkpoint.state.metrics,
             });
-            outcome.path = folder.result().with_file_name("weights.safetensors");
+            outcome.path = folder.result().with_file_name(WEIGHTS);
         }
-        let bytes = weights.to_bytes(None)?;
+        // A network that is no longer the zoo's is described in the file.
+        let described = (network != original).then_some(&network);
+        let bytes = Model::new(&weights, described, Format::Dense)?.to_bytes()?;
         if !outcome.path.exists() || files::read(&outcome.path)? != bytes {
             files::replace(&outcome.path, bytes)?;
         }
-        outcome.weights = weights;
+        (outcome.network, outcome.weights) = (network, weights);
         Ok(outcome)
     }
 }

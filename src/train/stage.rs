@@ -2,19 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use rand::seq::SliceRandom;
 use tch::{Device, Kind, Reduction, Tensor};
 
 use super::checkpoint::{Checkpoint, StageFolder, State};
 use super::gates::Gates;
-use super::images::{ImageTensors, Score};
+use super::images::{Batch, Images, Order, Score, score};
 use super::outcome::EpochMetrics;
-use super::recipe::{Keep, Prune, Recipe, Stage};
+use super::recipe::{Keep, Precision, Prune, Recipe, Stage};
 use super::sgd::Sgd;
+use super::weight_masks::{node_target, weight_masks};
 use crate::baselines::torch::{Mode, Tensors, forward, to_array, to_tensor};
 use crate::error::{Error, Result};
-use crate::network::{Network, NodeMasks, Op, ParameterRole, Weights, as_matrix};
-use crate::prune::{self, WeightMask};
+use crate::network::{Network, Weights};
+use crate::prune::{self, compact::living_nodes};
 use crate::seed;
 
 /// Told how a run goes on. Every method does nothing unless it is overridden.
@@ -34,12 +34,15 @@ pub struct Silent;
 
 impl Observer for Silent {}
 
-/// What all stages of a run share.
+/// What a stage works with.
 pub(super) struct Context<'a> {
     pub recipe: &'a Recipe,
+    /// As the zoo has it.
+    pub original: &'a Network,
+    /// As this stage trains it: smaller where nodes are gone for good.
     pub network: &'a Network,
-    pub train: &'a ImageTensors,
-    pub test: &'a ImageTensors,
+    pub train: &'a dyn Images,
+    pub test: &'a dyn Images,
     pub device: Device,
 }
 
@@ -68,7 +71,7 @@ impl<'a> Trainer<'a> {
     ) -> Result<Self> {
         let (recipe, network, device) = (context.recipe, context.network, context.device);
         let stage = &recipe.stages[index];
-        let masks = simd_masks(stage, network, start)?;
+        let masks = weight_masks(recipe, index, network, start)?;
         let mut begin = start.clone();
         for (name, array) in begin.iter_mut() {
             if let Some(mask) = masks.get(name) {
@@ -76,10 +79,7 @@ impl<'a> Trainer<'a> {
             }
         }
         let weights = checkpoint.as_ref().map_or(&begin, |checkpoint| &checkpoint.weights);
-        let target = match stage.prune {
-            Some(Prune::Node { target, .. }) => Some(target),
-            _ => None,
-        };
+        let target = node_target(stage.prune.as_ref());
         let mut parameters = Tensors::new();
         let mut trained = Vec::new();
         for parameter in network.parameters()? {
@@ -117,6 +117,8 @@ impl<'a> Trainer<'a> {
                 epochs_done: 0,
                 correct_at_start: 0,
                 correct_kept: 0,
+                top5_at_start: None,
+                top5_kept: None,
                 metrics: Vec::new(),
             },
             kept: Weights::default(),
@@ -132,8 +134,11 @@ impl<'a> Trainer<'a> {
             }
             None => {
                 trainer.gates.update()?;
-                trainer.state.correct_at_start = trainer.score()?.correct;
-                trainer.state.correct_kept = trainer.state.correct_at_start;
+                let score = trainer.score()?;
+                trainer.state.correct_at_start = score.correct;
+                trainer.state.correct_kept = score.correct;
+                trainer.state.top5_at_start = score.correct_top5;
+                trainer.state.top5_kept = score.correct_top5;
                 trainer.kept = trainer.weights()?;
             }
         }
@@ -149,7 +154,8 @@ impl<'a> Trainer<'a> {
             self.gates.update()?;
             let score = self.score()?;
             let weights = self.weights()?;
-            let masks = weights.node_masks(self.context.network)?;
+            let (original, network) = (self.context.original, self.context.network);
+            let nodes_kept = living_nodes(original, network, &weights.node_masks(network)?)?;
             self.state.epochs_done += 1;
             self.state.metrics.push(EpochMetrics {
                 stage: self.stage.name.clone(),
@@ -157,11 +163,13 @@ impl<'a> Trainer<'a> {
                 learning_rate: self.stage.learning_rate_at(epoch),
                 train_loss,
                 test_correct: score.correct,
+                test_correct_top5: score.correct_top5,
                 test_total: score.total,
-                nodes_kept: counts(self.context.network, &masks)?,
+                nodes_kept,
             });
             if self.stage.keep == Keep::Last || score.correct > self.state.correct_kept {
                 self.state.correct_kept = score.correct;
+                self.state.top5_kept = score.correct_top5;
                 self.kept = weights;
             }
             checkpoint = self.checkpoint()?;
@@ -178,41 +186,35 @@ impl<'a> Trainer<'a> {
         let recipe = self.context.recipe;
         let place = [self.index as u64, epoch as u64];
         tch::manual_seed(seed::number(recipe.seed, "dropout", &place)); // libtorch's own stream
-        let count = self.context.train.len();
-        let mut order: Vec<i64> = (0..count as i64).collect();
-        order.shuffle(&mut seed::stream(recipe.seed, "shuffle", &place));
-        let order =
-            Tensor::f_from_slice(&order).and_then(|order| order.f_to_device(self.context.device));
-        let order = order.map_err(Error::torch("copy the order of the images"))?;
-
+        let images = self.context.train;
         let rate = self.stage.learning_rate_at(epoch);
-        let batches = count.div_ceil(recipe.batch_size);
+        let batches = images.len().div_ceil(recipe.batch_size);
         let mut losses = Vec::with_capacity(batches);
-        for batch in 0..batches {
-            let first = batch * recipe.batch_size;
-            let length = recipe.batch_size.min(count - first);
-            let chosen = order.f_narrow(0, first as i64, length as i64);
-            let chosen = chosen.map_err(Error::torch("choose a batch"))?;
-            losses.push((self.step(&chosen, rate)?, length));
-            observer.batch(batch + 1, batches);
+        let order = Order::Shuffled { seed: recipe.seed, place };
+        for (done, batch) in images.batches(order, recipe.batch_size)?.enumerate() {
+            let batch = batch?;
+            losses.push((self.step(&batch, rate)?, batch.len()));
+            observer.batch(done + 1, batches);
         }
         self.mean_loss(&losses, epoch, rate)
     }
 
-    /// One step of gradient descent on the images `chosen`; returns the loss, on the device.
-    fn step(&mut self, chosen: &Tensor, rate: f64) -> Result<Tensor> {
+    /// One step of gradient descent on a batch; returns the loss, on the device.
+    fn step(&mut self, batch: &Batch, rate: f64) -> Result<Tensor> {
         self.gates.update()?;
         let network = self.context.network;
         let dropout = self.gates.dropout_rates(network)?;
-        let take =
-            |all: &Tensor| all.f_index_select(0, chosen).map_err(Error::torch("gather a batch"));
-        let (images, labels) =
-            (take(&self.context.train.images)?, take(&self.context.train.labels)?);
         let gates = self.gates.tensors()?;
-        let scores = forward(network, &self.parameters, &gates, &images, Mode::Training(&dropout))?;
+        let half = match self.context.recipe.precision {
+            Precision::F32 => None,
+            Precision::Bf16 => Some(in_bf16(&self.parameters)?),
+        };
+        let parameters = half.as_ref().unwrap_or(&self.parameters);
+        let mode = Mode::Training(&dropout);
+        let scores = forward(network, parameters, &gates, &batch.images, mode)?;
         let refused = || Error::torch("differentiate the loss");
         let loss = scores
-            .f_cross_entropy_loss::<&Tensor>(&labels, None, Reduction::Mean, -100, 0.0)
+            .f_cross_entropy_loss::<&Tensor>(&batch.labels, None, Reduction::Mean, -100, 0.0)
             .map_err(refused())?;
 
         let mut learning: Vec<&Tensor> =
@@ -268,7 +270,8 @@ impl<'a> Trainer<'a> {
     }
 
     fn score(&self) -> Result<Score> {
-        self.context.test.score(self.context.network, &self.parameters, &self.gates.tensors()?)
+        let context = self.context;
+        score(context.test, context.network, &self.parameters, &self.gates.tensors()?)
     }
 
     /// The weights as they are now, masks among them, on the host.
@@ -290,29 +293,21 @@ impl<'a> Trainer<'a> {
     }
 }
 
-/// Living nodes of each mask, in order of layers; empty where nothing is masked.
-pub(super) fn counts(network: &Network, masks: &NodeMasks) -> Result<Vec<usize>> {
-    let count = |alive: &Vec<bool>| prune::node::count(alive);
-    let sites = network.mask_sites()?;
-    Ok(sites.iter().filter_map(|site| masks.get(&site.name).map(count)).collect())
-}
-
-/// The masks of a SIMD-pruning stage, by parameter, from the weights that it starts with.
-fn simd_masks(
-    stage: &Stage,
-    network: &Network,
-    start: &Weights,
-) -> Result<BTreeMap<String, WeightMask>> {
-    let Some(Prune::Simd { width, threshold }) = stage.prune else {
-        return Ok(BTreeMap::new());
+/// The weights and biases of convolutions and dense layers in bf16, everything else as it is. Their
+/// gradients arrive in f32, at the parameters that were cast.
+fn in_bf16(parameters: &Tensors) -> Result<Tensors> {
+    let multiplies = |name: &str, tensor: &Tensor| match name.rsplit_once('.') {
+        // A batch normalisation has a weight too, but of one axis, and its bias beside a running mean.
+        Some((layer, "bias")) => !parameters.contains_key(&format!("{layer}.running_mean")),
+        _ => tensor.dim() >= 2,
     };
-    let mut masks = BTreeMap::new();
-    for parameter in network.parameters()? {
-        let layer = &network.layers[parameter.layer].op;
-        if parameter.role == ParameterRole::Weight && matches!(layer, Op::Conv(_) | Op::Linear(_)) {
-            let weights = as_matrix(&parameter.name, start.get(&parameter.name)?)?;
-            masks.insert(parameter.name, prune::simd::mask(weights, width, threshold)?);
-        }
-    }
-    Ok(masks)
+    let cast = |(name, tensor): (&String, &Tensor)| {
+        let tensor = if multiplies(name, tensor) {
+            tensor.f_to_kind(Kind::BFloat16)?
+        } else {
+            tensor.shallow_clone()
+        };
+        Ok((name.clone(), tensor))
+    };
+    parameters.iter().map(cast).collect::<Result<_, _>>().map_err(Error::torch("cast to bf16"))
 }

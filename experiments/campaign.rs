@@ -1,0 +1,135 @@
+//! A plan of many runs: skips what is done, goes on with what was cut, a line for each.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Parser;
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use scalpel::campaign::{self, Job, News, Plan, Shard, Status};
+use scalpel::error::Error;
+use scalpel::experiment::Options;
+
+#[derive(Parser)]
+#[command(about = "Runs a plan of experiments, as many at once as the machine bears")]
+struct Cli {
+    /// The plan (see experiments/plans)
+    #[arg(required_unless_present = "job")]
+    plan: Option<PathBuf>,
+    /// Run part i of n of the plan: several hosts then share one results folder
+    #[arg(long, default_value = "1/1")]
+    shard: Shard,
+    /// Jobs at once; as many as fill the cores (four for each GPU at most), where absent
+    #[arg(long)]
+    parallel: Option<usize>,
+    /// GPUs to spread the jobs over, with --device cuda
+    #[arg(long, default_value_t = 1)]
+    gpus: usize,
+    /// Run one job in this process
+    #[arg(long, hide = true)]
+    job: Option<String>,
+    #[command(flatten)]
+    options: Options,
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    let cli = Cli::parse();
+    if let Some(text) = &cli.job {
+        serde_json::from_str::<Job>(text)?.run(&cli.options)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let options = &cli.options;
+    let plan = cli.plan.as_deref().unwrap_or(Path::new("plan.toml"));
+    for (given, name) in [
+        (options.seed.is_some(), "--seed"),
+        (options.quick, "--quick"),
+        (options.validation.is_some(), "--validation"),
+        (options.precision.is_some(), "--precision"),
+        (options.json, "--json"),
+    ] {
+        if given {
+            return Err(Error::argument("campaign", format!("{name} in the plan"), name).into());
+        }
+    }
+    let folder = plan.parent().unwrap_or(Path::new(""));
+    let jobs = cli.shard.of(Plan::load(plan)?.jobs(folder)?);
+    let threads = options.threads.unwrap_or(1);
+    let at_once = cli
+        .parallel
+        .unwrap_or_else(|| campaign::jobs_at_once(&options.device, threads.into(), cli.gpus));
+    println!("{} jobs, {at_once} at once, {threads} threads each", jobs.len());
+
+    let command = |job: &Job, slot: usize| {
+        let device = match options.device.as_str() {
+            "cuda" => format!("cuda:{}", slot % cli.gpus.max(1)),
+            device => device.to_owned(),
+        };
+        let path = |path: &Path| path.display().to_string();
+        let mut arguments = vec!["--device".to_owned(), device];
+        arguments.extend(["--threads".to_owned(), threads.to_string()]);
+        arguments.extend(["--results".to_owned(), path(&options.results)]);
+        arguments.extend(["--checkpoints".to_owned(), path(&options.checkpoints)]);
+        arguments.extend(options.synthetic.then(|| "--synthetic".to_owned()));
+        campaign::this_program(job, &arguments)
+    };
+    let mut lines = Lines::new(&jobs);
+    let logs = options.checkpoints.join("logs");
+    let tally = campaign::run(&jobs, options, at_once, &logs, &command, &mut |place, status| {
+        lines.show(place, status);
+    })?;
+    println!("{} done, {} done before, {} failed", tally.done, tally.skipped, tally.failed);
+    Ok(if tally.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// A line for each job: redrawn on a terminal, printed anew at each stage elsewhere.
+struct Lines {
+    names: Vec<String>,
+    bars: Vec<ProgressBar>,
+    stages: Vec<String>,
+}
+
+impl Lines {
+    fn new(jobs: &[Job]) -> Self {
+        let all = MultiProgress::new();
+        let style = ProgressStyle::with_template("{prefix}: {msg}");
+        let bar = |job: &Job| {
+            let bar = all.add(ProgressBar::new_spinner());
+            if let Ok(style) = &style {
+                bar.set_style(style.clone());
+            }
+            bar.set_prefix(job.to_string());
+            bar.set_message("waits");
+            bar
+        };
+        let names = jobs.iter().map(Job::to_string).collect();
+        Self {
+            names,
+            bars: jobs.iter().map(bar).collect(),
+            stages: vec![String::new(); jobs.len()],
+        }
+    }
+
+    fn show(&mut self, place: usize, status: &Status) {
+        let mut changed = true;
+        let message = match status {
+            Status::Skipped => "done before".into(),
+            Status::Started => "started".into(),
+            Status::News(News::Epoch { stage, done, epochs, accuracy }) => {
+                changed = self.stages[place] != *stage;
+                self.stages[place].clone_from(stage);
+                format!("{stage}, epoch {done} of {epochs}, {accuracy:.2}%")
+            }
+            Status::News(News::Done { accuracy, weights_kept }) => {
+                format!("done, {accuracy:.2}%, {weights_kept} weights left")
+            }
+            Status::Failed(reason, log) => format!("FAILED, see {}: {reason}", log.display()),
+        };
+        let bar = &self.bars[place];
+        if bar.is_hidden() && changed {
+            println!("{}: {message}", self.names[place]);
+        }
+        match status {
+            Status::Started | Status::News(News::Epoch { .. }) => bar.set_message(message),
+            _ => bar.finish_with_message(message),
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! Node pruning and SIMD-aware pruning of a network, one after the other: trains, prunes in stages, times, and prints the row.
+
+use scalpel::experiment;
+use scalpel::train::recipe::Technique;
+
+fn main() -> anyhow::Result<()> {
+    Ok(experiment::main(Technique::CombinedPruning)?)
+}

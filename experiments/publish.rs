@@ -1,0 +1,52 @@
+//! Puts the model that a finished run came to, with its card, into the folder of pre-pruned models.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+use scalpel::error::Error;
+use scalpel::models;
+use scalpel::report::ResultsTree;
+use scalpel::train::recipe::{Recipe, Technique};
+
+#[derive(Parser)]
+#[command(
+    about = "Puts what a finished run came to, with a card, into the folder of pre-pruned models"
+)]
+struct Cli {
+    /// Such as simd_pruning
+    experiment: String,
+    /// A network of the zoo, such as lenet-300-100
+    network: String,
+    /// Another recipe that the program carries, such as `all`
+    #[arg(long)]
+    variant: Option<String>,
+    /// The run to take
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Where results lie
+    #[arg(long, default_value = "results")]
+    results: PathBuf,
+    /// Where checkpoints lie
+    #[arg(long, default_value = "checkpoints")]
+    checkpoints: PathBuf,
+    /// The folder of models
+    #[arg(long, default_value = "zoo")]
+    zoo: PathBuf,
+}
+
+fn main() -> anyhow::Result<()> {
+    let cli = Cli::parse();
+    let technique = Technique::ALL.into_iter().find(|t| t.experiment() == cli.experiment);
+    let technique = technique.ok_or_else(|| {
+        let names = Technique::ALL.map(Technique::experiment).join(", ");
+        Error::argument("experiment", names, cli.experiment.clone())
+    })?;
+    let variant = cli.variant.as_deref();
+    let recipe = Recipe::built_in(&cli.network, technique, variant)?.full();
+    let recipe = Recipe { seed: cli.seed, ..recipe };
+    let tree = ResultsTree::at(&cli.results);
+    let name = models::publish(&recipe, variant, &tree, &cli.checkpoints, &cli.zoo)?;
+    let (card, _) = models::open(&cli.zoo, &name)?;
+    println!("{}: {:.2}%, {} bytes", cli.zoo.join(&name).display(), card.accuracy, card.bytes);
+    Ok(())
+}

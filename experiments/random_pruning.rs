@@ -1,0 +1,8 @@
+//! Random pruning of a network, in groups: trains, prunes in stages, times, and prints the row.
+
+use scalpel::experiment;
+use scalpel::train::recipe::Technique;
+
+fn main() -> anyhow::Result<()> {
+    Ok(experiment::main(Technique::RandomPruning)?)
+}

@@ -1,0 +1,180 @@
+//! Pre-pruned models with their cards: what a run came to, small enough to be kept beside the code.
+//!
+//! `zoo/<name>.safetensors` holds a compacted network in the format that its pruning made it for,
+//! `zoo/<name>.toml` says where it comes from and what it does.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::data::fetch::sha256;
+use crate::error::{Error, Result};
+use crate::files;
+use crate::network::zoo;
+use crate::prune::compact::{compact, living_nodes};
+use crate::report::{ResultsTree, storage_format};
+use crate::sparse::{Format, Model};
+use crate::train::recipe::{Recipe, Technique};
+use crate::train::weights_path;
+
+/// What a card says of a model. Accuracies are in percent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Card {
+    /// A network of the zoo.
+    pub network: String,
+    /// How it was pruned.
+    pub technique: Technique,
+    /// Hash of the recipe: its results lie under it.
+    pub recipe: String,
+    /// Seed of the run.
+    pub seed: u64,
+    /// What it was trained and tested on.
+    pub dataset: String,
+    /// On the test set, of these very weights. Where the recipe's last stage keeps its best epoch,
+    /// that epoch was chosen by this number, as the authors did.
+    pub accuracy: f64,
+    /// After the last epoch of the last stage, which chooses nothing.
+    pub accuracy_last_epoch: f64,
+    /// Of the original network.
+    pub accuracy_before: f64,
+    /// Living nodes of each masked layer; empty where no node was pruned.
+    pub nodes_kept: Vec<usize>,
+    /// Weights of the original network, biases not counted.
+    pub weights_total: usize,
+    /// Weights that are left.
+    pub weights_kept: usize,
+    /// `dense`, `groups of 8`, `csr`: how the weights are stored.
+    pub format: String,
+    /// Weights and biases of the original network.
+    pub bytes_dense: usize,
+    /// Those of this one, indices included.
+    pub bytes: usize,
+    /// SHA-256 of the file.
+    pub sha256: String,
+    /// Hardware, date and commit of the training.
+    pub trained: String,
+}
+
+/// A model's file and its card in the folder of models.
+fn paths(folder: &Path, name: &str) -> (PathBuf, PathBuf) {
+    (folder.join(format!("{name}.safetensors")), folder.join(format!("{name}.toml")))
+}
+
+/// Puts what a finished run came to into `folder`, and returns the model's name.
+///
+/// # Errors
+/// A run that is not finished here, or was no full one on the real data; a file that cannot be
+/// written.
+pub fn publish(
+    recipe: &Recipe,
+    variant: Option<&str>,
+    results: &ResultsTree,
+    checkpoints: &Path,
+    folder: &Path,
+) -> Result<String> {
+    let run = results.run(recipe);
+    let experiment = recipe.technique.experiment();
+    let missing = |what: &Path| Error::Unavailable {
+        what: format!("the result of {experiment} on {}, seed {}", recipe.network, recipe.seed),
+        reason: format!("{} is not there", what.display()),
+        remedy: format!("run {experiment} to its end with the same --results and --checkpoints"),
+    };
+    let weights_path = weights_path(checkpoints, recipe, &recipe.dataset);
+    for path in [run.summary(), weights_path.clone()] {
+        if !path.exists() {
+            return Err(missing(&path));
+        }
+    }
+    let stored = run.read()?;
+    let summary = &stored.summary;
+    if summary.quick || summary.validation_images.is_some() || summary.is_synthetic() {
+        let expected = "a full run that was scored on the real test set";
+        return Err(Error::argument("publish a model", expected, "a quick or a trial run"));
+    }
+    let original = zoo::by_name(&recipe.network)?;
+    let masked = Model::load(&weights_path)?;
+    let weights = masked.to_weights()?;
+    let network = masked.network().unwrap_or(&original);
+    let masks = weights.node_masks(network)?;
+    let nodes_kept = living_nodes(&original, network, &masks)?;
+    let (small, small_weights) = compact(network, &weights, &masks)?;
+    let format = storage_format(recipe);
+    let model = Model::new(&small_weights, Some(&small), format)?;
+    let bytes = model.to_bytes()?;
+    let environment = &stored.environment;
+    let card = Card {
+        network: recipe.network.clone(),
+        technique: recipe.technique,
+        recipe: stored.hash.clone(),
+        seed: recipe.seed,
+        dataset: summary.dataset.clone(),
+        accuracy: summary.accuracy_after,
+        accuracy_last_epoch: summary.accuracy_after_last_epoch,
+        accuracy_before: summary.accuracy_before,
+        nodes_kept,
+        weights_total: summary.weights_total,
+        weights_kept: summary.weights_kept,
+        format: match format {
+            Format::Dense => "dense".into(),
+            Format::Groups(width) => format!("groups of {width}"),
+            Format::Csr => "csr".into(),
+        },
+        bytes_dense: summary.bytes_dense,
+        bytes: model.bytes().total(),
+        sha256: sha256(&bytes),
+        trained: format!(
+            "{}, {}, commit {}",
+            environment.hardware(),
+            environment.date,
+            environment.commit.as_deref().unwrap_or("unknown")
+        ),
+    };
+    let technique = experiment.replace('_', "-");
+    let suffix = variant.map_or(String::new(), |variant| format!("-{variant}"));
+    let name = format!("{}-{technique}{suffix}", recipe.network);
+    let (file, toml) = paths(folder, &name);
+    let text = toml::to_string(&card)
+        .map_err(|error| Error::argument("write a card", "finite numbers", error.to_string()))?;
+    // The card last: a model without one is not yet published.
+    files::replace(&file, bytes)?;
+    files::replace(&toml, text)?;
+    Ok(name)
+}
+
+/// A published model: its card and its weights, in the network that the file describes.
+///
+/// # Errors
+/// A name that is not in the folder; a file that is not the one its card speaks of.
+pub fn open(folder: &Path, name: &str) -> Result<(Card, Model)> {
+    let (file, toml) = paths(folder, name);
+    if !toml.exists() {
+        let names = names(folder);
+        let expected =
+            if names.is_empty() { "a folder with models in it".into() } else { names.join(", ") };
+        return Err(Error::argument(format!("model in {}", folder.display()), expected, name));
+    }
+    let card: Card = toml::from_str(&files::read_text(&toml)?).map_err(|error| {
+        Error::malformed(toml.display().to_string(), "a model's card", error.to_string())
+    })?;
+    let bytes = files::read(&file)?;
+    let found = sha256(&bytes);
+    if found != card.sha256 {
+        return Err(Error::Checksum { path: file, expected: card.sha256, found });
+    }
+    let model = Model::from_bytes(&bytes, &file.display().to_string())?;
+    Ok((card, model))
+}
+
+/// The models in a folder, in order of name.
+pub fn names(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries
+        .filter_map(|entry| {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            Some(name.strip_suffix(".toml")?.to_owned())
+        })
+        .collect();
+    names.sort();
+    names
+}

@@ -1,0 +1,125 @@
+//! Runs of one recipe as a row of a table: means and deviations over the seeds, and how numbers are
+//! written.
+
+use super::results::{StageSummary, StoredRun, Summary};
+use crate::train::recipe::Technique;
+
+/// Runs of one recipe.
+pub(super) struct Group<'a> {
+    pub(super) runs: Vec<&'a StoredRun>,
+}
+
+impl Group<'_> {
+    pub(super) fn summaries(&self) -> impl Iterator<Item = &Summary> {
+        self.runs.iter().map(|run| &run.summary)
+    }
+
+    pub(super) fn first(&self) -> &Summary {
+        &self.runs[0].summary
+    }
+
+    pub(super) fn mean(&self, value: impl Fn(&Summary) -> f64, digits: usize) -> String {
+        mean_and_deviation(&self.summaries().map(value).collect::<Vec<_>>(), digits)
+    }
+
+    /// What a reader must know of these runs before the numbers.
+    pub(super) fn label(&self) -> String {
+        let first = self.first();
+        let mut notes = Vec::new();
+        if first.quick {
+            notes.push("quick".to_owned());
+        }
+        if first.is_synthetic() {
+            notes.push("SYNTHETIC DIGITS".to_owned());
+        }
+        if let Some(images) = first.validation_images {
+            notes.push(format!("VALIDATION on {images} held-out training images"));
+        }
+        if !first.precision.is_f32() {
+            notes.push("bf16".to_owned());
+        }
+        let seeds: Vec<String> = self.summaries().map(|s| s.seed.to_string()).collect();
+        notes.push(format!("seed{} {}", if seeds.len() == 1 { "" } else { "s" }, seeds.join(", ")));
+        notes.join(", ")
+    }
+}
+
+/// Accuracies before, after, and after the last epoch, in percent: among the five highest scores where
+/// there are many classes, as the authors state them.
+pub(super) fn accuracies(summary: &Summary) -> [f64; 3] {
+    let top5 = |stage: Option<&StageSummary>| stage.and_then(|stage| stage.top5);
+    match (top5(summary.stages.first()), top5(summary.stages.last())) {
+        (Some([before, _]), Some([after, last])) => [before, after, last],
+        _ => [summary.accuracy_before, summary.accuracy_after, summary.accuracy_after_last_epoch],
+    }
+}
+
+/// The share of the weights that is left, in percent.
+pub(super) fn share_left(summary: &Summary) -> f64 {
+    100.0 * summary.weights_kept as f64 / summary.weights_total.max(1) as f64
+}
+
+pub(super) fn weights_left(summary: &Summary) -> String {
+    let share = percent(share_left(summary), 1);
+    format!("{} of {} ({share})", summary.weights_kept, summary.weights_total)
+}
+
+pub(super) fn technique_name(technique: Technique) -> &'static str {
+    match technique {
+        Technique::NodePruning => "node pruning",
+        Technique::SimdPruning => "SIMD-aware",
+        Technique::CombinedPruning => "both",
+        Technique::MagnitudePruning => "traditional",
+        Technique::RandomPruning => "random groups",
+    }
+}
+
+pub(super) fn percent(value: f64, digits: usize) -> String {
+    format!("{value:.digits$}%")
+}
+
+pub(super) fn fractions(kept: &[usize], total: &[usize]) -> String {
+    let pairs: Vec<String> =
+        kept.iter().zip(total).map(|(kept, total)| format!("{kept}/{total}")).collect();
+    pairs.join(" ")
+}
+
+/// `mean ± sample deviation`, or the number itself where there is but one.
+fn mean_and_deviation(values: &[f64], digits: usize) -> String {
+    let count = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / count;
+    if values.len() < 2 {
+        return format!("{mean:.digits$}");
+    }
+    let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (count - 1.0);
+    format!("{mean:.digits$} ± {:.digits$}", variance.sqrt())
+}
+
+/// The runs of each recipe and data set, full ones first.
+pub(super) fn by_recipe(runs: &[StoredRun]) -> Vec<Group<'_>> {
+    let mut groups: Vec<Group<'_>> = Vec::new();
+    for run in runs {
+        let same = |group: &&mut Group<'_>| {
+            group.runs[0].hash == run.hash && group.first().dataset == run.summary.dataset
+        };
+        match groups.iter_mut().find(same) {
+            Some(group) => group.runs.push(run),
+            None => groups.push(Group { runs: vec![run] }),
+        }
+    }
+    groups.sort_by_key(|group| {
+        (group.first().quick, group.first().dataset.clone(), group.runs[0].hash.clone())
+    });
+    groups
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deviations_are_those_of_a_sample() {
+        assert_eq!(mean_and_deviation(&[98.0, 99.0, 100.0], 2), "99.00 ± 1.00");
+        assert_eq!(mean_and_deviation(&[98.5], 2), "98.50");
+    }
+}

@@ -1,0 +1,184 @@
+//! Which weights a stage keeps at 0.
+
+use std::collections::BTreeMap;
+
+use ndarray::ArrayView2;
+
+use super::recipe::{Prune, Recipe, Target, Unit};
+use crate::error::Result;
+use crate::network::{Network, NodeKind, Op, ParameterRole, Weights, as_matrix};
+use crate::prune::{WeightMask, magnitude, random, simd};
+use crate::seed;
+
+/// The weight masks of stage `index`, by parameter, from the weights that it starts with: what its own
+/// pruning removes, and, once a stage has removed weights, whatever is 0 by then.
+pub(super) fn weight_masks(
+    recipe: &Recipe,
+    index: usize,
+    network: &Network,
+    start: &Weights,
+) -> Result<BTreeMap<String, WeightMask>> {
+    let prune = recipe.stages[index].prune.as_ref();
+    let removes_weights = |prune: &Prune| !matches!(prune, Prune::Node { .. });
+    let before = recipe.stages[..index].iter().filter_map(|stage| stage.prune.as_ref());
+    let zeros_stay = before.into_iter().any(removes_weights);
+
+    let mut masks = BTreeMap::new();
+    for (place, parameter) in network.parameters()?.into_iter().enumerate() {
+        let layer = &network.layers[parameter.layer];
+        let kind = match layer.op {
+            Op::Conv(_) => NodeKind::Conv,
+            Op::Linear(_) => NodeKind::Ip,
+            _ => continue,
+        };
+        if parameter.role != ParameterRole::Weight {
+            continue;
+        }
+        let weights = as_matrix(&parameter.name, start.get(&parameter.name)?)?;
+        let of =
+            |own: &BTreeMap<String, f64>, all: f64| own.get(&layer.name).copied().unwrap_or(all);
+        let mask = match prune {
+            Some(Prune::Simd { width, threshold, unit, threshold_of, target })
+                if target.includes(kind) =>
+            {
+                let scale = match unit {
+                    Unit::Weight => 1.0,
+                    Unit::LayerRms => living_rms(weights),
+                };
+                Some(simd::mask(weights, *width, scale * of(threshold_of, *threshold))?)
+            }
+            Some(Prune::Magnitude { fraction, fraction_of }) => {
+                Some(magnitude::per_layer(weights, of(fraction_of, *fraction))?)
+            }
+            Some(Prune::Random { width, fraction, fraction_of }) => {
+                let place = [index as u64, place as u64];
+                let seed = seed::number(recipe.seed, "random groups", &place) as u64;
+                Some(random::further_groups(weights, *width, of(fraction_of, *fraction), seed)?)
+            }
+            _ if zeros_stay => Some(weights.mapv(|weight| weight != 0.0)),
+            _ => None,
+        };
+        if let Some(mask) = mask {
+            masks.insert(parameter.name, mask);
+        }
+    }
+    Ok(masks)
+}
+
+/// The root mean square of the weights that are not 0; 1 where all are.
+fn living_rms(weights: ArrayView2<'_, f32>) -> f64 {
+    let living = weights.iter().filter(|&&weight| weight != 0.0);
+    let (sum, count) = living.fold((0.0, 0_usize), |(sum, count), &weight| {
+        (sum + f64::from(weight) * f64::from(weight), count + 1)
+    });
+    if count == 0 { 1.0 } else { (sum / count as f64).sqrt() }
+}
+
+/// The masks that a stage lets learn.
+pub(super) fn node_target(prune: Option<&Prune>) -> Option<Target> {
+    match prune {
+        Some(Prune::Node { target, .. }) => Some(*target),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::zoo;
+    use crate::prune::{self, kept};
+    use crate::train::initial_weights;
+    use crate::train::recipe::Technique;
+
+    /// The share of each layer that the stages leave, one after another.
+    fn shares(technique: Technique, stages: Vec<Option<Prune>>) -> Vec<BTreeMap<String, f64>> {
+        let mut recipe = Recipe::built_in("lenet-5", Technique::NodePruning, None).unwrap();
+        recipe.technique = technique;
+        let stage = recipe.stages[0].clone();
+        recipe.stages = stages
+            .into_iter()
+            .enumerate()
+            .map(|(place, prune)| crate::train::recipe::Stage {
+                name: format!("stage-{place}"),
+                prune,
+                ..stage.clone()
+            })
+            .collect();
+        let network = zoo::lenet_5();
+        let mut weights = initial_weights(&network, &recipe.initial, 1).unwrap();
+        let mut shares = Vec::new();
+        for index in 0..recipe.stages.len() {
+            let masks = weight_masks(&recipe, index, &network, &weights).unwrap();
+            for (name, array) in weights.iter_mut() {
+                if let Some(mask) = masks.get(name) {
+                    prune::apply(name, array, mask).unwrap();
+                }
+            }
+            let share = |(name, mask): (&String, &WeightMask)| {
+                (name.trim_end_matches(".weight").to_owned(), kept(mask) as f64 / mask.len() as f64)
+            };
+            shares.push(masks.iter().map(share).collect());
+        }
+        shares
+    }
+
+    #[test]
+    fn each_layer_loses_its_own_share_and_zeros_stay() {
+        let own = BTreeMap::from([("ip2".to_owned(), 0.5)]);
+        let magnitude = Prune::Magnitude { fraction: 0.9, fraction_of: own };
+        let [before, at, after] =
+            &shares(Technique::MagnitudePruning, vec![None, Some(magnitude), None])[..]
+        else {
+            panic!("three stages")
+        };
+        assert!(before.is_empty());
+        approx::assert_abs_diff_eq!(at["ip1"], 0.1, epsilon = 1e-3);
+        approx::assert_abs_diff_eq!(at["ip2"], 0.5, epsilon = 1e-3);
+        assert_eq!(at, after);
+    }
+
+    #[test]
+    fn random_stages_go_on_from_what_is_gone() {
+        let prune =
+            |fraction| Some(Prune::Random { width: 8, fraction, fraction_of: BTreeMap::new() });
+        let stages = shares(Technique::RandomPruning, vec![prune(0.5), prune(0.75)]);
+        // Rows of 800: no partial group.
+        approx::assert_abs_diff_eq!(stages[0]["ip1"], 0.5, epsilon = 1e-3);
+        approx::assert_abs_diff_eq!(stages[1]["ip1"], 0.25, epsilon = 1e-3);
+    }
+
+    #[test]
+    fn thresholds_in_units_of_a_layer_take_as_much_of_each() {
+        // Layers whose uniform weights differ in size by five.
+        let simd = |threshold| Prune::Simd {
+            width: 8,
+            threshold,
+            unit: Unit::LayerRms,
+            threshold_of: BTreeMap::new(),
+            target: Target::Ip,
+        };
+        let stages = shares(Technique::SimdPruning, vec![Some(simd(1.0)), Some(simd(1.05))]);
+        approx::assert_abs_diff_eq!(stages[0]["ip1"], 0.5, epsilon = 0.03);
+        approx::assert_abs_diff_eq!(stages[0]["ip2"], 0.5, epsilon = 0.06);
+        // The second stage measures by what the first one left, which is larger.
+        assert!(stages[1]["ip1"] < 0.3, "{}", stages[1]["ip1"]);
+    }
+
+    #[test]
+    fn groups_go_where_the_stage_targets_and_by_the_layers_threshold() {
+        let simd = |target, own: &[(&str, f64)]| {
+            let threshold_of = own.iter().map(|(name, of)| ((*name).to_owned(), *of)).collect();
+            let (width, threshold, unit) = (8, 10.0, Unit::Weight);
+            Some(Prune::Simd { width, threshold, unit, threshold_of, target })
+        };
+        let stages = shares(
+            Technique::SimdPruning,
+            vec![simd(Target::Ip, &[("ip2", 1e-9)]), simd(Target::Conv, &[])],
+        );
+        assert_eq!(stages[0].keys().collect::<Vec<_>>(), ["ip1", "ip2"]);
+        assert_eq!((stages[0]["ip1"], stages[0]["ip2"] > 0.9), (0.0, true));
+        assert_eq!(stages[1].len(), 4, "the dense layers keep their zeros");
+        assert_eq!(stages[1]["ip1"], 0.0);
+        assert_eq!(stages[1]["conv2"], 4.0 / 500.0, "rows of 500 end in a partial group of 4");
+    }
+}
