@@ -9,6 +9,9 @@ use scalpel::campaign::{self, Job, News, Plan, Shard, Status};
 use scalpel::error::Error;
 use scalpel::experiment::Options;
 
+/// What makes libtorch multiply in TF32 in dense layers too, as cuDNN's convolutions do by themselves.
+const TF32: &str = "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE";
+
 #[derive(Parser)]
 #[command(about = "Runs a plan of experiments, as many at once as the machine bears")]
 struct Cli {
@@ -69,7 +72,11 @@ fn main() -> anyhow::Result<ExitCode> {
         arguments.extend(["--results".to_owned(), path(&options.results)]);
         arguments.extend(["--checkpoints".to_owned(), path(&options.checkpoints)]);
         arguments.extend(options.synthetic.then(|| "--synthetic".to_owned()));
-        campaign::this_program(job, &arguments)
+        let mut command = campaign::this_program(job, &arguments)?;
+        if options.device.starts_with("cuda") && std::env::var_os(TF32).is_none() {
+            command.env(TF32, "1");
+        }
+        Ok(command)
     };
     let mut lines = Lines::new(&jobs);
     let logs = options.checkpoints.join("logs");

@@ -17,6 +17,7 @@ use std::{env, thread};
 
 use serde::{Deserialize, Serialize};
 
+use crate::data::synthetic_name;
 use crate::error::{Error, Result};
 use crate::experiment::{self, Options, Subject};
 use crate::files;
@@ -216,9 +217,11 @@ impl Job {
     /// # Errors
     /// As [`Job::recipe`].
     pub fn is_done(&self, shared: &Options) -> Result<bool> {
-        let recipe = self.recipe(shared)?;
-        let tree = ResultsTree::at(&shared.results);
-        Ok(!shared.synthetic && tree.run(&recipe).summary().exists())
+        let mut recipe = self.recipe(shared)?;
+        if shared.synthetic {
+            recipe.dataset = synthetic_name(&recipe.dataset).to_owned();
+        }
+        Ok(ResultsTree::at(&shared.results).run(&recipe).summary().exists())
     }
 
     /// Runs it in this process; tells stdout how it goes on, a line of JSON each time.

@@ -178,3 +178,93 @@ pub fn names(folder: &Path) -> Vec<String> {
     names.sort();
     names
 }
+
+#[cfg(all(test, feature = "torch"))]
+mod tests {
+    use super::*;
+    use crate::network::Weights;
+    use crate::prune::whole::{Criterion, prune};
+    use crate::report::{Environment, summarise, write_run};
+    use crate::train::{Outcome, StageOutcome};
+
+    /// A finished run of the built-in recipe, as it would lie there; returns its recipe.
+    fn finished(root: &Path) -> Recipe {
+        let recipe =
+            Recipe::built_in("lenet-300-100", Technique::SimdPruning, None).unwrap().full();
+        let network = zoo::lenet_300_100();
+        let dense = Weights::random(&network, 1).unwrap();
+        let weights =
+            prune(&dense, Criterion::Random { width: 8, fraction: 0.9, seed: 1 }).unwrap();
+        let (weights_kept, _) = weights.count_kept(&network).unwrap();
+        let path = weights_path(&root.join("checkpoints"), &recipe, "mnist");
+        files::replace(&path, weights.to_bytes(None).unwrap()).unwrap();
+        let stage = |name: &str| StageOutcome {
+            name: name.into(),
+            correct: 9000,
+            correct_last_epoch: 8990,
+            top5: None,
+            nodes_kept: Vec::new(),
+            weights_kept,
+            metrics: Vec::new(),
+        };
+        let outcome = Outcome {
+            original: network.clone(),
+            network,
+            weights,
+            path,
+            test_total: 10_000,
+            trained: true,
+            stages: vec![stage("original"), stage("simd-4")],
+        };
+        let folder = ResultsTree::at(root.join("results")).run(&recipe);
+        let summary = summarise(&recipe, "mnist", &outcome).unwrap();
+        let environment = Environment::read("cpu");
+        write_run(&folder, &recipe, &outcome, &summary, &environment, None).unwrap();
+        recipe
+    }
+
+    #[test]
+    fn a_finished_run_is_published_with_its_card_and_opened_again() {
+        let root = tempfile::tempdir().unwrap();
+        let recipe = finished(root.path());
+        let (tree, folder) =
+            (ResultsTree::at(root.path().join("results")), root.path().join("zoo"));
+        let checkpoints = root.path().join("checkpoints");
+        let name = publish(&recipe, None, &tree, &checkpoints, &folder).unwrap();
+        assert_eq!(name, "lenet-300-100-simd-pruning");
+        assert_eq!(names(&folder), [name.as_str()]);
+        let (card, model) = open(&folder, &name).unwrap();
+        assert_eq!((card.accuracy, card.accuracy_last_epoch), (90.0, 89.9));
+        assert_eq!((card.format.as_str(), card.recipe), ("groups of 8", recipe.hash()));
+        assert_eq!(card.bytes, model.bytes().total());
+        assert!(card.bytes < card.bytes_dense / 5);
+        let stored = Model::load(&weights_path(&checkpoints, &recipe, "mnist")).unwrap();
+        assert_eq!(model.to_weights().unwrap(), stored.to_weights().unwrap());
+
+        let error = open(&folder, "lenet-6").unwrap_err().to_string();
+        assert!(error.contains("lenet-300-100-simd-pruning"), "{error}");
+        let file = folder.join(format!("{name}.safetensors"));
+        let mut bytes = files::read(&file).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        files::replace(&file, bytes).unwrap();
+        assert!(matches!(open(&folder, &name), Err(Error::Checksum { .. })));
+    }
+
+    #[test]
+    fn what_is_not_finished_or_no_full_run_is_not_published() {
+        let root = tempfile::tempdir().unwrap();
+        let recipe = finished(root.path());
+        let tree = ResultsTree::at(root.path().join("results"));
+        let (checkpoints, folder) = (root.path().join("checkpoints"), root.path().join("zoo"));
+        let other = Recipe { seed: 2, ..recipe.clone() };
+        let error = publish(&other, None, &tree, &checkpoints, &folder).unwrap_err().to_string();
+        assert!(error.contains("seed 2") && error.contains("to its end"), "{error}");
+
+        let summary = tree.run(&recipe).summary();
+        let text = files::read_text(&summary).unwrap();
+        files::replace(&summary, text.replace("\"quick\": false", "\"quick\": true")).unwrap();
+        let error = publish(&recipe, None, &tree, &checkpoints, &folder).unwrap_err().to_string();
+        assert!(error.contains("a full run"), "{error}");
+        assert!(!folder.exists());
+    }
+}

@@ -61,6 +61,7 @@ impl Workplace {
     fn command(&self) -> Command {
         let binary = match self.binary {
             "node_pruning" => env!("CARGO_BIN_EXE_node_pruning"),
+            "combined_pruning" => env!("CARGO_BIN_EXE_combined_pruning"),
             _ => env!("CARGO_BIN_EXE_simd_pruning"),
         };
         let mut command = Command::new(binary);
@@ -241,6 +242,75 @@ fn recipes_with_an_unknown_field_or_no_seed_are_refused() {
         let error = failure(&workplace.command().output().unwrap());
         assert!(error.contains(message) && error.contains("recipe.toml"), "{error}");
     }
+}
+
+/// Node pruning, then groups of what is left.
+fn combined_recipe() -> String {
+    let simd = r#"    { name = "groups", learning_rate = 0.01, learning_rate_epochs = 4, epochs = 2, compact = true, prune = { simd = { width = 8, threshold = 0.03, target = "ip" } }, keep = "last" },
+]"#;
+    recipe("combined-pruning", NODE, 0.05).replace("\n]\n", &format!("\n{simd}\n"))
+}
+
+#[test]
+fn both_techniques_cut_groups_from_the_compacted_network() {
+    let workplace = Workplace::new("combined_pruning", &combined_recipe());
+    let report = workplace.finish();
+    let summary = &report["summary"];
+    let stages = summary["stages"].as_array().unwrap();
+    let number = |value: &Value| value.as_u64().unwrap();
+    let nodes: Vec<u64> = summary["nodes_kept"].as_array().unwrap().iter().map(number).collect();
+    assert_eq!(summary["nodes_kept"], stages[2]["nodes_kept"], "compaction keeps the living nodes");
+    assert!(nodes[0] < 300, "{nodes:?}");
+    // The compacted network is full until groups go.
+    let full = 784 * nodes[0] + nodes[0] * nodes[1] + nodes[1] * 10;
+    assert_eq!(number(&stages[2]["weights_kept"]), full);
+    assert!(number(&summary["weights_kept"]) < full);
+    assert_eq!(number(&summary["weights_total"]), 266_200);
+    assert!(number(&summary["bytes_pruned"]) < 4 * full);
+    // The file tells its network, so that it is measured as what it is.
+    let weights = file(&report, "weights");
+    assert_eq!(evaluate(&weights)["accuracy"], summary["accuracy_after"]);
+    assert_eq!(evaluate(&weights)["nodes_kept"], summary["nodes_kept"]);
+    let times = &report["latency"]["rows"][0]["times"];
+    assert!(["dense", "compacted"].iter().all(|name| times[name]["median"].as_f64() > Some(0.0)));
+    killed_runs_end_like_an_uninterrupted_one("combined_pruning", &combined_recipe(), &report);
+}
+
+fn campaign(folder: &Path, arguments: &[&str]) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_campaign"));
+    command.arg(folder.join("plan.toml")).arg("--synthetic").args(arguments);
+    command.arg("--checkpoints").arg(folder.join("checkpoints"));
+    command.arg("--results").arg(folder.join("results"));
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn a_campaign_in_shards_does_every_job_once() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("own.toml"), node_recipe()).unwrap();
+    let plan = r#"
+        [[jobs]]
+        experiment = "node_pruning"
+        networks = ["lenet-300-100"]
+        recipe = "own.toml"
+        seeds = [1, 2, 3]
+    "#;
+    fs::write(folder.path().join("plan.toml"), plan).unwrap();
+    let first = campaign(folder.path(), &["--shard", "1/2"]);
+    assert!(first.contains("2 done, 0 done before, 0 failed"), "{first}");
+    assert!(first.contains("own seed 1: prune, epoch 1 of 4"), "{first}");
+    let second = campaign(folder.path(), &["--shard", "2/2"]);
+    assert!(second.contains("1 done, 0 done before, 0 failed"), "{second}");
+    let again = campaign(folder.path(), &["--parallel", "2"]);
+    assert!(again.contains("0 done, 3 done before, 0 failed"), "{again}");
+    // A job is what its own binary does.
+    let report = &finished().1;
+    let stored = file(report, "results");
+    let hash = stored.parent().unwrap().file_name().unwrap();
+    let run = folder.path().join("results/node_pruning/lenet-300-100").join(hash).join("seed-1");
+    assert_eq!(read(&run.join("metrics.csv")), read(&stored.join("metrics.csv")));
 }
 
 fn evaluate(weights: &Path) -> Value {

@@ -17,9 +17,9 @@ pub type Tensors = BTreeMap<String, Tensor>;
 pub enum Mode<'a> {
     /// Running averages in batch normalisation, no dropout.
     Inference,
-    /// Batch statistics, and dropout at these rates by layer name (at the layer's own rate where it
-    /// is not listed).
-    Training(&'a BTreeMap<String, f64>),
+    /// Batch statistics, and dropout at these rates by layer name, each a number on the device (at the
+    /// layer's own rate where it is not listed).
+    Training(&'a Tensors),
 }
 
 /// Copies an array to `device`.
@@ -189,10 +189,10 @@ pub fn forward(
             }
             Op::Dropout(dropout) => match mode {
                 Mode::Inference => x,
-                Mode::Training(rates) => {
-                    let rate = rates.get(name).copied().unwrap_or(dropout.p);
-                    x.f_dropout(rate, true).map_err(refused())?
-                }
+                Mode::Training(rates) => match rates.get(name) {
+                    None => x.f_dropout(dropout.p, true).map_err(refused())?,
+                    Some(rate) => dropped(&x, rate).map_err(refused())?,
+                },
             },
             Op::Mask => match gates.get(name) {
                 None => x,
@@ -206,6 +206,13 @@ pub fn forward(
     }
     let scores = x.f_flatten(1, -1).and_then(|x| x.f_to_kind(Kind::Float));
     scores.map_err(Error::torch(format!("flatten the scores of {}", network.name)))
+}
+
+/// Dropout at a rate below 1 that lies on the device: nothing waits for its value.
+fn dropped(x: &Tensor, rate: &Tensor) -> Result<Tensor, tch::TchError> {
+    let kept = x.f_rand_like()?.f_ge_tensor(rate)?;
+    let scale = kept.f_div(&rate.f_rsub_scalar(1.0)?)?;
+    x.f_mul(&scale.f_to_kind(x.kind())?)
 }
 
 /// `x` in the numbers that a layer's parameter has.

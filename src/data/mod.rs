@@ -173,5 +173,15 @@ pub fn load(name: &str, source: Source) -> Result<Data> {
     }
 }
 
+/// The name of what [`Source::Synthetic`] puts in the place of a data set.
+pub fn synthetic_name(name: &str) -> &str {
+    match name {
+        "mnist" => "synthetic-digits",
+        "cifar-10" => "synthetic-coloured-digits",
+        "imagenet" => "synthetic-images",
+        other => other,
+    }
+}
+
 /// The seed of the synthetic digits: part of what that data set is.
 const SYNTHETIC_SEED: u64 = 20_170_624;

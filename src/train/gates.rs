@@ -1,14 +1,12 @@
 //! The masks of node pruning as tensors: what `prune::node` says of one mask, for all of them, on
 //! any device and without synchronising with it.
 
-use std::collections::BTreeMap;
-
 use tch::{Device, Kind, Tensor};
 
 use super::recipe::{Beta, Target};
 use crate::baselines::torch::{Tensors, to_array, to_tensor};
 use crate::error::{Error, Result};
-use crate::network::{MaskSite, Network, Op, Weights};
+use crate::network::{Dropout, MaskSite, Network, Op, ShrinkLaw, Weights};
 use crate::prune::node::{OFF_BELOW, ON_ABOVE};
 
 /// The masks of one network, each with its `alpha` and `beta`, `[1, nodes]`.
@@ -123,20 +121,21 @@ impl Gates {
         Ok(())
     }
 
-    /// The rates of the dropout layers that shrink with a mask. Waits for the device where there are
-    /// any.
+    /// The rates of the dropout layers that shrink with a mask, on the device: nothing waits for it.
     ///
     /// # Errors
     /// Whatever libtorch refuses.
-    pub fn dropout_rates(&self, network: &Network) -> Result<BTreeMap<String, f64>> {
-        let mut rates = BTreeMap::new();
+    pub fn dropout_rates(&self, network: &Network) -> Result<Tensors> {
+        let mut rates = Tensors::new();
         for layer in &network.layers {
-            let Op::Dropout(dropout) = &layer.op else { continue };
-            let Some(shrink) = &dropout.shrink else { continue };
+            let Op::Dropout(Dropout { p, shrink: Some(shrink) }) = &layer.op else { continue };
             if let Some(mask) = self.masks.iter().find(|mask| mask.site.name == shrink.mask) {
-                let kept = mask.alpha.f_mean(Kind::Float).and_then(|mean| mean.f_double_value(&[]));
-                let kept = kept.map_err(Error::torch("count living nodes"))?;
-                rates.insert(layer.name.clone(), dropout.rate(kept));
+                let kept = mask.alpha.f_mean(Kind::Float);
+                let rate = kept.and_then(|kept| match shrink.law {
+                    ShrinkLaw::Linear => kept.f_mul_scalar(*p),
+                    ShrinkLaw::SquareRoot => kept.f_sqrt()?.f_mul_scalar(*p),
+                });
+                rates.insert(layer.name.clone(), rate.map_err(Error::torch("count living nodes"))?);
             }
         }
         Ok(rates)
@@ -220,6 +219,28 @@ mod tests {
                 gates.masks[0].beta.grad().double_value(&[0, node as i64]) as f32,
                 grad_beta
             );
+        }
+    }
+
+    #[test]
+    fn dropout_shrinks_with_its_mask_by_the_networks_law() {
+        for (network, mask, layer) in
+            [(zoo::nin(), "mask_cccp2", "dropout1"), (zoo::alexnet(), "mask_ip6", "dropout6")]
+        {
+            let site = network.mask_sites().unwrap().into_iter().find(|site| site.name == mask);
+            let nodes = site.unwrap().nodes;
+            let alpha: Vec<f32> =
+                (0..nodes).map(|node| f32::from(u8::from(node % 4 == 0))).collect();
+            let mut weights = Weights::default();
+            let row = ndarray::IxDyn(&[1, nodes]);
+            weights.insert(format!("{mask}.alpha"), ArrayD::from_shape_vec(row, alpha).unwrap());
+            let gates = Gates::new(&network, &weights, Some(&BETA), None, Device::Cpu).unwrap();
+            let rates = gates.dropout_rates(&network).unwrap();
+            let place = network.layers.iter().position(|other| other.name == layer).unwrap();
+            let Op::Dropout(dropout) = &network.layers[place].op else { panic!("{layer}") };
+            let rate = rates[layer].double_value(&[]);
+            approx::assert_abs_diff_eq!(rate, dropout.rate(0.25), epsilon = 1e-6);
+            assert_eq!(rates.len(), 1);
         }
     }
 

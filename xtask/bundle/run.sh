@@ -6,7 +6,7 @@
 #   ./run.sh sanitizer                the same under compute-sanitizer
 #   ./run.sh bench                    every variant beside cuBLAS and cuSPARSE
 #   ./run.sh breakeven                the sweeps, through CUDA and, where Vulkan shows the GPU, through wgpu
-#   ./run.sh train node lenet-5 ...   node_pruning lenet-5 ... --device cuda (or: train simd ...)
+#   ./run.sh train plans/cifar-10.toml ...   a campaign, four runs at once on each GPU (--gpus 2)
 #   ./run.sh all                      conformance, sanitizer, breakeven, bench, one after the other
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -31,6 +31,8 @@ prepare() {
   export SCALPEL_COMMIT
   # The suites also know a stand-in for CUDA on the CPU and a software Vulkan: here the GPU is asked.
   export SCALPEL_TEST_DEVICES=${SCALPEL_TEST_DEVICES:-cuda,wgpu}
+  # Dense layers multiply in TF32, as cuDNN's convolutions do by themselves.
+  export TORCH_ALLOW_TF32_CUBLAS_OVERRIDE=${TORCH_ALLOW_TF32_CUBLAS_OVERRIDE:-1}
   # Through wgpu, the same GPU: not a software Vulkan that may lie beside it.
   export SCALPEL_WGPU_ADAPTER=${SCALPEL_WGPU_ADAPTER:-NVIDIA}
 }
@@ -63,13 +65,8 @@ bench() {
 }
 
 train() {
-  local technique=${1:-}
-  case $technique in
-    node | simd) ;;
-    *) fail 'train node <network> ... or train simd <network> ...' ;;
-  esac
-  shift
-  "$here/bin/${technique}_pruning" "$@" --device cuda --results "$out" --checkpoints "$out/checkpoints"
+  [ -f "${1:-}" ] || fail "train <plan>, such as $here/plans/cifar-10.toml"
+  "$here/bin/campaign" "$@" --device cuda --results "$out" --checkpoints "$out/checkpoints"
 }
 
 command=${1:-}

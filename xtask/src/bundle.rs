@@ -10,7 +10,9 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail, ensure};
 
 /// What `run.sh` calls, and the name it has there.
-const BINARIES: [&str; 4] = ["breakeven", "node_pruning", "simd_pruning", "evaluate"];
+const BINARIES: [&str; 3] = ["breakeven", "campaign", "evaluate"];
+/// Campaigns that can be run there.
+const PLANS: &str = "experiments/plans";
 const BENCHES: [&str; 2] = ["group_spmm", "masked_dense"];
 const TESTS: &str = "conformance";
 const SCRIPT: &str = include_str!("../bundle/run.sh");
@@ -45,6 +47,7 @@ pub fn make(root: &Path, folder: &Path) -> Result<()> {
     let script = fresh.join("run.sh");
     fs::write(&script, SCRIPT).with_context(|| format!("cannot write {}", script.display()))?;
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
+    copy_plans(root, &fresh.join("plans"))?;
     fs::write(fresh.join("COMMIT"), commit(root)).context("cannot write COMMIT")?;
     let bytes = size(&fresh)?;
     ensure!(bytes <= MOST_BYTES, "the bundle has {bytes} bytes, more than {MOST_BYTES}");
@@ -117,4 +120,15 @@ fn size(folder: &Path) -> Result<u64> {
         bytes += if data.is_dir() { size(&entry.path())? } else { data.len() };
     }
     Ok(bytes)
+}
+
+fn copy_plans(root: &Path, into: &Path) -> Result<()> {
+    fs::create_dir_all(into).with_context(|| format!("cannot create {}", into.display()))?;
+    let plans = root.join(PLANS);
+    for entry in fs::read_dir(&plans).with_context(|| format!("cannot read {}", plans.display()))? {
+        let path = entry?.path();
+        let to = into.join(path.file_name().unwrap_or_default());
+        fs::copy(&path, &to).with_context(|| format!("cannot copy {}", path.display()))?;
+    }
+    Ok(())
 }

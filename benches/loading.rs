@@ -1,0 +1,104 @@
+//! Images per second that the pipeline for files makes, beside those that a training step takes.
+//!
+//! ```text
+//! cargo bench --bench loading                        # drawn images
+//! cargo bench --bench loading -- <a folder of class folders>
+//! ```
+//!
+//! The step never waits where the first number is above the second. Reading scales with the threads.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use scalpel::baselines::torch::{Mode, Tensors, forward, to_tensor};
+use scalpel::data::{Cropping, ImageFolder, SyntheticCounts, crop, synthetic_image_folder};
+use scalpel::network::{Network, zoo};
+use scalpel::train::recipe::{Distribution, Initial};
+use scalpel::train::{Batch, ImageFiles, Images, Order, initial_weights};
+use tch::{Device, Reduction, Tensor};
+
+const CROPPING: Cropping = Cropping { resize: 256, least_area: 0.08 };
+const SIDE: usize = 227;
+const BATCH: usize = 32;
+/// Images that a pass is cut down to.
+const MOST: usize = 512;
+const ROUNDS: usize = 5;
+
+fn main() {
+    let drawn = tempfile::tempdir().expect("a temporary folder");
+    let given = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
+    let root = given.map_or_else(
+        || {
+            let counts = SyntheticCounts { train: MOST, test: 0 };
+            synthetic_image_folder(drawn.path(), counts, 1).expect("drawn images");
+            drawn.path().join("train")
+        },
+        PathBuf::from,
+    );
+    let folder = ImageFolder::open(&root).expect("a folder of images");
+    let count = folder.files().len();
+    let folder = folder.select((0..MOST.min(count)).map(|place| place * count / MOST.min(count)));
+    let mean = crop::mean_image(&folder, SIDE, CROPPING.resize).expect("a mean image");
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    println!("{} images of {}", folder.files().len(), root.display());
+    for workers in (0..).map(|power| 1 << power).take_while(|&workers| workers <= cores) {
+        let files = ImageFiles::new(folder.clone(), &CROPPING, SIDE, &mean, Device::Cpu);
+        let files = files.expect("a loader").with_workers(workers);
+        let rates = (0..ROUNDS).map(|round| {
+            let start = Instant::now();
+            let order = Order::Shuffled { seed: 1, place: [0, round as u64] };
+            let batches = files.batches(order, BATCH).expect("batches");
+            let images: usize = batches.map(|batch| batch.expect("a batch").len()).sum();
+            assert_eq!(images, files.len());
+            images as f64 / start.elapsed().as_secs_f64()
+        });
+        println!("reading on {workers} threads: {:.0} images/s", median(rates.collect()));
+    }
+
+    let network = zoo::alexnet();
+    let parameters = parameters(&network);
+    let files = ImageFiles::new(folder, &CROPPING, SIDE, &mean, Device::Cpu).expect("a loader");
+    let batch = files.batches(Order::Stored, BATCH).expect("batches").next();
+    let batch = batch.expect("a batch").expect("images");
+    step(&network, &parameters, &batch); // warm-up
+    let rates = (0..ROUNDS).map(|_| {
+        let start = Instant::now();
+        step(&network, &parameters, &batch);
+        batch.len() as f64 / start.elapsed().as_secs_f64()
+    });
+    let (rate, threads) = (median(rates.collect()), tch::get_num_threads());
+    println!("a step of {} on {threads} threads: {rate:.0} images/s", network.name);
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn parameters(network: &Network) -> Tensors {
+    let normal = || Distribution::Normal { deviation: 0.01, bias: 0.0 };
+    let initial = Initial { conv: normal(), ip: normal() };
+    let weights = initial_weights(network, &initial, 1).expect("weights");
+    let tensor = |name: &str, learns: bool| {
+        let array = weights.get(name).expect("a parameter");
+        to_tensor(array, Device::Cpu).expect("a tensor").set_requires_grad(learns)
+    };
+    let all = network.parameters().expect("parameters");
+    all.iter().map(|p| (p.name.clone(), tensor(&p.name, p.role.is_trained()))).collect()
+}
+
+/// A forward and a backward pass.
+fn step(network: &Network, parameters: &Tensors, batch: &Batch) {
+    let (none, rates) = (Tensors::new(), Tensors::new());
+    let scores = forward(network, parameters, &none, &batch.images, Mode::Training(&rates));
+    let loss = scores.expect("scores").cross_entropy_loss::<&Tensor>(
+        &batch.labels,
+        None,
+        Reduction::Mean,
+        -100,
+        0.0,
+    );
+    let learning: Vec<&Tensor> = parameters.values().filter(|p| p.requires_grad()).collect();
+    let gradients = Tensor::run_backward(&[&loss], &learning, false, false);
+    assert_eq!(gradients.len(), learning.len());
+}
