@@ -1,5 +1,8 @@
 //! Recipes: every hyper-parameter of an experiment, as data.
 
+mod built_in;
+mod check;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -9,7 +12,7 @@ use crate::data::Preprocessing;
 use crate::data::fetch::sha256;
 use crate::error::{Error, Result};
 use crate::files;
-use crate::network::{Network, NodeKind, zoo};
+use crate::network::NodeKind;
 
 /// Every hyper-parameter of one experiment on one network.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -322,67 +325,7 @@ impl Stage {
     }
 }
 
-/// The recipes that this program carries, as text: those of `experiments/recipes`.
-macro_rules! built_in {
-    ($($network:literal: $($name:literal)+;)+) => {
-        /// Network, name and text of each.
-        const BUILT_IN: &[(&str, &str, &str)] = &[$($((
-            $network,
-            $name,
-            include_str!(concat!("../../experiments/recipes/", $network, "/", $name, ".toml")),
-        ),)+)+];
-    };
-}
-
-built_in! {
-    "lenet-300-100":
-        "node_pruning" "simd_pruning" "combined_pruning" "magnitude_pruning" "random_pruning";
-    "lenet-5":
-        "node_pruning" "simd_pruning" "combined_pruning" "combined_pruning_all" "magnitude_pruning"
-        "random_pruning";
-    "convnet":
-        "node_pruning" "simd_pruning" "combined_pruning" "combined_pruning_all" "magnitude_pruning"
-        "random_pruning";
-    "nin": "node_pruning" "simd_pruning" "combined_pruning" "magnitude_pruning" "random_pruning";
-    "alexnet":
-        "node_pruning" "simd_pruning" "combined_pruning" "combined_pruning_all" "magnitude_pruning"
-        "random_pruning";
-}
-
 impl Recipe {
-    /// The recipe that this program carries for a network and a technique. A technique may have
-    /// variants beside the plain one, such as `lossless`.
-    ///
-    /// # Errors
-    /// There is none.
-    pub fn built_in(network: &str, technique: Technique, variant: Option<&str>) -> Result<Self> {
-        let experiment = technique.experiment();
-        let name =
-            variant.map_or(experiment.to_owned(), |variant| format!("{experiment}_{variant}"));
-        let found = BUILT_IN.iter().find(|(of, other, _)| *of == network && *other == name);
-        let Some((.., text)) = found else {
-            let expected =
-                format!("one of {}, or a recipe of your own", names(technique).join(", "));
-            return Err(Error::argument(
-                format!("recipe for {experiment}"),
-                expected,
-                variant
-                    .map_or(network.to_owned(), |variant| format!("{network} --variant {variant}")),
-            ));
-        };
-        Self::parse(text, &format!("recipe {network}/{name}.toml"))
-    }
-
-    /// The recipes that this program carries: networks, techniques and variants.
-    pub fn all_built_in() -> impl Iterator<Item = (&'static str, Technique, Option<&'static str>)> {
-        BUILT_IN.iter().filter_map(|&(network, name, _)| {
-            let technique =
-                Technique::ALL.into_iter().find(|t| name.starts_with(t.experiment()))?;
-            let variant = name.strip_prefix(technique.experiment())?.strip_prefix('_');
-            Some((network, technique, variant))
-        })
-    }
-
     /// Reads and checks a recipe.
     ///
     /// # Errors
@@ -485,141 +428,6 @@ impl Recipe {
             stages,
         })
     }
-
-    /// Refuses a recipe that contradicts itself.
-    fn check(&self, name: &str) -> Result<()> {
-        let require = |holds: bool, field: &str, expected: &str, found: String| {
-            if holds {
-                Ok(())
-            } else {
-                Err(Error::malformed(format!("{name}, {field}"), expected, found))
-            }
-        };
-        let finite = |value: f64| value.is_finite() && value >= 0.0;
-        let network = zoo::by_name(&self.network)?;
-        require(self.batch_size > 0, "batch_size", "at least 1", self.batch_size.to_string())?;
-        require(
-            finite(self.momentum) && self.momentum < 1.0,
-            "momentum",
-            "0 to below 1",
-            self.momentum.to_string(),
-        )?;
-        require(
-            finite(self.weight_decay),
-            "weight_decay",
-            "0 or more",
-            self.weight_decay.to_string(),
-        )?;
-        let parameters = network.parameters()?;
-        for (parameter, decay) in &self.weight_decay_of {
-            let known = parameters.iter().any(|p| p.name == *parameter);
-            require(
-                known && finite(*decay),
-                "weight_decay_of",
-                "a decay of 0 or more for a parameter of the network",
-                format!("{parameter} = {decay}"),
-            )?;
-        }
-        if let Err((field, expected, found)) = self.pixels.check(network.input[0]) {
-            require(false, &format!("pixels.{field}"), &expected, found)?;
-        }
-        require(!self.stages.is_empty(), "stages", "at least one", "none".into())?;
-        for (index, stage) in self.stages.iter().enumerate() {
-            let field = |part: &str| format!("stage {}, {part}", stage.name);
-            let fresh = self.stages[..index].iter().all(|other| other.name != stage.name);
-            require(fresh, &field("name"), "a name of its own", stage.name.clone())?;
-            require(stage.epochs > 0, &field("epochs"), "at least 1", "0".into())?;
-            require(
-                stage.learning_rate_epochs > 0,
-                &field("learning_rate_epochs"),
-                "at least 1",
-                "0".into(),
-            )?;
-            require(
-                finite(stage.learning_rate),
-                &field("learning_rate"),
-                "0 or more",
-                stage.learning_rate.to_string(),
-            )?;
-            let Some(prune) = &stage.prune else { continue };
-            require(
-                self.technique.allows(prune),
-                &field("prune"),
-                "what the recipe's technique prunes",
-                format!("{prune:?} in {}", self.technique.experiment()),
-            )?;
-            self.check_prune(prune, &network).or_else(|(part, expected, found)| {
-                require(false, &field(part), &expected, found)
-            })?;
-        }
-        Ok(())
-    }
-}
-
-/// A field, what it should be and what it is.
-type Complaint = (&'static str, String, String);
-
-impl Recipe {
-    /// What is wrong with a stage's pruning.
-    fn check_prune(&self, prune: &Prune, network: &Network) -> Result<(), Complaint> {
-        let known = |layer: &String| network.layers.iter().any(|other| other.name == *layer);
-        let shares = |fraction: f64, fraction_of: &BTreeMap<String, f64>| {
-            let sound = |share: f64| (0.0..=1.0).contains(&share);
-            if !sound(fraction) || !fraction_of.iter().all(|(name, &of)| known(name) && sound(of)) {
-                let expected = "shares between 0 and 1, of layers of the network";
-                return Err(("prune", expected.into(), format!("{fraction}, {fraction_of:?}")));
-            }
-            Ok(())
-        };
-        let whole = |width: usize| match width {
-            0 => Err(("prune", "a width of at least 1".to_owned(), "0".to_owned())),
-            _ => Ok(()),
-        };
-        match prune {
-            Prune::Node { penalty, .. } => {
-                if !(*penalty >= 0.0 && penalty.is_finite()) {
-                    return Err(("penalty", "0 or more".into(), penalty.to_string()));
-                }
-                let starts = |beta: &Beta| beta.initial.is_finite() && beta.initial >= 0.0;
-                let sound = |beta: &Beta| starts(beta) && beta.limit >= beta.initial;
-                if !self.beta.as_ref().is_some_and(sound) {
-                    let expected = "the recipe's beta, with its initial value and a limit of at \
-                                    least that, since a stage prunes nodes";
-                    return Err(("prune", expected.into(), format!("beta {:?}", self.beta)));
-                }
-                Ok(())
-            }
-            Prune::Simd { width, threshold, threshold_of, .. } => {
-                let sound = |threshold: f64| threshold > 0.0 && threshold.is_finite();
-                if !sound(*threshold)
-                    || !threshold_of.iter().all(|(name, &of)| known(name) && sound(of))
-                {
-                    let expected = "thresholds above 0, of layers of the network";
-                    return Err((
-                        "prune",
-                        expected.into(),
-                        format!("{threshold}, {threshold_of:?}"),
-                    ));
-                }
-                whole(*width)
-            }
-            Prune::Magnitude { fraction, fraction_of } => shares(*fraction, fraction_of),
-            Prune::Random { width, fraction, fraction_of } => {
-                shares(*fraction, fraction_of)?;
-                whole(*width)
-            }
-        }
-    }
-}
-
-/// The networks, and variants, that have a recipe for a technique.
-fn names(technique: Technique) -> Vec<String> {
-    let of = Recipe::all_built_in().filter(|(_, other, _)| *other == technique);
-    of.map(|(network, _, variant)| match variant {
-        None => network.to_owned(),
-        Some(variant) => format!("{network} --variant {variant}"),
-    })
-    .collect()
 }
 
 /// The first 12 hexadecimal digits of the SHA-256 of a value's JSON, keys in order.
@@ -628,74 +436,4 @@ pub(crate) fn digest(value: &impl Serialize) -> String {
     // could not would hash as null and be refused when the recipe is written.
     let json = serde_json::to_value(value).unwrap_or_default().to_string();
     sha256(json.as_bytes())[..12].to_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_recipe_that_the_program_carries_is_sound_in_both_lengths() {
-        let mut seen = 0;
-        for (network, technique, variant) in Recipe::all_built_in() {
-            let recipe = Recipe::built_in(network, technique, variant).unwrap();
-            let name = format!("{network} {technique:?} {variant:?}");
-            assert_eq!((recipe.network.as_str(), recipe.technique), (network, technique), "{name}");
-            for recipe in [recipe.full(), recipe.quick()] {
-                assert!(recipe.stages.iter().any(|stage| stage.prune.is_some()), "{name}");
-                let again = Recipe::parse(&recipe.to_toml().unwrap(), &name).unwrap();
-                assert_eq!(again.hash(), recipe.hash(), "{name}");
-            }
-            let compacts = |recipe: &Recipe| recipe.stages.iter().filter(|s| s.compact).count();
-            assert_eq!(compacts(&recipe), usize::from(technique == Technique::CombinedPruning));
-            assert_eq!(compacts(&recipe.quick()), compacts(&recipe), "{name}");
-            seen += 1;
-        }
-        assert_eq!(seen, BUILT_IN.len(), "each name is a technique's, with or without a variant");
-        for network in zoo::NAMES {
-            for technique in Technique::ALL {
-                Recipe::built_in(network, technique, None).unwrap();
-            }
-        }
-        let error =
-            Recipe::built_in("lenet-5", Technique::CombinedPruning, Some("none")).unwrap_err();
-        assert!(error.to_string().contains("lenet-5 --variant all"), "{error}");
-    }
-
-    #[test]
-    fn hashes_are_those_under_which_results_lie() {
-        for (network, technique, hash) in [
-            ("lenet-300-100", Technique::NodePruning, "955272d8f030"),
-            ("lenet-300-100", Technique::SimdPruning, "cf7fa6bca7ed"),
-        ] {
-            let recipe = Recipe::built_in(network, technique, None).unwrap();
-            assert_eq!(recipe.full().hash(), hash, "{network}");
-        }
-    }
-
-    #[test]
-    fn what_a_recipe_gets_wrong_is_named() {
-        let text = include_str!("../../experiments/recipes/lenet-5/combined_pruning_all.toml");
-        for (from, to, message) in [
-            ("threshold = 0.04", "threshold = 0.0", "stage simd-0, prune"),
-            (
-                "threshold = 0.05",
-                "threshold = 0.05, threshold_of = { ip9 = 0.1 }",
-                "stage simd-1, prune",
-            ),
-            ("width = 8", "width = 0", "a width of at least 1"),
-            ("penalty = 0.004", "penalty = -1.0", "stage node-1, penalty"),
-            ("beta = { initial", "# { initial", "since a stage prunes nodes"),
-            ("combined-pruning", "random-pruning", "what the recipe's technique prunes"),
-            ("deviation = [0.3081]", "deviation = [0.0]", "pixels.deviation"),
-        ] {
-            assert!(text.contains(from), "{from}");
-            let error = Recipe::parse(&text.replace(from, to), "recipe").unwrap_err().to_string();
-            assert!(error.contains(message), "{error}");
-        }
-        let share = "{ random = { width = 8, fraction = 1.5 } }";
-        let simd = "{ simd = { width = 8, threshold = 0.08 } }";
-        let text = text.replace("combined-pruning", "random-pruning").replace(simd, share);
-        assert!(Recipe::parse(&text, "recipe").is_err());
-    }
 }

@@ -1,0 +1,147 @@
+//! The recipes that this program carries.
+
+use super::{Recipe, Technique};
+use crate::error::{Error, Result};
+
+/// The recipes that this program carries, as text: those of `experiments/recipes`.
+macro_rules! built_in {
+    ($($network:literal: $($name:literal)+;)+) => {
+        /// Network, name and text of each.
+        const BUILT_IN: &[(&str, &str, &str)] = &[$($((
+            $network,
+            $name,
+            include_str!(concat!("../../../experiments/recipes/", $network, "/", $name, ".toml")),
+        ),)+)+];
+    };
+}
+
+built_in! {
+    "lenet-300-100":
+        "node_pruning" "simd_pruning" "combined_pruning" "magnitude_pruning" "random_pruning";
+    "lenet-5":
+        "node_pruning" "simd_pruning" "combined_pruning" "combined_pruning_all" "magnitude_pruning"
+        "random_pruning";
+    "convnet":
+        "node_pruning" "simd_pruning" "combined_pruning" "combined_pruning_all" "magnitude_pruning"
+        "random_pruning";
+    "nin": "node_pruning" "simd_pruning" "combined_pruning" "magnitude_pruning" "random_pruning";
+    "alexnet":
+        "node_pruning" "simd_pruning" "combined_pruning" "combined_pruning_all" "magnitude_pruning"
+        "random_pruning";
+}
+
+impl Recipe {
+    /// The recipe that this program carries for a network and a technique. A technique may have
+    /// variants beside the plain one, such as `lossless`.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn built_in(network: &str, technique: Technique, variant: Option<&str>) -> Result<Self> {
+        let experiment = technique.experiment();
+        let name =
+            variant.map_or(experiment.to_owned(), |variant| format!("{experiment}_{variant}"));
+        let found = BUILT_IN.iter().find(|(of, other, _)| *of == network && *other == name);
+        let Some((.., text)) = found else {
+            let expected =
+                format!("one of {}, or a recipe of your own", names(technique).join(", "));
+            return Err(Error::argument(
+                format!("recipe for {experiment}"),
+                expected,
+                variant
+                    .map_or(network.to_owned(), |variant| format!("{network} --variant {variant}")),
+            ));
+        };
+        Self::parse(text, &format!("recipe {network}/{name}.toml"))
+    }
+
+    /// The recipes that this program carries: networks, techniques and variants.
+    pub fn all_built_in() -> impl Iterator<Item = (&'static str, Technique, Option<&'static str>)> {
+        BUILT_IN.iter().filter_map(|&(network, name, _)| {
+            let technique =
+                Technique::ALL.into_iter().find(|t| name.starts_with(t.experiment()))?;
+            let variant = name.strip_prefix(technique.experiment())?.strip_prefix('_');
+            Some((network, technique, variant))
+        })
+    }
+}
+
+/// The networks, and variants, that have a recipe for a technique.
+fn names(technique: Technique) -> Vec<String> {
+    let of = Recipe::all_built_in().filter(|(_, other, _)| *other == technique);
+    of.map(|(network, _, variant)| match variant {
+        None => network.to_owned(),
+        Some(variant) => format!("{network} --variant {variant}"),
+    })
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::zoo;
+
+    #[test]
+    fn every_recipe_that_the_program_carries_is_sound_in_both_lengths() {
+        let mut seen = 0;
+        for (network, technique, variant) in Recipe::all_built_in() {
+            let recipe = Recipe::built_in(network, technique, variant).unwrap();
+            let name = format!("{network} {technique:?} {variant:?}");
+            assert_eq!((recipe.network.as_str(), recipe.technique), (network, technique), "{name}");
+            for recipe in [recipe.full(), recipe.quick()] {
+                assert!(recipe.stages.iter().any(|stage| stage.prune.is_some()), "{name}");
+                let again = Recipe::parse(&recipe.to_toml().unwrap(), &name).unwrap();
+                assert_eq!(again.hash(), recipe.hash(), "{name}");
+            }
+            let compacts = |recipe: &Recipe| recipe.stages.iter().filter(|s| s.compact).count();
+            assert_eq!(compacts(&recipe), usize::from(technique == Technique::CombinedPruning));
+            assert_eq!(compacts(&recipe.quick()), compacts(&recipe), "{name}");
+            seen += 1;
+        }
+        assert_eq!(seen, BUILT_IN.len(), "each name is a technique's, with or without a variant");
+        for network in zoo::NAMES {
+            for technique in Technique::ALL {
+                Recipe::built_in(network, technique, None).unwrap();
+            }
+        }
+        let error =
+            Recipe::built_in("lenet-5", Technique::CombinedPruning, Some("none")).unwrap_err();
+        assert!(error.to_string().contains("lenet-5 --variant all"), "{error}");
+    }
+
+    #[test]
+    fn hashes_are_those_under_which_results_lie() {
+        for (network, technique, hash) in [
+            ("lenet-300-100", Technique::NodePruning, "955272d8f030"),
+            ("lenet-300-100", Technique::SimdPruning, "cf7fa6bca7ed"),
+        ] {
+            let recipe = Recipe::built_in(network, technique, None).unwrap();
+            assert_eq!(recipe.full().hash(), hash, "{network}");
+        }
+    }
+
+    #[test]
+    fn what_a_recipe_gets_wrong_is_named() {
+        let text = include_str!("../../../experiments/recipes/lenet-5/combined_pruning_all.toml");
+        for (from, to, message) in [
+            ("threshold = 0.04", "threshold = 0.0", "stage simd-0, prune"),
+            (
+                "threshold = 0.05",
+                "threshold = 0.05, threshold_of = { ip9 = 0.1 }",
+                "stage simd-1, prune",
+            ),
+            ("width = 8", "width = 0", "a width of at least 1"),
+            ("penalty = 0.004", "penalty = -1.0", "stage node-1, penalty"),
+            ("beta = { initial", "# { initial", "since a stage prunes nodes"),
+            ("combined-pruning", "random-pruning", "what the recipe's technique prunes"),
+            ("deviation = [0.3081]", "deviation = [0.0]", "pixels.deviation"),
+        ] {
+            assert!(text.contains(from), "{from}");
+            let error = Recipe::parse(&text.replace(from, to), "recipe").unwrap_err().to_string();
+            assert!(error.contains(message), "{error}");
+        }
+        let share = "{ random = { width = 8, fraction = 1.5 } }";
+        let simd = "{ simd = { width = 8, threshold = 0.08 } }";
+        let text = text.replace("combined-pruning", "random-pruning").replace(simd, share);
+        assert!(Recipe::parse(&text, "recipe").is_err());
+    }
+}
