@@ -311,7 +311,7 @@ pub struct Tally {
 }
 
 /// How many jobs the machine bears at once, each on `threads` threads of `device`: as many as fill the
-/// cores, but no more than [`JOBS_PER_GPU`] for each GPU.
+/// cores, but no more than four for each GPU.
 pub fn jobs_at_once(device: &str, threads: usize, gpus: usize) -> usize {
     let cores = thread::available_parallelism().map_or(1, NonZero::get);
     let fit = (cores / threads.max(1)).max(1);
