@@ -139,6 +139,9 @@ mod tests {
             let error = Recipe::parse(&text.replace(from, to), "recipe").unwrap_err().to_string();
             assert!(error.contains(message), "{error}");
         }
+        let early = text.replacen("epochs = 60\nprune", "epochs = 60\ncompact = true\nprune", 1);
+        let error = Recipe::parse(&early, "recipe").unwrap_err().to_string();
+        assert!(error.contains("stage node-0, prune") && error.contains("compact"), "{error}");
         let share = "{ random = { width = 8, fraction = 1.5 } }";
         let simd = "{ simd = { width = 8, threshold = 0.08 } }";
         let text = text.replace("combined-pruning", "random-pruning").replace(simd, share);

@@ -69,6 +69,14 @@ impl Recipe {
                 "what the recipe's technique prunes",
                 format!("{prune:?} in {}", self.technique.experiment()),
             )?;
+            // A compacted network has no masks: such a stage would train and prune nothing.
+            let masks_are_gone = self.stages[..=index].iter().any(|stage| stage.compact);
+            require(
+                !(masks_are_gone && matches!(prune, Prune::Node { .. })),
+                &field("prune"),
+                "node pruning before the stage that removes nodes for good (compact)",
+                "it behind that stage".into(),
+            )?;
             self.check_prune(prune, &network).or_else(|(part, expected, found)| {
                 require(false, &field(part), &expected, found)
             })?;
