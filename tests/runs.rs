@@ -276,6 +276,24 @@ fn both_techniques_cut_groups_from_the_compacted_network() {
     killed_runs_end_like_an_uninterrupted_one("combined_pruning", &combined_recipe(), &report);
 }
 
+#[test]
+fn the_published_models_are_what_their_cards_say() {
+    if std::env::var_os(scalpel::data::fetch::DATA_DIR_VARIABLE).is_none() {
+        return scalpel::requirement::skip("data", "SCALPEL_DATA_DIR is not set");
+    }
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("zoo");
+    let names = scalpel::models::names(&folder);
+    assert!(!names.is_empty());
+    for name in names {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_evaluate"));
+        command.args(["--json", "--zoo", &name, "--models"]).arg(&folder);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(report["agrees"], true, "{report}");
+    }
+}
+
 fn campaign(folder: &Path, arguments: &[&str]) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_campaign"));
     command.arg(folder.join("plan.toml")).arg("--synthetic").args(arguments);

@@ -68,7 +68,7 @@ impl<T> Drop for Alarm<'_, T> {
 
 impl<T> Shared<T> {
     fn lock(&self) -> MutexGuard<'_, State<T>> {
-        // No code that can panic runs while the lock is held.
+        // Whoever panics with the lock in hand, in `next`, has left the state whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

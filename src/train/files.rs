@@ -17,7 +17,7 @@ use crate::seed;
 /// Batches that lie ready beyond the one at work, for each thread that makes them.
 const AHEAD_PER_WORKER: usize = 2;
 
-/// Images per step of an evaluation: larger ones than those of a data set in memory.
+/// Images per step of an evaluation: fewer than of a data set in memory, since they are larger.
 const EVALUATION_BATCH: usize = 128;
 
 /// The share of a set's images that may be unreadable before a run stops.
