@@ -14,7 +14,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use ndarray::Array2;
 use rand::RngExt;
-use scalpel::kernels::convolution::{Convolution, Geometry, Layer};
+use scalpel::kernels::convolution::{Convolution, Geometry, Layer, Weights};
 use scalpel::measure::{Effort, geometric_mean, try_interleave};
 use scalpel::network::{Op, zoo};
 use scalpel::report::Table;
@@ -63,7 +63,8 @@ impl Case {
                 GroupSparse::from_dense(dense.slice(rows), WIDTH)
             })
             .collect::<Result<_, _>>()?;
-        let layer = Layer { geometry, groups: &sparse, bias: None, relu: false };
+        let layer =
+            Layer { geometry, weights: Weights::Groups(&sparse), bias: None, relu: false };
         let ours = Convolution::new(&layer)?;
         let pixels = geometry.channels * geometry.height * geometry.width;
         let x = (0..pixels).map(|_| rng.random_range(-1.0..1.0)).collect();

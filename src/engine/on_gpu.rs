@@ -305,7 +305,7 @@ impl Builder<'_> {
             }
         };
         let bias = self.bias(name)?;
-        let layer = convolution::gpu::Layer {
+        let layer = convolution::Layer {
             geometry: Geometry {
                 channels,
                 height,
@@ -315,9 +315,9 @@ impl Builder<'_> {
                 padding: conv.padding,
             },
             weights: match self.format {
-                Format::Dense => convolution::gpu::Weights::Dense(&matrices),
-                Format::Groups(_) => convolution::gpu::Weights::Groups(&sparse),
-                Format::Csr => convolution::gpu::Weights::Csr(&rows),
+                Format::Dense => convolution::Weights::Dense(&matrices),
+                Format::Groups(_) => convolution::Weights::Groups(&sparse),
+                Format::Csr => convolution::Weights::Csr(&rows),
             },
             bias: Some(&bias),
             relu: self.fuses_relu(index),

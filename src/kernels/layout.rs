@@ -121,6 +121,12 @@ impl Lines {
         Self { computed: n, kept: n, pitch: n }
     }
 
+    /// For each line of `n` computed columns: its first column, where that goes, and how many are written.
+    pub(super) fn each(self, n: usize) -> impl Iterator<Item = (usize, usize, usize)> {
+        let lines = (0..n).step_by(self.computed.max(1)).enumerate();
+        lines.map(move |(line, first)| (first, line * self.pitch, self.kept.min(n - first)))
+    }
+
     /// Floats from a row's first column to behind its last, for `n` computed columns.
     fn span(&self, n: usize) -> Option<usize> {
         if n == 0 {
@@ -145,6 +151,11 @@ impl<'a> Output<'a> {
     /// A plain `[M, n]`.
     pub fn plain(values: &'a mut [f32], n: usize) -> Self {
         Self { values, rows: Rows::Every(n), lines: Lines::plain(n) }
+    }
+
+    /// Whether Y is `[M, n]` without anything between its rows.
+    pub(super) fn is_plain(&self, n: usize) -> bool {
+        self.lines == Lines::plain(n) && matches!(self.rows, Rows::Every(stride) if stride == n)
     }
 
     /// Refuses what does not hold `rows` rows of `n` computed columns apart from each other.

@@ -75,6 +75,18 @@ fn bias(operation: &str, bias: Option<&[f32]>, rows: usize) -> Result<Vec<f32>> 
     }
 }
 
+/// A product Y = act(W X + b) packed for this processor, on operands that lie anywhere.
+pub trait PackedProduct: Send + Sync + std::fmt::Debug {
+    /// The variant that it was packed for.
+    fn name(&self) -> &'static str;
+
+    /// Computes `n` columns of Y. What Y held at its places is overwritten.
+    ///
+    /// # Errors
+    /// Layouts that leave their slices or write a place twice; columns that the variant does not take.
+    fn run_at(&self, x: layout::Input<'_>, n: usize, y: layout::Output<'_>) -> Result<()>;
+}
+
 /// Refuses operands of other lengths than plain `[inner, n]` and `[rows, n]`.
 fn check_plain(
     operation: &str,
@@ -104,7 +116,8 @@ fn shares<'a, T>(
         let share = places[rows] * index / count;
         let end = places.partition_point(|&place| place < share).clamp(first, rows);
         let end = if index == count { rows } else { end };
-        let (own, behind) = rest.split_at_mut((end - first) * each);
+        // The last row may end before the next one would begin.
+        let (own, behind) = rest.split_at_mut(((end - first) * each).min(rest.len()));
         ranges.push((first..end, own));
         (rest, first) = (behind, end);
     }

@@ -12,7 +12,7 @@
 //! In a file, group numbers take two bytes where a row has at most 65,536 groups, else four; row
 //! pointers take four.
 
-use ndarray::{Array2, ArrayView2, s};
+use ndarray::{Array2, ArrayView1, ArrayView2, s};
 
 use super::{Bytes, index};
 use crate::error::{Error, Result};
@@ -48,6 +48,22 @@ impl GroupSparse {
     /// # Errors
     /// A width of 0; more groups than 32-bit pointers can count.
     pub fn from_dense(dense: ArrayView2<'_, f32>, width: usize) -> Result<Self> {
+        Self::store(dense, width, |group| group.iter().any(|&weight| weight != 0.0))
+    }
+
+    /// Stores every group of a dense matrix, those of zeros too: what a dense product computes with.
+    ///
+    /// # Errors
+    /// As [`GroupSparse::from_dense`].
+    pub fn full(dense: ArrayView2<'_, f32>, width: usize) -> Result<Self> {
+        Self::store(dense, width, |_| true)
+    }
+
+    fn store(
+        dense: ArrayView2<'_, f32>,
+        width: usize,
+        keeps: impl Fn(ArrayView1<'_, f32>) -> bool,
+    ) -> Result<Self> {
         let (rows, columns) = dense.dim();
         let what = "store groups";
         if width == 0 {
@@ -62,7 +78,7 @@ impl GroupSparse {
         for row in dense.rows() {
             for group in 0..columns / width {
                 let weights = row.slice(s![group * width..(group + 1) * width]);
-                if weights.iter().any(|&weight| weight != 0.0) {
+                if keeps(weights) {
                     parts.groups.push(group as u32);
                     parts.values.extend(weights);
                 }

@@ -4,49 +4,12 @@
 //! ([`Map::padded`]). Row k of X starts at its tap's place in the map, and the columns are the pixels of
 //! the output, `stride` apart from each other, so that neither im2col nor phases are needed.
 
-use ndarray::ArrayView2;
-
-use super::Geometry;
+use super::{Geometry, Layer, Part, Weights};
 use crate::device::gpu::Gpu;
 use crate::error::{Error, Result};
 use crate::kernels::gpu::{Lines, Operand, Operands, Packed};
 use crate::kernels::planes::Map;
 use crate::kernels::{csr_spmm, group_spmm, masked_dense};
-use crate::sparse::{Csr, GroupSparse};
-
-/// The weights of a convolution's groups of channels, each `[M, C * side * side]`.
-#[derive(Clone, Copy, Debug)]
-pub enum Weights<'a> {
-    /// What SIMD-aware pruning leaves.
-    Groups(&'a [GroupSparse]),
-    /// Dense ones, or what node pruning leaves.
-    Dense(&'a [ArrayView2<'a, f32>]),
-    /// What traditional pruning leaves; through wgpu alone.
-    Csr(&'a [Csr]),
-}
-
-impl Weights<'_> {
-    fn shapes(&self) -> Vec<[usize; 2]> {
-        match self {
-            Self::Groups(groups) => groups.iter().map(GroupSparse::shape).collect(),
-            Self::Dense(groups) => groups.iter().map(|group| group.dim().into()).collect(),
-            Self::Csr(groups) => groups.iter().map(Csr::shape).collect(),
-        }
-    }
-}
-
-/// Weights, bias and activation of one layer.
-#[derive(Clone, Copy, Debug)]
-pub struct Layer<'a> {
-    /// Sizes.
-    pub geometry: Geometry,
-    /// Per group of channels; a group's inputs follow those of the group before it, as do its outputs.
-    pub weights: Weights<'a>,
-    /// An entry for each output channel, of all groups; none is all 0.
-    pub bias: Option<&'a [f32]>,
-    /// Whether negative results become 0. NaN stays NaN.
-    pub relu: bool,
-}
 
 /// The map that a convolution reads: its image with `padding` zeros on every side.
 pub fn input_map(geometry: &Geometry) -> Map {
@@ -83,25 +46,16 @@ pub fn pack(gpu: &dyn Gpu, layer: &Layer<'_>, images: usize, y: &Map) -> Result<
 }
 
 /// The operands of a group's product, and its bias.
-type Part<'a> = (Operands, Option<&'a [f32]>);
+type Operation<'a> = (Operands, Option<&'a [f32]>);
 
-/// Each group's part.
-fn products<'a>(layer: &Layer<'a>, images: usize, y: &Map) -> Result<Vec<Part<'a>>> {
+/// Each group's product.
+fn products<'a>(layer: &Layer<'a>, images: usize, y: &Map) -> Result<Vec<Operation<'a>>> {
     let Geometry { channels, side, stride, .. } = layer.geometry;
     let [height, width] = layer.geometry.output()?;
     let map = input_map(&layer.geometry);
     let square = side * side;
-    let shapes = layer.weights.shapes();
-    let outputs: usize = shapes.iter().map(|shape| shape[0]).sum();
-    if let Some(bias) = layer.bias.filter(|bias| bias.len() != outputs) {
-        let expected = format!("a bias of {outputs} entries");
-        return Err(Error::argument("convolution", expected, bias.len().to_string()));
-    }
-    let inputs: usize = shapes.iter().map(|shape| shape[1] / square).sum();
-    if inputs != channels || shapes.iter().any(|shape| shape[1] % square != 0) {
-        let expected = format!("weights with {square} columns for each of {channels} channels");
-        return Err(Error::argument("convolution", expected, format!("{shapes:?}")));
-    }
+    let parts = layer.parts()?;
+    let outputs: usize = parts.iter().map(|part| part.shape[0]).sum();
     let count = |value: usize| {
         u32::try_from(value).map_err(|_| {
             Error::argument("convolution", "maps of fewer than 2^32 floats", value.to_string())
@@ -109,16 +63,14 @@ fn products<'a>(layer: &Layer<'a>, images: usize, y: &Map) -> Result<Vec<Part<'a
     };
     count(map.floats([channels, layer.geometry.height, layer.geometry.width], images))?;
     count(y.floats([outputs, height, width], images))?;
-    let columns = count(height * width)?;
-    let mut products = Vec::new();
-    let (mut first_input, mut first_output) = (0, 0);
-    for [rows, inner] in shapes {
+    let (columns, images) = (count(height * width)?, count(images)?);
+    let product = |part: &Part<'a>| {
         let tap = |k: usize| {
-            let (channel, tap) = (first_input + k / square, k % square);
+            let (channel, tap) = (part.first_input + k / square, k % square);
             (channel * map.plane + tap / side * map.pitch + tap % side) as u32
         };
         let x = Operand {
-            rows: (0..inner).map(tap).collect(),
+            rows: (0..part.shape[1]).map(tap).collect(),
             lines: Lines {
                 width: width as u32,
                 down: (stride * map.pitch) as u32,
@@ -126,16 +78,13 @@ fn products<'a>(layer: &Layer<'a>, images: usize, y: &Map) -> Result<Vec<Part<'a
             },
             image: map.image as u32,
         };
-        let row = |row: usize| (y.start + (first_output + row) * y.plane) as u32;
+        let row = |row: usize| (y.start + (part.first_output + row) * y.plane) as u32;
         let to = Operand {
-            rows: (0..rows).map(row).collect(),
+            rows: (0..part.shape[0]).map(row).collect(),
             lines: Lines { width: width as u32, down: y.pitch as u32, right: y.step as u32 },
             image: y.image as u32,
         };
-        let bias = layer.bias.map(|bias| &bias[first_output..first_output + rows]);
-        products.push((Operands { x, y: to, columns, images: count(images)? }, bias));
-        first_input += inner / square;
-        first_output += rows;
-    }
-    Ok(products)
+        (Operands { x, y: to, columns, images }, part.bias)
+    };
+    Ok(parts.iter().map(product).collect())
 }

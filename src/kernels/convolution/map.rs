@@ -5,6 +5,7 @@
 //! planes per channel, plane (a, b) with the padded image's pixels (a + s i, b + s j).
 
 use super::Geometry;
+use crate::kernels::planes;
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Map {
@@ -44,6 +45,23 @@ impl Map {
         (height - 1) * self.pitch + width
     }
 
+    /// Floats of the map of one image.
+    pub(super) fn floats(&self) -> usize {
+        self.floats
+    }
+
+    /// Where the image lies in it, unless it is split into phases.
+    pub(super) fn unsplit(&self) -> Option<planes::Map> {
+        let Geometry { stride, padding, .. } = self.geometry;
+        (stride == 1).then_some(planes::Map {
+            start: padding * (self.pitch + 1),
+            image: self.floats,
+            plane: self.plane,
+            pitch: self.pitch,
+            step: 1,
+        })
+    }
+
     /// Whether the image itself serves as its map.
     pub(super) fn is_the_image(&self) -> bool {
         self.geometry.stride == 1 && self.geometry.padding == 0
@@ -56,11 +74,9 @@ impl Map {
         phase * self.plane + down / stride * self.pitch + right / stride
     }
 
-    /// Makes the map of an image.
-    pub(super) fn fill(&self, image: &[f32], map: &mut Vec<f32>) {
+    /// Writes an image into a map that holds zeros around it.
+    pub(super) fn fill(&self, image: &[f32], map: &mut [f32]) {
         let Geometry { channels, height, width, stride, padding, .. } = self.geometry;
-        map.clear();
-        map.resize(self.floats, 0.0);
         for channel in 0..channels {
             for row in 0..height {
                 let from = &image[(channel * height + row) * width..][..width];

@@ -1,4 +1,5 @@
-//! Convolution with group-sparse weights, on `group_spmm`, without im2col.
+//! Convolution with group-sparse, dense or compressed-row weights, on `group_spmm` and `csr_spmm`, without
+//! im2col.
 //!
 //! The weights of a convolution's group of channels are a matrix `[M, C * side * side]`; X would have a
 //! row for each tap (c, kh, kw), with a column for each output pixel. That matrix is never built: in a
@@ -18,11 +19,15 @@ use std::cell::Cell;
 
 use rayon::prelude::*;
 
+use ndarray::ArrayView2;
+
 use self::map::Map;
+use super::csr_spmm::{self, CsrSpmm};
 use super::group_spmm::{self, GroupSpmm, Variant, WIDE};
 use super::layout::{Input, Lines, Output, RowTable, Rows};
+use super::{PackedProduct, planes};
 use crate::error::{Error, Result};
-use crate::sparse::GroupSparse;
+use crate::sparse::{Csr, GroupSparse};
 
 /// The sizes of a convolution with square kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,24 +67,88 @@ impl Geometry {
     }
 }
 
+/// Weights in a group where all of them are stored.
+const DENSE_WIDTH: usize = 8;
+
+/// The weights of a convolution's groups of channels, each `[M, C * side * side]`: a group's inputs follow
+/// those of the group before it, as do its outputs. One matrix is an ordinary convolution.
+#[derive(Clone, Copy, Debug)]
+pub enum Weights<'a> {
+    /// What SIMD-aware pruning leaves.
+    Groups(&'a [GroupSparse]),
+    /// Dense ones, or what node pruning leaves.
+    Dense(&'a [ArrayView2<'a, f32>]),
+    /// What traditional pruning leaves.
+    Csr(&'a [Csr]),
+}
+
+impl Weights<'_> {
+    /// The matrices' shapes.
+    pub fn shapes(&self) -> Vec<[usize; 2]> {
+        match self {
+            Self::Groups(groups) => groups.iter().map(GroupSparse::shape).collect(),
+            Self::Dense(groups) => groups.iter().map(|group| group.dim().into()).collect(),
+            Self::Csr(groups) => groups.iter().map(Csr::shape).collect(),
+        }
+    }
+}
+
 /// Weights, bias and activation of one layer.
 #[derive(Clone, Copy, Debug)]
 pub struct Layer<'a> {
     /// Sizes.
     pub geometry: Geometry,
-    /// Per group of channels, its weights `[M, C * side * side]`: its inputs follow those of the group
-    /// before it, as do its outputs. One matrix is an ordinary convolution.
-    pub groups: &'a [GroupSparse],
+    /// Per group of channels.
+    pub weights: Weights<'a>,
     /// An entry for each output channel, of all groups; none is all 0.
     pub bias: Option<&'a [f32]>,
     /// Whether negative results become 0. NaN stays NaN.
     pub relu: bool,
 }
 
+impl<'a> Layer<'a> {
+    /// Checks that weights, bias and sizes fit each other, and gives each group's shape, bias, first input
+    /// and first output.
+    fn parts(&self) -> Result<Vec<Part<'a>>> {
+        let Geometry { channels, side, .. } = self.geometry;
+        self.geometry.output()?;
+        let square = side * side;
+        let shapes = self.weights.shapes();
+        let outputs: usize = shapes.iter().map(|shape| shape[0]).sum();
+        if let Some(bias) = self.bias.filter(|bias| bias.len() != outputs) {
+            let expected = format!("a bias of {outputs} entries");
+            return Err(Error::argument("convolution", expected, bias.len().to_string()));
+        }
+        let inputs: usize = shapes.iter().map(|shape| shape[1] / square).sum();
+        if inputs != channels || shapes.iter().any(|shape| shape[1] % square != 0) {
+            let expected = format!("weights with {square} columns for each of {channels} channels");
+            return Err(Error::argument("convolution", expected, format!("{shapes:?}")));
+        }
+        let (mut first_input, mut first_output) = (0, 0);
+        let part = |shape: [usize; 2]| {
+            let bias = self.bias.map(|bias| &bias[first_output..first_output + shape[0]]);
+            let part = Part { shape, bias, first_input, first_output };
+            first_input += shape[1] / square;
+            first_output += shape[0];
+            part
+        };
+        Ok(shapes.into_iter().map(part).collect())
+    }
+}
+
+/// One group of channels of a layer.
+#[derive(Clone, Copy, Debug)]
+struct Part<'a> {
+    shape: [usize; 2],
+    bias: Option<&'a [f32]>,
+    first_input: usize,
+    first_output: usize,
+}
+
 /// One group of channels, packed.
 #[derive(Debug)]
 struct Group {
-    kernel: GroupSpmm,
+    kernel: Box<dyn PackedProduct>,
     /// Where each tap's row starts in the map.
     taps: RowTable,
     first_output: usize,
@@ -96,16 +165,16 @@ pub struct Convolution {
 }
 
 impl Convolution {
-    /// Packs a layer for the preferred variant of `group_spmm`.
+    /// Packs a layer for the preferred variants.
     ///
     /// # Errors
-    /// Sizes that contradict each other; what [`GroupSpmm::new`] refuses.
+    /// Sizes that contradict each other; what [`GroupSpmm::new`] and [`CsrSpmm::new`] refuse.
     pub fn new(layer: &Layer<'_>) -> Result<Self> {
         // The columns of its product are pixels of one map, which a core caches however many they are.
         Self::pack(layer, |layer, columns| GroupSpmm::new(layer, columns.min(WIDE.columns)))
     }
 
-    /// Packs a layer for one variant of `group_spmm`.
+    /// Packs a layer of groups or dense weights for one variant of `group_spmm`.
     ///
     /// # Errors
     /// Sizes that contradict each other; what [`GroupSpmm::with`] refuses.
@@ -115,48 +184,39 @@ impl Convolution {
 
     fn pack(
         layer: &Layer<'_>,
-        kernel: impl Fn(&group_spmm::Layer<'_>, usize) -> Result<GroupSpmm>,
+        groups: impl Fn(&group_spmm::Layer<'_>, usize) -> Result<GroupSpmm>,
     ) -> Result<Self> {
         let geometry = layer.geometry;
+        let parts = layer.parts()?;
         let output = geometry.output()?;
         let map = Map::new(&geometry);
         let square = geometry.side * geometry.side;
-        let outputs: usize = layer.groups.iter().map(|weights| weights.shape()[0]).sum();
-        if let Some(bias) = layer.bias.filter(|bias| bias.len() != outputs) {
-            let expected = format!("a bias of {outputs} entries");
-            return Err(Error::argument("convolution", expected, bias.len().to_string()));
-        }
-        let (mut groups, mut first_input, mut first_output) = (Vec::new(), 0, 0);
-        for weights in layer.groups {
-            let [rows, columns] = weights.shape();
-            let inputs = columns / square;
-            if columns % square != 0 || first_input + inputs > geometry.channels {
-                let room = geometry.channels - first_input;
-                return Err(Error::argument(
-                    "convolution",
-                    format!("weights with {square} columns for each of at most {room} channels"),
-                    format!("{columns} columns"),
-                ));
-            }
-            let taps = (0..inputs)
+        let columns = map.columns(output);
+        let mut packed = Vec::with_capacity(parts.len());
+        for (place, part) in parts.iter().enumerate() {
+            let taps = (0..part.shape[1] / square)
                 .flat_map(|channel| (0..square).map(move |tap| (channel, tap)))
                 .map(|(channel, tap)| {
                     let [down, right] = [tap / geometry.side, tap % geometry.side];
-                    map.tap(first_input + channel, down, right)
+                    map.tap(part.first_input + channel, down, right)
                 })
                 .collect();
-            let bias = layer.bias.map(|bias| &bias[first_output..first_output + rows]);
-            let layer = group_spmm::Layer { weights, bias, relu: layer.relu };
-            let kernel = kernel(&layer, map.columns(output))?;
-            groups.push(Group { kernel, taps: RowTable::new(taps), first_output });
-            first_input += inputs;
-            first_output += rows;
+            let (bias, relu) = (part.bias, layer.relu);
+            let of_groups = |weights: &GroupSparse| -> Result<Box<dyn PackedProduct>> {
+                Ok(Box::new(groups(&group_spmm::Layer { weights, bias, relu }, columns)?))
+            };
+            let kernel = match layer.weights {
+                Weights::Groups(all) => of_groups(&all[place])?,
+                Weights::Dense(all) => of_groups(&GroupSparse::full(all[place], DENSE_WIDTH)?)?,
+                Weights::Csr(all) => {
+                    Box::new(CsrSpmm::new(&csr_spmm::Layer { weights: &all[place], bias, relu })?)
+                }
+            };
+            let taps = RowTable::new(taps);
+            packed.push(Group { kernel, taps, first_output: part.first_output });
         }
-        if first_input != geometry.channels {
-            let expected = format!("weights for {} channels", geometry.channels);
-            return Err(Error::argument("convolution", expected, first_input.to_string()));
-        }
-        Ok(Self { geometry, output, outputs, map, groups })
+        let outputs = parts.iter().map(|part| part.shape[0]).sum();
+        Ok(Self { geometry, output, outputs, map, groups: packed })
     }
 
     /// Channels, height and width of the output.
@@ -164,9 +224,9 @@ impl Convolution {
         [self.outputs, self.output[0], self.output[1]]
     }
 
-    /// The variant of `group_spmm` that it runs on; none without groups.
-    pub fn variant(&self) -> Option<&'static Variant> {
-        self.groups.first().map(|group| group.kernel.variant())
+    /// The variant that it runs on; none without groups of channels.
+    pub fn variant(&self) -> Option<&'static str> {
+        self.groups.first().map(|group| group.kernel.name())
     }
 
     /// Convolves images: x is `[images, channels, height, width]`, y is `[images, outputs, ...]`. What
@@ -197,24 +257,65 @@ impl Convolution {
     }
 
     fn image(&self, x: &[f32], y: &mut [f32]) -> Result<()> {
+        let to = planes::Map::plain(self.output());
         if self.map.is_the_image() {
-            return self.convolve(x, y);
+            return self.run_map(x, y, &to);
         }
         // Taken and put back, since another image may come to this thread while it waits for others.
         let mut map = MAP.take();
+        map.clear();
+        map.resize(self.map.floats(), 0.0);
         self.map.fill(x, &mut map);
-        let done = self.convolve(&map, y);
+        let done = self.run_map(&map, y, &to);
         MAP.set(map);
         done
     }
 
-    fn convolve(&self, map: &[f32], y: &mut [f32]) -> Result<()> {
-        let [height, width] = self.output;
-        let lines = Lines { computed: self.map.pitch(), kept: width, pitch: width };
+    /// Where whoever makes its image writes it, so that [`Convolution::run_map`] can read it: the zeros
+    /// around it lie there already, once. `None` where it has to be split into phases, by
+    /// [`Convolution::split`].
+    pub fn input_map(&self) -> Option<planes::Map> {
+        self.map.unsplit()
+    }
+
+    /// Floats of its map.
+    pub fn map_floats(&self) -> usize {
+        self.map.floats()
+    }
+
+    /// Writes an image, `[channels, height, width]`, to its places in a map that holds zeros elsewhere.
+    ///
+    /// # Errors
+    /// Slices of other lengths.
+    pub fn split(&self, image: &[f32], map: &mut [f32]) -> Result<()> {
+        let Geometry { channels, height, width, .. } = self.geometry;
+        let expected = [channels * height * width, self.map.floats()];
+        if [image.len(), map.len()] != expected {
+            let found = format!("{:?}", [image.len(), map.len()]);
+            return Err(Error::argument("convolution", format!("{expected:?} floats"), found));
+        }
+        self.map.fill(image, map);
+        Ok(())
+    }
+
+    /// Convolves one image that lies in a map, and writes its results where `to` says; their neighbours in a
+    /// row must be neighbours there.
+    ///
+    /// # Errors
+    /// A map of another length; places that `y` does not have.
+    pub fn run_map(&self, map: &[f32], y: &mut [f32], to: &planes::Map) -> Result<()> {
+        let [_, width] = self.output;
+        if map.len() < self.map.floats() || to.step != 1 || to.floats(self.output(), 1) > y.len() {
+            let expected = format!("{} floats of x, and y as {to:?} says", self.map.floats());
+            let found = format!("{} and {}", map.len(), y.len());
+            return Err(Error::argument("convolution", expected, found));
+        }
+        let lines = Lines { computed: self.map.pitch(), kept: width, pitch: to.pitch };
         for group in &self.groups {
             let x = Input { values: map, rows: Rows::At(&group.taps) };
-            let values = &mut y[group.first_output * height * width..];
-            let y = Output { values, rows: Rows::Every(height * width), lines };
+            // A group without outputs may start behind the end.
+            let first = (to.start + group.first_output * to.plane).min(y.len());
+            let y = Output { values: &mut y[first..], rows: Rows::Every(to.plane), lines };
             group.kernel.run_at(x, self.map.columns(self.output), y)?;
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! The operation by its definition: plain loops, f64 accumulation.
 
-use super::Layer;
+use super::{Layer, Weights};
 use crate::error::Result;
 use crate::kernels::activate;
 
@@ -18,14 +18,23 @@ pub fn run(layer: &Layer<'_>, x: &[f32]) -> Result<Vec<f32>> {
         Some(f64::from(x[(channel * geometry.height + down) * geometry.width + right]))
     };
     let mut y = Vec::new();
-    let mut first_input = 0;
-    for weights in layer.groups {
-        for row in 0..weights.shape()[0] {
-            let bias = layer.bias.map_or(0.0, |bias| f64::from(bias[y.len() / (height * width)]));
+    for (place, part) in layer.parts()?.iter().enumerate() {
+        for row in 0..part.shape[0] {
+            // Weights that are not stored meet no pixel, not even a NaN.
+            let weights: Vec<(usize, f32)> = match layer.weights {
+                Weights::Groups(all) => all[place].row(row).collect(),
+                Weights::Dense(all) => all[place].row(row).iter().copied().enumerate().collect(),
+                Weights::Csr(all) => {
+                    let stored = all[place].to_dense();
+                    let row = stored.row(row).to_vec().into_iter().enumerate();
+                    row.filter(|&(_, weight)| weight != 0.0).collect()
+                }
+            };
+            let bias = part.bias.map_or(0.0, |bias| f64::from(bias[row]));
             for (down, right) in (0..height).flat_map(|y| (0..width).map(move |x| (y, x))) {
                 let mut sum = bias;
-                for (column, weight) in weights.row(row) {
-                    let (channel, tap) = (first_input + column / square, column % square);
+                for &(column, weight) in &weights {
+                    let (channel, tap) = (part.first_input + column / square, column % square);
                     let down = down * geometry.stride + tap / geometry.side;
                     let right = right * geometry.stride + tap % geometry.side;
                     sum += pixel(channel, down, right).unwrap_or(0.0) * f64::from(weight);
@@ -33,7 +42,6 @@ pub fn run(layer: &Layer<'_>, x: &[f32]) -> Result<Vec<f32>> {
                 y.push(activate(sum as f32, layer.relu));
             }
         }
-        first_input += weights.shape()[1] / square;
     }
     Ok(y)
 }

@@ -4,7 +4,7 @@ use ndarray::Array2;
 use proptest::prelude::*;
 use rand::RngExt;
 
-use super::{Convolution, Geometry, Layer, gpu, reference};
+use super::{Convolution, Geometry, Layer, Weights, gpu, reference};
 use crate::device::gpu::{Gpu, Language, download, upload};
 use crate::error::Error;
 use crate::kernels::gpu::devices;
@@ -58,7 +58,7 @@ fn check_with(case: &Case, seed: u64, spoil: impl Fn(&mut [f32]), run: &Contesta
     let mut x: Vec<f32> = (0..case.images * pixels).map(|_| rng.random_range(-1.0..1.0)).collect();
     spoil(&mut x);
     for (bias, relu) in [(None, false), (Some(&bias[..]), true)] {
-        let layer = Layer { geometry, groups: &groups, bias, relu };
+        let layer = Layer { geometry, weights: Weights::Groups(&groups), bias, relu };
         let expected: Vec<f32> =
             x.chunks(pixels).flat_map(|image| reference::run(&layer, image).unwrap()).collect();
         for (name, found) in run(&layer, &x, expected.len()) {
@@ -73,7 +73,17 @@ fn check_with(case: &Case, seed: u64, spoil: impl Fn(&mut [f32]), run: &Contesta
     }
 }
 
-/// Runs every variant on one case; y is full of NaN before.
+/// The dense matrices of a layer's groups.
+fn dense_of(layer: &Layer<'_>) -> Vec<Array2<f32>> {
+    match layer.weights {
+        Weights::Groups(groups) => groups.iter().map(GroupSparse::to_dense).collect(),
+        Weights::Dense(groups) => groups.iter().map(|group| group.to_owned()).collect(),
+        Weights::Csr(groups) => groups.iter().map(Csr::to_dense).collect(),
+    }
+}
+
+/// Runs every variant on one case; y is full of NaN before. Of finite numbers alone, dense and compressed
+/// weights must give the same: whether a NaN meets a weight of 0 depends on how it is stored.
 fn check(case: &Case, seed: u64, spoil: impl Fn(&mut [f32])) {
     check_with(case, seed, spoil, &|layer, x, floats| {
         let mut all = Vec::new();
@@ -93,8 +103,41 @@ fn check(case: &Case, seed: u64, spoil: impl Fn(&mut [f32])) {
             }
             all.push((variant.name.to_owned(), found));
         }
+        let dense = dense_of(layer);
+        let views: Vec<_> = dense.iter().map(|dense| dense.view()).collect();
+        let csr: Vec<Csr> = views.iter().map(|&view| Csr::from_dense(view).unwrap()).collect();
+        let finite = x.iter().all(|pixel| pixel.is_finite());
+        let others = if finite { vec![Weights::Csr(&csr), Weights::Dense(&views)] } else { vec![] };
+        for weights in others {
+            let convolution = Convolution::new(&Layer { weights, ..*layer }).unwrap();
+            let mut found = vec![f32::NAN; floats];
+            convolution.run(x, case.images, &mut found).unwrap();
+            all.push((format!("{:?}", convolution.variant()), found));
+            all.push(("a padded map".into(), between_maps(&convolution, x, case.images)));
+        }
         all
     });
+}
+
+/// Runs a convolution from its map into another one with a border, which must stay as it is.
+fn between_maps(convolution: &Convolution, x: &[f32], images: usize) -> Vec<f32> {
+    let output = convolution.output();
+    let pixels = output.iter().product::<usize>();
+    let to = Map::padded(output, 2);
+    let mut y = Vec::new();
+    for image in x.chunks(x.len() / images) {
+        let mut map = vec![0.0; convolution.map_floats()];
+        convolution.split(image, &mut map).unwrap();
+        let mut bordered = vec![-77.0; to.image];
+        convolution.run_map(&map, &mut bordered, &to).unwrap();
+        let border = bordered.iter().filter(|&&value| value == -77.0).count();
+        assert_eq!(border, to.image - pixels);
+        for (channel, row) in (0..output[0]).flat_map(|c| (0..output[1]).map(move |r| (c, r))) {
+            let start = to.start + channel * to.plane + row * to.pitch;
+            y.extend(&bordered[start..start + output[2]]);
+        }
+    }
+    y
 }
 
 /// Runs a case on every GPU, with its weights in groups, dense and in compressed rows, from an image
@@ -107,20 +150,25 @@ fn check_on_gpus(case: &Case, seed: u64, nan: Option<usize>) {
         }
     };
     check_with(case, seed, spoil, &|layer, x, floats| {
-        let dense: Vec<Array2<f32>> = layer.groups.iter().map(GroupSparse::to_dense).collect();
+        let dense = dense_of(layer);
         let views: Vec<_> = dense.iter().map(|dense| dense.view()).collect();
         let csr: Vec<Csr> = views.iter().map(|&view| Csr::from_dense(view).unwrap()).collect();
         let mut all = Vec::new();
         for gpu in devices() {
-            let mut formats = vec![gpu::Weights::Groups(layer.groups)];
+            let mut formats = vec![match layer.weights {
+                Weights::Groups(groups) => Weights::Groups(groups),
+                Weights::Dense(_) | Weights::Csr(_) => continue,
+            }];
             if nan.is_none() {
-                formats.push(gpu::Weights::Dense(&views));
+                formats.push(Weights::Dense(&views));
             }
             if nan.is_none() && gpu.language() == Language::Wgsl {
-                formats.push(gpu::Weights::Csr(&csr));
+                formats.push(Weights::Csr(&csr));
             }
             for weights in formats {
-                let found = on_gpu(gpu, layer, weights, case.images, x, floats).unwrap();
+                let Layer { geometry, bias, relu, .. } = *layer;
+                let layer = Layer { geometry, weights, bias, relu };
+                let found = on_gpu(gpu, &layer, case.images, x, floats).unwrap();
                 all.push((format!("{} {weights:?}", gpu.name()), found));
             }
         }
@@ -128,10 +176,9 @@ fn check_on_gpus(case: &Case, seed: u64, nan: Option<usize>) {
     });
 }
 
-fn on_gpu<'a>(
+fn on_gpu(
     gpu: &dyn Gpu,
-    layer: &Layer<'a>,
-    weights: gpu::Weights<'a>,
+    layer: &Layer<'_>,
     images: usize,
     x: &[f32],
     floats: usize,
@@ -139,16 +186,14 @@ fn on_gpu<'a>(
     let Geometry { channels, height, width, padding, .. } = layer.geometry;
     let input = [channels, height, width];
     let inside = Map::padded(input, padding);
-    let outputs = layer.groups.iter().map(|group| group.shape()[0]).sum();
+    let outputs = layer.weights.shapes().iter().map(|shape| shape[0]).sum();
     let [rows, columns] = layer.geometry.output()?;
     let image = upload(gpu, x)?;
     let map = gpu.allocate(4 * gpu::input_map(&layer.geometry).image * images)?;
     let y = upload(gpu, &vec![f32::NAN; floats])?;
     let copy = planes::Op::Copy { relu: false };
     let copy = planes::pack(gpu, &copy, input, images, [&Map::plain(input), &inside])?;
-    let layer =
-        gpu::Layer { geometry: layer.geometry, weights, bias: layer.bias, relu: layer.relu };
-    let packed = gpu::pack(gpu, &layer, images, &Map::plain([outputs, rows, columns]))?;
+    let packed = gpu::pack(gpu, layer, images, &Map::plain([outputs, rows, columns]))?;
     copy.bind(gpu, &image, &map)?.enqueue(gpu)?;
     packed.bind(gpu, &map, &y)?.enqueue(gpu)?;
     download(gpu, &y, floats)
@@ -242,7 +287,7 @@ fn threads_change_nothing() {
     let geometry = geometry([16, 20, 20, 3, 1, 1]);
     let dense = Array2::from_shape_fn((300, 144), |(row, column)| (row % 7 + column % 3) as f32);
     let groups = [GroupSparse::from_dense(dense.view(), 8).unwrap()];
-    let layer = Layer { geometry, groups: &groups, bias: None, relu: true };
+    let layer = Layer { geometry, weights: Weights::Groups(&groups), bias: None, relu: true };
     let convolution = Convolution::new(&layer).unwrap();
     let x: Vec<f32> = (0..5 * 16 * 400).map(|place| (place % 11) as f32 - 5.0).collect();
     let run = |threads: usize, images: usize| {
@@ -258,15 +303,15 @@ fn threads_change_nothing() {
 #[test]
 fn what_does_not_fit_is_refused() {
     let groups = [GroupSparse::from_dense(Array2::ones((3, 18)).view(), 8).unwrap()];
-    let layer =
-        |sizes| Layer { geometry: geometry(sizes), groups: &groups, bias: None, relu: false };
+    let weights = Weights::Groups(&groups);
+    let layer = |sizes| Layer { geometry: geometry(sizes), weights, bias: None, relu: false };
     let refusal = |layer: &Layer<'_>| Convolution::new(layer).unwrap_err().to_string();
     assert!(refusal(&layer([2, 5, 5, 3, 0, 0])).contains("a stride of at least 1"));
     assert!(refusal(&layer([2, 2, 5, 3, 1, 0])).contains("a kernel that fits"));
     assert!(refusal(&layer([2, 5, 5, 0, 1, 0])).contains("a kernel that fits"));
-    assert!(refusal(&layer([1, 5, 5, 3, 1, 0])).contains("at most 1 channels"));
-    assert!(refusal(&layer([3, 5, 5, 3, 1, 0])).contains("weights for 3 channels"));
-    assert!(refusal(&layer([2, 5, 5, 4, 1, 0])).contains("16 columns"));
+    assert!(refusal(&layer([1, 5, 5, 3, 1, 0])).contains("for each of 1 channels"));
+    assert!(refusal(&layer([3, 5, 5, 3, 1, 0])).contains("for each of 3 channels"));
+    assert!(refusal(&layer([2, 5, 5, 4, 1, 0])).contains("weights with 16 columns"));
     let fits = layer([2, 5, 5, 3, 1, 0]);
     let bias = [0.0; 2];
     assert!(refusal(&Layer { bias: Some(&bias), ..fits }).contains("a bias of 3 entries"));

@@ -2,6 +2,7 @@
 
 use super::{CsrSpmm, RowsFunction};
 use crate::kernels::activate;
+use crate::kernels::layout::{Input, Rows};
 
 pub(super) fn portable() -> Option<RowsFunction> {
     Some(|layer, x, n, first, y| layer.rows::<16, false>(x, n, first, y))
@@ -12,7 +13,7 @@ pub(super) fn avx2() -> Option<RowsFunction> {
     /// # Safety
     /// The processor has AVX2 and FMA.
     #[target_feature(enable = "avx2,fma")]
-    unsafe fn rows(layer: &CsrSpmm, x: &[f32], n: usize, first: usize, y: &mut [f32]) {
+    unsafe fn rows(layer: &CsrSpmm, x: &Input<'_>, n: usize, first: usize, y: &mut [f32]) {
         layer.rows::<32, true>(x, n, first, y);
     }
     crate::device::cpu::Avx2::new().map(|_| rows as RowsFunction)
@@ -23,7 +24,7 @@ pub(super) fn avx512() -> Option<RowsFunction> {
     /// # Safety
     /// The processor has AVX-512F.
     #[target_feature(enable = "avx512f,avx2,fma")]
-    unsafe fn rows(layer: &CsrSpmm, x: &[f32], n: usize, first: usize, y: &mut [f32]) {
+    unsafe fn rows(layer: &CsrSpmm, x: &Input<'_>, n: usize, first: usize, y: &mut [f32]) {
         layer.rows::<64, true>(x, n, first, y);
     }
     crate::device::cpu::Avx512::new().map(|_| rows as RowsFunction)
@@ -35,7 +36,28 @@ impl CsrSpmm {
     #[inline(always)]
     fn rows<const T: usize, const FMA: bool>(
         &self,
+        x: &Input<'_>,
+        n: usize,
+        first: usize,
+        y: &mut [f32],
+    ) {
+        match x.rows {
+            Rows::Every(stride) => {
+                self.rows_from::<T, FMA>(x.values, |column| column * stride, n, first, y);
+            }
+            Rows::At(table) => {
+                let starts = table.starts();
+                self.rows_from::<T, FMA>(x.values, |column| starts[column], n, first, y);
+            }
+        }
+    }
+
+    /// As [`CsrSpmm::rows`]; `start` says where in x the row of activations of a column of W begins.
+    #[inline(always)]
+    fn rows_from<const T: usize, const FMA: bool>(
+        &self,
         x: &[f32],
+        start: impl Fn(usize) -> usize,
         n: usize,
         first: usize,
         y: &mut [f32],
@@ -50,12 +72,12 @@ impl CsrSpmm {
                 let (value_fours, rest_values) = values.as_chunks::<4>();
                 for (columns, values) in fours.iter().zip(value_fours) {
                     for flight in 0..4 {
-                        let x = x[columns[flight] as usize];
+                        let x = x[start(columns[flight] as usize)];
                         sums[flight] = product(values[flight], x, sums[flight]);
                     }
                 }
                 for ((&column, &value), sum) in rest.iter().zip(rest_values).zip(&mut sums) {
-                    *sum = product(value, x[column as usize], *sum);
+                    *sum = product(value, x[start(column as usize)], *sum);
                 }
                 let sum = (sums[0] + sums[1]) + (sums[2] + sums[3]);
                 y[0] = activate(sum + self.bias[row], self.relu);
@@ -66,7 +88,7 @@ impl CsrSpmm {
             for (tile, place) in tiles.iter_mut().zip((0..).step_by(T)) {
                 let mut sums = [self.bias[row]; T];
                 for (&column, &value) in columns.iter().zip(values) {
-                    let x: &[f32] = &x[column as usize * n + place..][..T];
+                    let x: &[f32] = &x[start(column as usize) + place..][..T];
                     for (sum, &x) in sums.iter_mut().zip(x) {
                         *sum = product(value, x, *sum);
                     }
@@ -75,7 +97,7 @@ impl CsrSpmm {
             }
             rest.fill(self.bias[row]);
             for (&column, &value) in columns.iter().zip(values) {
-                let x = &x[column as usize * n + tiled..][..rest.len()];
+                let x = &x[start(column as usize) + tiled..][..rest.len()];
                 for (sum, &x) in rest.iter_mut().zip(x) {
                     *sum = product(value, x, *sum);
                 }

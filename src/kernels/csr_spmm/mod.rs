@@ -3,8 +3,8 @@
 //! The same contract as [`group_spmm`](super::group_spmm) with one index per weight: what pruning costs
 //! that does not look at the hardware. Row by row: with one column, four weights in flight, each with a
 //! load of its own activation; with many, a tile of the row's results in registers, to which every
-//! weight adds its multiple of a row of X. It is here so that the format runs everywhere; the opponent
-//! in measurements is the best library's ([`baselines`](crate::baselines)).
+//! weight adds its multiple of a row of X. It is here so that the format runs everywhere, as convolutions
+//! too; the opponent in measurements is the best library's ([`baselines`](crate::baselines)).
 
 mod cpu;
 pub mod gpu;
@@ -12,8 +12,13 @@ pub mod reference;
 #[cfg(test)]
 mod suite;
 
+use std::cell::Cell;
+use std::ops::Range;
+
 use rayon::prelude::*;
 
+use super::PackedProduct;
+use super::layout::{Input, Output, Rows};
 use crate::error::Result;
 use crate::sparse::Csr;
 
@@ -35,9 +40,8 @@ pub struct Layer<'a> {
 /// Computes the rows from `first` on: y is `[rows, n]`.
 ///
 /// # Safety
-/// The processor has what the function was compiled for; the columns of the weights are below K, and x
-/// is `[K, n]`.
-type RowsFunction = unsafe fn(&CsrSpmm, x: &[f32], n: usize, first: usize, y: &mut [f32]);
+/// The processor has what the function was compiled for.
+type RowsFunction = unsafe fn(&CsrSpmm, x: &Input<'_>, n: usize, first: usize, y: &mut [f32]);
 
 /// One implementation of the operation.
 #[derive(Debug)]
@@ -120,20 +124,77 @@ impl CsrSpmm {
     /// Slices of other lengths.
     pub fn run(&self, x: &[f32], n: usize, y: &mut [f32]) -> Result<()> {
         super::check_plain(self.variant.name, self.shape, n, x, y)?;
-        if n == 0 {
+        self.run_at(Input::plain(x, n), n, Output::plain(y, n))
+    }
+
+    /// Computes rows `range` of Y, each of which starts where `start` says, and cuts it into its lines.
+    fn rows_at(
+        &self,
+        x: &Input<'_>,
+        n: usize,
+        range: Range<usize>,
+        y: &mut Output<'_>,
+        start: impl Fn(usize) -> usize,
+    ) {
+        let mut row_of_y = ROW.take();
+        row_of_y.resize(n, 0.0);
+        for row in range {
+            // SAFETY: the function is one for this processor.
+            unsafe { (self.function)(self, x, n, row, &mut row_of_y) };
+            for (from, to, length) in y.lines.each(n) {
+                let to = start(row) + to;
+                y.values[to..to + length].copy_from_slice(&row_of_y[from..from + length]);
+            }
+        }
+        ROW.set(row_of_y);
+    }
+}
+
+thread_local! {
+    /// One row of Y before it goes to its lines, kept from call to call.
+    static ROW: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+}
+
+impl PackedProduct for CsrSpmm {
+    fn name(&self) -> &'static str {
+        self.variant.name
+    }
+
+    fn run_at(&self, x: Input<'_>, n: usize, mut y: Output<'_>) -> Result<()> {
+        let [rows, inner] = self.shape;
+        x.check(self.variant.name, inner, n)?;
+        y.check(self.variant.name, rows, n)?;
+        if n == 0 || rows == 0 {
             return Ok(());
         }
-        let run = |first: usize, y: &mut [f32]| {
-            // SAFETY: the function is one for this processor; the format has checked its columns.
-            unsafe { (self.function)(self, x, n, first, y) };
-        };
         let threads = rayon::current_num_threads();
-        if threads == 1 || 2 * self.values.len() * n < WORTH_A_THREAD {
-            run(0, y);
+        let alone = threads == 1 || 2 * self.values.len() * n < WORTH_A_THREAD;
+        if y.is_plain(n) {
+            let run = |first: usize, y: &mut [f32]| {
+                // SAFETY: the function is one for this processor.
+                unsafe { (self.function)(self, &x, n, first, y) };
+            };
+            let values = &mut y.values[..rows * n];
+            if alone {
+                run(0, values);
+            } else {
+                let shares = super::shares(&self.row_ptr, threads, n, values);
+                shares.into_par_iter().for_each(|(rows, y)| run(rows.start, y));
+            }
             return Ok(());
         }
-        let shares = super::shares(&self.row_ptr, threads, n, y);
-        shares.into_par_iter().for_each(|(rows, y)| run(rows.start, y));
+        match y.rows {
+            Rows::Every(stride) if !alone => {
+                let lines = y.lines;
+                let shares = super::shares(&self.row_ptr, threads, stride, y.values);
+                shares.into_par_iter().for_each(|(range, values)| {
+                    let first = range.start;
+                    let mut y = Output { values, rows: Rows::Every(stride), lines };
+                    self.rows_at(&x, n, range, &mut y, |row| (row - first) * stride);
+                });
+            }
+            rows_of_y => self.rows_at(&x, n, 0..rows, &mut y, |row| rows_of_y.start(row)),
+        }
         Ok(())
     }
 }

@@ -29,6 +29,7 @@ mod rows;
 #[cfg(test)]
 mod suite;
 
+use super::PackedProduct;
 use super::layout::{Input, Output};
 use crate::error::{Error, Result};
 use crate::sparse::GroupSparse;
@@ -201,13 +202,14 @@ impl GroupSpmm {
         super::check_plain(self.variant.name, self.shape, n, x, y)?;
         self.run_at(Input::plain(x, n), n, Output::plain(y, n))
     }
+}
 
-    /// Computes `y = act(W x + b)` for `n` columns of operands that lie anywhere.
-    ///
-    /// # Errors
-    /// Layouts that leave their slices or write a place twice; more than one column for a variant of
-    /// one.
-    pub fn run_at(&self, x: Input<'_>, n: usize, y: Output<'_>) -> Result<()> {
+impl PackedProduct for GroupSpmm {
+    fn name(&self) -> &'static str {
+        self.variant.name
+    }
+
+    fn run_at(&self, x: Input<'_>, n: usize, y: Output<'_>) -> Result<()> {
         let [rows, inner] = self.shape;
         let name = self.variant.name;
         if self.variant.columns == Columns::One && n != 1 {

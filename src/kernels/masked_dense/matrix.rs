@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{DenseLibrary, Gathered, Kernel};
 use crate::error::Result;
-use crate::kernels::activate;
+use crate::kernels::{PackedProduct, activate};
 use crate::kernels::group_spmm::{self, GroupSpmm, Variant};
 use crate::kernels::layout::{Input, Lines, Output, RowTable, Rows};
 use crate::sparse::GroupSparse;
@@ -24,7 +24,7 @@ pub(super) struct MatrixKernel {
 
 impl MatrixKernel {
     pub(super) fn new(layer: Gathered, variant: &'static Variant) -> Result<Self> {
-        let weights = GroupSparse::from_dense(layer.weights.view(), WIDTH)?;
+        let weights = GroupSparse::full(layer.weights.view(), WIDTH)?;
         let groups =
             group_spmm::Layer { weights: &weights, bias: Some(&layer.bias), relu: layer.relu };
         let kernel = GroupSpmm::with(variant, &groups)?;
