@@ -64,6 +64,32 @@ planes_pool(const float *__restrict__ x, float *__restrict__ y, Params p) {
 }
 #endif
 
+#ifdef MAX_AFFINE
+// The maximum of scale x + shift over each window, in which the border never wins: a batch normalisation
+// in front of a pooling. A NaN in the window wins.
+extern "C" __global__ void __launch_bounds__(THREADS)
+planes_max_affine(const float *__restrict__ scale, const float *__restrict__ shift,
+                  const float *__restrict__ x, float *__restrict__ y, Params p) {
+    const Pixel own = own_pixel(p);
+    if (!own.exists) return;
+    const float factor = scale[own.channel], summand = shift[own.channel];
+    float result = 0.0f;
+    bool empty = true;
+    for (u32 i = 0; i < p.window; ++i) {
+        const u32 row = own.row * p.stride + i - p.padding;
+        if (row >= p.x_height) continue;
+        for (u32 j = 0; j < p.window; ++j) {
+            const u32 column = own.column * p.stride + j - p.padding;
+            if (column >= p.x_width) continue;
+            const float value = factor * x[p.x(blockIdx.z, own.channel, row, column)] + summand;
+            result = !empty && (result >= value || result != result) ? result : value;
+            empty = false;
+        }
+    }
+    y[p.y(blockIdx.z, own.channel, own.row, own.column)] = result;
+}
+#endif
+
 #ifdef NORM
 // x / (1 + alpha mean)^beta, the mean of x^2 over a window of the same channel, border counted in.
 extern "C" __global__ void __launch_bounds__(THREADS)

@@ -97,6 +97,50 @@ fn planes_pool(
     y[at(to_map, block.z, own.channel, own.row, own.column)] = result;
 }
 
+//:max_affine
+@group(0) @binding(0) var<storage, read> scale: array<f32>;
+@group(0) @binding(1) var<storage, read> shift: array<f32>;
+@group(0) @binding(2) var<storage, read> x: array<f32>;
+@group(0) @binding(3) var<storage, read_write> y: array<f32>;
+@group(0) @binding(4) var<uniform> p: Params;
+
+// The maximum of scale x + shift over each window, in which the border never wins: a batch normalisation
+// in front of a pooling. A NaN in the window wins.
+@compute @workgroup_size(THREADS)
+fn planes_max_affine(
+    @builtin(workgroup_id) block: vec3<u32>,
+    @builtin(num_workgroups) blocks: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    let from_map = Map(p.x_start, p.x_image, p.x_plane, p.x_pitch, p.x_step);
+    let to_map = Map(p.y_start, p.y_image, p.y_plane, p.y_pitch, p.y_step);
+    let own = own_pixel((block.y * blocks.x + block.x) * THREADS + thread, p.height, p.width, p.channels);
+    if !own.exists {
+        return;
+    }
+    let factor = scale[own.channel];
+    let summand = shift[own.channel];
+    var result = 0.0;
+    var empty = true;
+    for (var i = 0u; i < p.window; i++) {
+        let row = own.row * p.stride + i - p.padding;
+        if row >= p.x_height {
+            continue;
+        }
+        for (var j = 0u; j < p.window; j++) {
+            let column = own.column * p.stride + j - p.padding;
+            if column >= p.x_width {
+                continue;
+            }
+            let value = factor * x[at(from_map, block.z, own.channel, row, column)] + summand;
+            let larger = is_nan(value) || value > result;
+            result = select(result, value, empty || (!is_nan(result) && larger));
+            empty = false;
+        }
+    }
+    y[at(to_map, block.z, own.channel, own.row, own.column)] = result;
+}
+
 //:norm
 @group(0) @binding(0) var<storage, read> x: array<f32>;
 @group(0) @binding(1) var<storage, read_write> y: array<f32>;

@@ -60,6 +60,7 @@ fn pack_everything(gpu: &dyn Gpu) {
     for op in [
         Op::Max(window),
         Op::Average(window),
+        Op::MaxAffine { window, scale: &[1.0; 3], shift: &[0.0; 3] },
         Op::Norm { size: 3, alpha: 5e-5, beta: 0.75 },
         Op::Affine { scale: &[1.0; 3], shift: &[0.0; 3], relu: false },
         Op::Copy { relu: false },

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use rand::RngExt;
 
 use super::{Convolution, Geometry, Layer, Weights, gpu, reference};
-use crate::device::gpu::{Gpu, Language, download, upload};
+use crate::device::gpu::{Gpu, download, upload};
 use crate::error::Error;
 use crate::kernels::gpu::devices;
 use crate::kernels::group_spmm::{VARIANTS, by_name};
@@ -160,10 +160,7 @@ fn check_on_gpus(case: &Case, seed: u64, nan: Option<usize>) {
                 Weights::Dense(_) | Weights::Csr(_) => continue,
             }];
             if nan.is_none() {
-                formats.push(Weights::Dense(&views));
-            }
-            if nan.is_none() && gpu.language() == Language::Wgsl {
-                formats.push(Weights::Csr(&csr));
+                formats.extend([Weights::Dense(&views), Weights::Csr(&csr)]);
             }
             for weights in formats {
                 let Layer { geometry, bias, relu, .. } = *layer;

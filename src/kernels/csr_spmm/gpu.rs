@@ -1,4 +1,5 @@
-//! The operation through wgpu: shaders/csr_spmm.wgsl. On NVIDIA's GPUs cuSPARSE has it.
+//! The operation on GPUs: cuda/csr_spmm.cu and shaders/csr_spmm.wgsl. On NVIDIA's GPUs cuSPARSE has plain
+//! products too, and is what measurements compare with.
 
 use super::Layer;
 use crate::device::gpu::{Gpu, Language, Source, upload};
@@ -24,15 +25,16 @@ pub type Variant = gpu::Variant<Design>;
 
 /// Every variant, the preferred ones first.
 pub const VARIANTS: &[Variant] = &[
+    Variant::new("csr_spmm_f32_cuda_n1", Language::Cuda, Design::Vector),
+    Variant::new("csr_spmm_f32_cuda_tile", Language::Cuda, Design::Tile),
     Variant::new("csr_spmm_f32_wgsl_n1", Language::Wgsl, Design::Vector),
     Variant::new("csr_spmm_f32_wgsl_tile", Language::Wgsl, Design::Tile),
 ];
 
-/// Packs a layer for a GPU that is driven through wgpu: for the variant that `SCALPEL_KERNEL` names, else
-/// for the one that suits the operands.
+/// Packs a layer for the variant that `SCALPEL_KERNEL` names, else for the one that suits the operands.
 ///
 /// # Errors
-/// Another GPU; a bias or operands of other sizes than the weights; a forced variant that is unknown; no
+/// A bias or operands of other sizes than the weights; a forced variant that is unknown; no
 /// memory.
 pub fn pack(device: &dyn Gpu, layer: &Layer<'_>, operands: &Operands) -> Result<Packed> {
     let one_column = operands.columns == 1 && operands.images == 1;
@@ -56,9 +58,9 @@ pub fn pack_with(
     if variant.design == Design::Vector && (operands.columns != 1 || operands.images != 1) {
         return Err(Error::argument(name, "one column", operands.columns.to_string()));
     }
-    let entry = match variant.design {
-        Design::Vector => "csr_spmm_n1",
-        Design::Tile => "csr_spmm_tile",
+    let (entry, constants): (_, &[_]) = match variant.design {
+        Design::Vector => ("csr_spmm_n1", &[("VECTOR", 1)]),
+        Design::Tile => ("csr_spmm_tile", &[("TILE", 1)]),
     };
     check_language(name, variant.language, gpu)?;
     let weights = layer.weights;
@@ -67,10 +69,10 @@ pub fn pack_with(
     let bias = crate::kernels::bias(name, layer.bias, rows)?;
     let source = Source {
         stem: "csr_spmm",
-        cuda: None,
+        cuda: Some(include_str!("../../../cuda/csr_spmm.cu")),
         wgsl: Some(include_str!("../../../shaders/csr_spmm.wgsl")),
         entry,
-        constants: &[],
+        constants,
         threads: THREADS,
     };
     let program = gpu.program(&source)?;

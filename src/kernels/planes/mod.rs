@@ -1,7 +1,8 @@
-//! What lies between the products of a network, on GPUs: pooling, response normalisation, batch
-//! normalisation with fixed statistics, and copies into another layout. With them, a whole network stays
-//! on the device.
+//! What lies between the products of a network: pooling, response normalisation, batch normalisation with
+//! fixed statistics, and copies into another layout. With them, a whole network stays on its device. Here
+//! is what all devices share, and the host side of GPUs; [`cpu`] is the CPU's.
 
+pub mod cpu;
 pub mod reference;
 #[cfg(test)]
 mod suite;
@@ -28,6 +29,16 @@ pub enum Op<'a> {
     Max(Window),
     /// The mean of each window, border counted in.
     Average(Window),
+    /// The maximum of scale x + shift over each window: batch normalisation with fixed statistics, folded
+    /// into the pooling behind it. The border never wins.
+    MaxAffine {
+        /// The window.
+        window: Window,
+        /// An entry a channel.
+        scale: &'a [f32],
+        /// An entry a channel.
+        shift: &'a [f32],
+    },
     /// x / (1 + alpha m)^beta, m the mean of x^2 over a window of `size` x `size` of the same channel,
     /// border counted in.
     Norm {
@@ -57,7 +68,7 @@ pub enum Op<'a> {
 impl Op<'_> {
     fn window(&self) -> Window {
         match *self {
-            Self::Max(window) | Self::Average(window) => window,
+            Self::Max(window) | Self::Average(window) | Self::MaxAffine { window, .. } => window,
             Self::Norm { size, .. } => Window { size, stride: 1, padding: size / 2 },
             Self::Affine { .. } | Self::Copy { .. } => Window { size: 1, stride: 1, padding: 0 },
         }
@@ -80,7 +91,7 @@ impl Op<'_> {
             let expected = "windows that fit, padded by at most half their size, and a stride";
             return Err(Error::argument("planes", expected, format!("{window:?}")));
         }
-        if let Self::Affine { scale, shift, .. } = self
+        if let Self::Affine { scale, shift, .. } | Self::MaxAffine { scale, shift, .. } = self
             && [scale.len(), shift.len()] != [channels; 2]
         {
             let found = format!("{} and {}", scale.len(), shift.len());
@@ -138,13 +149,14 @@ impl Map {
     }
 }
 
-/// Every operation's one variant in CUDA and in WGSL, in the order of [`Op`].
-pub const VARIANTS: [[&str; 2]; 5] = [
+/// Every operation's one variant in CUDA and in WGSL.
+pub const VARIANTS: [[&str; 2]; 6] = [
     ["planes_f32_cuda_max", "planes_f32_wgsl_max"],
     ["planes_f32_cuda_average", "planes_f32_wgsl_average"],
     ["planes_f32_cuda_norm", "planes_f32_wgsl_norm"],
     ["planes_f32_cuda_affine", "planes_f32_wgsl_affine"],
     ["planes_f32_cuda_copy", "planes_f32_wgsl_copy"],
+    ["planes_f32_cuda_max_affine", "planes_f32_wgsl_max_affine"],
 ];
 
 /// Threads of a block.
@@ -175,6 +187,7 @@ pub fn pack(
         Op::Norm { .. } => (2, "planes_norm", &[("NORM", 1)]),
         Op::Affine { .. } => (3, "planes_affine", &[("AFFINE", 1)]),
         Op::Copy { .. } => (4, "planes_copy", &[("COPY", 1)]),
+        Op::MaxAffine { .. } => (5, "planes_max_affine", &[("MAX_AFFINE", 1)]),
     };
     let name = match gpu.language() {
         Language::Cuda => VARIANTS[place][0],
@@ -192,6 +205,10 @@ pub fn pack(
     match *op {
         Op::Affine { scale, shift, relu: own } => {
             relu = own;
+            arguments.push(Argument::Own(gpu::upload(gpu, scale)?));
+            arguments.push(Argument::Own(gpu::upload(gpu, shift)?));
+        }
+        Op::MaxAffine { scale, shift, .. } => {
             arguments.push(Argument::Own(gpu::upload(gpu, scale)?));
             arguments.push(Argument::Own(gpu::upload(gpu, shift)?));
         }

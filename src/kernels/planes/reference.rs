@@ -28,6 +28,12 @@ pub fn run(op: &Op<'_>, [channels, height, width]: [usize; 3], x: &[f32]) -> Vec
                     let larger = |a: f64, b: f64| if a >= b || a.is_nan() { a } else { b };
                     values.into_iter().fold(f64::NEG_INFINITY, larger) as f32
                 }
+                Op::MaxAffine { window: pool, scale, shift } => {
+                    let values = window(pool, [row * pool.stride, column * pool.stride]);
+                    let (scale, shift) = (f64::from(scale[channel]), f64::from(shift[channel]));
+                    let larger = |a: f64, b: f64| if a >= b || a.is_nan() { a } else { b };
+                    values.into_iter().map(|x| scale * x + shift).fold(f64::NEG_INFINITY, larger) as f32
+                }
                 Op::Average(pool) => {
                     let values = window(pool, [row * pool.stride, column * pool.stride]);
                     (values.iter().sum::<f64>() / (pool.size * pool.size) as f64) as f32

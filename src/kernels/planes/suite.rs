@@ -2,7 +2,8 @@
 
 use rand::RngExt;
 
-use super::{Map, Op, Window, pack, reference};
+use super::{Map, Op, Window, cpu, pack, reference};
+use crate::error::Error;
 use crate::kernels::gpu::devices;
 use crate::seed;
 
@@ -30,32 +31,47 @@ fn check(op: &Op<'_>, input: [usize; 3], images: usize, spoil: impl Fn(&mut [f32
             let packed = pack(gpu, op, input, images, [&Map::plain(input), &to]).unwrap();
             let mut y = vec![UNTOUCHED; to.floats(output, images)];
             packed.run(gpu, &x, &mut y).unwrap();
-            let mut written = 0;
-            for (place, &expected) in expected.iter().enumerate() {
-                let (pixel, plane) = (place % (rows * columns), place / (rows * columns));
-                let at = to.start
-                    + plane / channels * to.image
-                    + plane % channels * to.plane
-                    + pixel / columns * to.pitch
-                    + pixel % columns * to.step;
-                let same = expected == y[at] || (expected.is_nan() && y[at].is_nan());
-                let near = (expected - y[at]).abs() <= 1e-5 * (1.0 + expected.abs());
-                assert!(
-                    same || near,
-                    "{op:?} {} at {place}: {}, not {expected}",
-                    gpu.name(),
-                    y[at]
-                );
-                y[at] = UNTOUCHED;
-                written += 1;
+            compare(&format!("{op:?} {}", gpu.name()), &expected, y, output, &to);
+        }
+        for variant in cpu::VARIANTS {
+            let planes = match cpu::Planes::with(variant, op, input, [Map::plain(input), to]) {
+                Err(Error::Unavailable { reason, .. }) => {
+                    crate::requirement::skip(variant.needs, &reason);
+                    continue;
+                }
+                planes => planes.unwrap(),
+            };
+            let mut y = vec![UNTOUCHED; to.floats(output, images)];
+            let pixels = channels * height * width;
+            for (index, image) in x.chunks(pixels).enumerate() {
+                planes.run(image, &mut y[index * to.image..]).unwrap();
             }
-            assert_eq!(written, expected.len());
-            assert!(
-                y.iter().all(|&value| value == UNTOUCHED),
-                "{op:?}: written between the planes"
-            );
+            compare(&format!("{op:?} {}", variant.name), &expected, y, output, &to);
         }
     }
+}
+
+/// Every pixel must lie at its place, and nothing between them be written.
+fn compare(
+    name: &str,
+    expected: &[f32],
+    mut y: Vec<f32>,
+    [channels, rows, columns]: [usize; 3],
+    to: &Map,
+) {
+    for (place, &expected) in expected.iter().enumerate() {
+        let (pixel, plane) = (place % (rows * columns), place / (rows * columns));
+        let at = to.start
+            + plane / channels * to.image
+            + plane % channels * to.plane
+            + pixel / columns * to.pitch
+            + pixel % columns * to.step;
+        let same = expected == y[at] || (expected.is_nan() && y[at].is_nan());
+        let near = (expected - y[at]).abs() <= 1e-5 * (1.0 + expected.abs());
+        assert!(same || near, "{name} at {place}: {}, not {expected}", y[at]);
+        y[at] = UNTOUCHED;
+    }
+    assert!(y.iter().all(|&value| value == UNTOUCHED), "{name}: written between the planes");
 }
 
 #[test]
@@ -71,6 +87,11 @@ fn every_operation_of_the_five_networks_computes_what_the_reference_does() {
         Op::Average(pool(5, 1, 0)),
         Op::Norm { size: 3, alpha: 5e-5, beta: 0.75 },
         Op::Norm { size: 5, alpha: 0.5, beta: 0.75 },
+        Op::Max(pool(3, 1, 1)),
+        Op::Max(pool(4, 3, 2)),
+        Op::MaxAffine { window: pool(3, 2, 0), scale: &scale, shift: &shift },
+        Op::MaxAffine { window: pool(3, 2, 1), scale: &scale, shift: &shift },
+        Op::Norm { size: 3, alpha: 0.5, beta: 0.6 },
         affine(false),
         affine(true),
         Op::Copy { relu: true },
@@ -93,6 +114,36 @@ fn planes_of_more_blocks_than_a_side_of_a_grid_are_copied_whole() {
         packed.run(gpu, &x, &mut y).unwrap();
         assert!(x == y, "{}", gpu.name());
     }
+}
+
+#[test]
+fn channels_are_shared_among_threads() {
+    let (input, op) = ([37, 120, 120], Op::Max(Window { size: 3, stride: 2, padding: 1 }));
+    let x: Vec<f32> = (0..37 * 14_400_usize).map(|place| (place * 7919 % 1013) as f32).collect();
+    let to = Map::padded([37, 60, 60], 1);
+    let run = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let planes = cpu::Planes::new(&op, input, [Map::plain(input), to]).unwrap();
+        let mut y = vec![UNTOUCHED; to.image];
+        pool.install(|| planes.run(&x, &mut y)).unwrap();
+        y
+    };
+    let alone = run(1);
+    compare("one thread", &reference::run(&op, input, &x), alone.clone(), [37, 60, 60], &to);
+    assert_eq!(alone, run(4));
+}
+
+#[test]
+fn maps_that_a_cpu_does_not_take_are_refused() {
+    let plain = Map::plain([2, 4, 4]);
+    let copy = Op::Copy { relu: false };
+    for maps in [[Map { step: 2, ..plain }, plain], [plain, Map { plane: 15, ..plain }]] {
+        let error = cpu::Planes::new(&copy, [2, 4, 4], maps).unwrap_err().to_string();
+        assert!(error.contains("side by side"), "{error}");
+    }
+    let planes = cpu::Planes::new(&copy, [2, 4, 4], [plain, plain]).unwrap();
+    let error = planes.run(&[0.0; 31], &mut [0.0; 32]).unwrap_err().to_string();
+    assert!(error.contains("32 floats of x"), "{error}");
 }
 
 #[test]
