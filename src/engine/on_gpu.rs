@@ -1,50 +1,41 @@
-//! Runs a whole network on a GPU: images go there once, scores come back, and every layer writes its
-//! results to where and how the next one reads them, inside that one's zeros, or features turned so that
-//! all images of a feature lie side by side.
+//! A network on a GPU: images go there once, scores come back, and every layer writes its results to where
+//! and how the next one reads them, inside that one's zeros, or features turned so that all images of a
+//! feature lie side by side.
 
-use ndarray::{Array2, ArrayView2, ArrayView4, Axis};
+use rand::RngExt;
 
-use crate::device::gpu::{Buffer, Gpu, download};
+use super::choices::{Candidate, Choices};
+use super::explain::{Description, Explained, explained};
+use super::plan::{Between, Plan, Product, Step, Work};
+use super::stored::{Stored, density, describe, tag};
+use crate::device::gpu::{Buffer, Gpu, download, upload};
 use crate::error::{Error, Result};
 use crate::kernels::convolution::{self, Geometry};
 use crate::kernels::gpu::{Bound, Lines, Operand, Operands, Packed};
-use crate::kernels::planes::{self, Map, Window};
+use crate::kernels::planes::{self, Map};
 use crate::kernels::{csr_spmm, group_spmm, masked_dense};
-use crate::network::{Conv, Network, Op, Shape, Weights, as_matrix};
-use crate::sparse::{Csr, GroupSparse};
+use crate::network::Shape;
+use crate::sparse::Format;
 
-/// How weights are stored, and by which kernels they are multiplied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// Dense, by `masked_dense`: the network as it is, or what node pruning leaves of it.
-    Dense,
-    /// In groups of a width, by `group_spmm`.
-    Groups(usize),
-    /// In compressed rows, by `csr_spmm`.
-    Csr,
-}
+/// Runs of which a step's time is the mean.
+const EXPLAINED_RUNS: u32 = 10;
 
 /// One step: what it does, for people, and its launches.
-#[derive(Debug)]
-struct Step {
-    layer: String,
-    kernels: Vec<&'static str>,
+struct OnDevice {
+    about: Description,
     bound: Bound,
 }
 
-/// A network on a GPU, for batches of one size.
-#[derive(Debug)]
-pub struct OnGpu<'a> {
+/// A network for batches of one size.
+pub(super) struct OnGpu<'a> {
     gpu: &'a dyn Gpu,
-    network: String,
-    input: [usize; 4],
-    classes: usize,
     images: Buffer,
     scores: Buffer,
-    steps: Vec<Step>,
+    steps: Vec<OnDevice>,
 }
 
 /// Activations on the device.
+#[derive(Clone)]
 struct Value {
     buffer: Buffer,
     shape: Shape,
@@ -52,165 +43,109 @@ struct Value {
 }
 
 impl<'a> OnGpu<'a> {
-    /// Packs a network for batches of `batch` images. Nodes are those of `weights`: a network with
-    /// blocked nodes is compacted before.
-    ///
-    /// # Errors
-    /// Weights that are missing, layers that contradict each other, what a kernel or the device refuses.
+    /// Packs a network for batches of `batch` images, and says how many bytes its weights take as they are
+    /// stored.
     pub fn new(
         gpu: &'a dyn Gpu,
-        network: &Network,
-        weights: &Weights,
-        format: Format,
+        plan: &Plan<'_>,
+        formats: &[Format],
         batch: usize,
-    ) -> Result<Self> {
-        weights.check(network)?;
-        if weights.node_masks(network)?.values().flatten().any(|&alive| !alive) {
-            let expected = "weights of living nodes alone: compact the network first";
-            return Err(Error::argument(
-                format!("run {}", network.name),
-                expected,
-                "blocked nodes",
-            ));
+        choices: &mut Choices,
+    ) -> Result<(Self, usize)> {
+        let images = gpu.allocate(4 * batch * plan.input.iter().product::<usize>())?;
+        let plain = Map::plain(plan.input);
+        let mut value = Value { buffer: images.clone(), shape: plan.input, map: plain };
+        let mut builder =
+            Builder { gpu, network: plan.network, formats, batch, choices, steps: Vec::new() };
+        for (index, step) in plan.steps.iter().enumerate() {
+            let map = builder.map_for(plan.steps.get(index + 1), step.output);
+            value = builder.step(step, value, map)?;
         }
-        let shapes = network.shapes()?;
-        let [channels, height, width] = network.input;
-        let output = shapes.last().copied().unwrap_or(network.input);
-        let images = gpu.allocate(4 * batch * channels * height * width)?;
-        let mut value =
-            Value { buffer: images.clone(), shape: network.input, map: Map::plain(network.input) };
-        let mut builder = Builder { gpu, network, weights, format, batch, steps: Vec::new() };
-        for index in 0..network.layers.len() {
-            builder.layer(index, &shapes, &mut value)?;
-        }
-        let plain = Map::plain(output);
+        let plain = Map::plain(plan.output);
         if value.map != plain {
-            value = builder.planes("scores", &planes::Op::Copy { relu: false }, value, plain)?;
+            value = builder.planes("scores", &Between::Copy, value, plain)?;
         }
-        Ok(Self {
-            gpu,
-            network: network.name.clone(),
-            input: [batch, channels, height, width],
-            classes: output.iter().product(),
-            images,
-            scores: value.buffer,
-            steps: builder.steps,
-        })
+        let steps = builder.steps;
+        let bytes = steps.iter().map(|step| step.about.bytes).sum();
+        Ok((Self { gpu, images, scores: value.buffer, steps }, bytes))
     }
 
-    /// The class scores `[batch, classes]` of `[batch, channels, height, width]`.
-    ///
-    /// # Errors
-    /// Images of another shape; what the device refuses.
-    pub fn run(&self, images: ArrayView4<'_, f32>) -> Result<Array2<f32>> {
-        if images.shape() != self.input {
-            let expected = format!("images of shape {:?}", self.input);
-            let found = format!("{:?}", images.shape());
-            return Err(Error::argument(format!("run {}", self.network), expected, found));
-        }
-        let pixels: Vec<f32> = images.iter().copied().collect();
-        self.gpu.write(&self.images, bytemuck::cast_slice(&pixels))?;
+    pub fn load(&self, images: &[f32]) -> Result<()> {
+        self.gpu.write(&self.images, bytemuck::cast_slice(images))
+    }
+
+    pub fn execute(&self) -> Result<()> {
         self.enqueue()?;
-        let shape = (self.input[0], self.classes);
-        let scores = download(self.gpu, &self.scores, shape.0 * shape.1)?;
-        Array2::from_shape_vec(shape, scores).map_err(|error| {
-            Error::argument("read the scores", format!("{shape:?}"), error.to_string())
-        })
+        self.gpu.wait()
     }
 
-    /// Hands all steps to the device, on the images that it has.
-    ///
-    /// # Errors
-    /// The device refuses.
-    pub fn enqueue(&self) -> Result<()> {
+    pub fn scores(&self, scores: &mut [f32]) -> Result<()> {
+        scores.copy_from_slice(&download(self.gpu, &self.scores, scores.len())?);
+        Ok(())
+    }
+
+    pub fn seconds(&self, calls: u32) -> Result<f64> {
+        self.gpu.time(&mut || (0..calls).try_for_each(|_| self.enqueue()))
+    }
+
+    pub fn explain(&self) -> Result<Vec<Explained>> {
+        self.execute()?;
+        let mut times = Vec::with_capacity(self.steps.len());
+        for step in &self.steps {
+            let work = &mut || {
+                (0..EXPLAINED_RUNS).try_for_each(|_| step.bound.enqueue(self.gpu))
+            };
+            times.push(self.gpu.time(work)? / f64::from(EXPLAINED_RUNS));
+        }
+        Ok(explained(self.steps.iter().map(|step| &step.about).zip(times)))
+    }
+
+    fn enqueue(&self) -> Result<()> {
         self.steps.iter().try_for_each(|step| step.bound.enqueue(self.gpu))
-    }
-
-    /// Each step's layer and the kernels it runs.
-    pub fn explain(&self) -> impl Iterator<Item = (&str, &[&'static str])> {
-        self.steps.iter().map(|step| (step.layer.as_str(), step.kernels.as_slice()))
     }
 }
 
 struct Builder<'a> {
     gpu: &'a dyn Gpu,
-    network: &'a Network,
-    weights: &'a Weights,
-    format: Format,
+    network: &'a str,
+    formats: &'a [Format],
     batch: usize,
-    steps: Vec<Step>,
+    choices: &'a mut Choices,
+    steps: Vec<OnDevice>,
 }
 
+/// A packed product, and what there is to know of it.
+type Made = (Packed, Description);
+
 impl Builder<'_> {
-    fn layer(&mut self, index: usize, shapes: &[Shape], value: &mut Value) -> Result<()> {
-        let layer = &self.network.layers[index];
-        let name = layer.name.as_str();
-        let map = self.map_for(index, shapes[index]);
-        let taken = || Value { buffer: value.buffer.clone(), ..*value };
-        *value = match &layer.op {
-            Op::Conv(conv) => {
-                let input = self.padded(name, taken(), conv.padding)?;
-                self.convolution(index, conv, input, shapes[index], map)?
-            }
-            Op::Linear(_) => self.dense(index, taken(), shapes[index], map)?,
-            // Done by the layer before, where that could.
-            Op::Relu if self.fuses_relu(index.wrapping_sub(1)) => return Ok(()),
-            Op::Relu => self.planes(name, &planes::Op::Copy { relu: true }, taken(), map)?,
-            Op::MaxPool(pool) | Op::AveragePool(pool) => {
-                let window =
-                    Window { size: pool.kernel, stride: pool.stride, padding: pool.padding };
-                let op = match layer.op {
-                    Op::MaxPool(_) => planes::Op::Max(window),
-                    _ => planes::Op::Average(window),
+    fn step(&mut self, step: &Step<'_>, value: Value, map: Map) -> Result<Value> {
+        match &step.work {
+            Work::Conv { geometry, product } => {
+                let inside = Map::padded(value.shape, geometry.padding);
+                let value = if value.map == inside {
+                    value
+                } else {
+                    let name = format!("{} input", step.name);
+                    self.planes(&name, &Between::Copy, value, inside)?
                 };
-                self.planes(name, &op, taken(), map)?
+                let made = self.convolution(step, geometry, product, &value, &map)?;
+                self.push(made, value, step.output, map)
             }
-            Op::LocalResponseNorm(norm) => {
-                let (alpha, beta) = (norm.alpha as f32, norm.beta as f32);
-                let op = planes::Op::Norm { size: norm.size, alpha, beta };
-                self.planes(name, &op, taken(), map)?
+            Work::Linear(product) => {
+                let made = self.dense(step, product, &value, &map)?;
+                self.push(made, value, step.output, map)
             }
-            Op::BatchNorm(norm) => {
-                let part = |part: &str| self.weights.get(&format!("{name}.{part}"));
-                let (weight, bias) = (part("weight")?, part("bias")?);
-                let (mean, variance) = (part("running_mean")?, part("running_var")?);
-                let scale: Vec<f32> = weight
-                    .iter()
-                    .zip(variance)
-                    .map(|(&w, &v)| (f64::from(w) / (f64::from(v) + norm.epsilon).sqrt()) as f32)
-                    .collect();
-                let shift: Vec<f32> = bias
-                    .iter()
-                    .zip(&scale)
-                    .zip(mean)
-                    .map(|((&b, &s), &m)| (f64::from(b) - f64::from(s) * f64::from(m)) as f32)
-                    .collect();
-                let relu = self.fuses_relu(index);
-                let op = planes::Op::Affine { scale: &scale, shift: &shift, relu };
-                self.planes(name, &op, taken(), map)?
-            }
-            Op::Dropout(_) | Op::Mask => return Ok(()),
-        };
-        Ok(())
+            Work::Planes(between) => self.planes(step.name, between, value, map),
+        }
     }
 
-    /// Whether the layer at `index` makes its negative results 0 for the ReLU behind it.
-    fn fuses_relu(&self, index: usize) -> bool {
-        let computes = self.network.layers.get(index).is_some_and(|layer| {
-            matches!(layer.op, Op::Conv(_) | Op::Linear(_) | Op::BatchNorm(_))
-        });
-        computes && self.network.layers.get(index + 1).is_some_and(|next| next.op == Op::Relu)
-    }
-
-    /// Where the results of a layer are best put: as the layer reads them that computes with them next.
-    fn map_for(&self, index: usize, shape: Shape) -> Map {
-        let does_nothing = |op: &Op| matches!(op, Op::Relu | Op::Dropout(_) | Op::Mask);
-        let next = self.network.layers[index + 1..].iter().find(|next| !does_nothing(&next.op));
+    /// Where the results of a step are best put: as the one behind it reads them.
+    fn map_for(&self, next: Option<&Step<'_>>, shape: Shape) -> Map {
         let [_, height, width] = shape;
         let batch = self.batch;
-        match next.map(|next| &next.op) {
-            Some(Op::Conv(conv)) => Map::padded(shape, conv.padding),
-            Some(Op::Linear(_)) => Map {
+        match next.map(|next| &next.work) {
+            Some(Work::Conv { geometry, .. }) => Map::padded(shape, geometry.padding),
+            Some(Work::Linear(_)) => Map {
                 start: 0,
                 image: 1,
                 plane: height * width * batch,
@@ -221,116 +156,120 @@ impl Builder<'_> {
         }
     }
 
-    /// The value where a convolution with such a border reads it.
-    fn padded(&mut self, name: &str, value: Value, padding: usize) -> Result<Value> {
-        let map = Map::padded(value.shape, padding);
-        if value.map == map {
-            return Ok(value);
-        }
-        let name = format!("{name}, border");
-        self.planes(&name, &planes::Op::Copy { relu: false }, value, map)
-    }
-
     /// Memory for images of a shape at a map, border included.
     fn room(&self, map: &Map, shape: Shape) -> Result<Buffer> {
         let floats = map.floats(shape, self.batch).max(map.image * self.batch);
         if u32::try_from(floats).is_err() {
             let expected = "activations of fewer than 2^32 floats: take a smaller batch";
-            let operation = format!("run {}", self.network.name);
+            let operation = format!("run {}", self.network);
             return Err(Error::argument(operation, expected, floats.to_string()));
         }
         self.gpu.allocate(4 * floats)
     }
 
-    fn planes(&mut self, name: &str, op: &planes::Op<'_>, value: Value, map: Map) -> Result<Value> {
+    fn planes(&mut self, name: &str, between: &Between, value: Value, map: Map) -> Result<Value> {
+        let op = between.op();
         let [height, width] = op.output([value.shape[1], value.shape[2]]);
         let shape = [value.shape[0], height, width];
-        let packed = planes::pack(self.gpu, op, value.shape, self.batch, [&value.map, &map])?;
-        self.push(name, packed, value, shape, map)
+        let packed = planes::pack(self.gpu, &op, value.shape, self.batch, [&value.map, &map])?;
+        let about = Description {
+            layer: name.to_owned(),
+            shape: format!("{shape:?}"),
+            kernel: packed.name().to_owned(),
+            bytes: between.bytes(),
+            ..Description::default()
+        };
+        self.push((packed, about), value, shape, map)
     }
 
     fn push(
         &mut self,
-        name: &str,
-        packed: Packed,
+        (packed, about): Made,
         value: Value,
         shape: Shape,
         map: Map,
     ) -> Result<Value> {
         let buffer = self.room(&map, shape)?;
         let bound = packed.bind(self.gpu, &value.buffer, &buffer)?;
-        let kernels = packed.kernels().to_vec();
-        self.steps.push(Step { layer: name.to_owned(), kernels, bound });
+        self.steps.push(OnDevice { about, bound });
         Ok(Value { buffer, shape, map })
+    }
+
+    /// The fastest of the formats: `pack` packs one, and both buffers are large enough for all.
+    fn fastest(
+        &mut self,
+        step: &Step<'_>,
+        product: &Product<'_>,
+        [x, y]: [usize; 2],
+        pack: &dyn Fn(&Stored<'_>) -> Result<Packed>,
+    ) -> Result<Made> {
+        let mut candidates: Vec<Candidate<'_, Made>> = Vec::new();
+        for &format in self.formats {
+            let make = move || {
+                let stored = Stored::new(&product.matrices, format)?;
+                let packed = pack(&stored)?;
+                let mut kernels = packed.kernels().to_vec();
+                kernels.dedup();
+                let about = describe(step, product, &stored, kernels.join(", "));
+                Ok((packed, about))
+            };
+            candidates.push((tag(format), Box::new(make)));
+        }
+        let names: Vec<&str> = candidates.iter().map(|(name, _)| name.as_str()).collect();
+        let key = format!(
+            "{} | {} | {:?} {:?} {:?} x {} density {:.3}",
+            self.gpu.name(),
+            names.join(", "),
+            step.input,
+            step.output,
+            product.matrices.iter().map(|m| m.dim()).collect::<Vec<_>>(),
+            self.batch,
+            density(product)
+        );
+        let gpu = self.gpu;
+        let mut rng = crate::seed::stream(1, "activations", &[]);
+        let operands: Option<[Buffer; 2]> = if candidates.len() > 1 {
+            let values: Vec<f32> = (0..x).map(|_| rng.random_range(-1.0..1.0)).collect();
+            Some([upload(gpu, &values)?, gpu.allocate(4 * y)?])
+        } else {
+            None
+        };
+        self.choices.fastest(&key, &candidates, |(packed, _), calls| {
+            let Some([x, y]) = &operands else { return Ok(0.0) };
+            let bound = packed.bind(gpu, x, y)?;
+            gpu.time(&mut || (0..calls).try_for_each(|_| bound.enqueue(gpu)))
+        })
     }
 
     fn convolution(
         &mut self,
-        index: usize,
-        conv: &Conv,
-        input: Value,
-        shape: Shape,
-        map: Map,
-    ) -> Result<Value> {
-        let name = self.network.layers[index].name.as_str();
-        let [channels, height, width] = input.shape;
-        let groups = self.network.groups_of(index, input.shape)?;
-        let key = format!("{name}.weight");
-        let mut matrices: Vec<ArrayView2<'_, f32>> = Vec::new();
-        match self.weights.find(&key) {
-            Some(all) => {
-                let mut rest = as_matrix(&key, all)?;
-                for group in &groups {
-                    let (own, behind) = rest.split_at(Axis(0), group.outputs);
-                    matrices.push(own);
-                    rest = behind;
-                }
-            }
-            None => {
-                for place in 0..groups.len() {
-                    let key = format!("{key}.{place}");
-                    matrices.push(as_matrix(&key, self.weights.get(&key)?)?);
-                }
-            }
-        }
-        let (sparse, rows): (Vec<GroupSparse>, Vec<Csr>) = match self.format {
-            Format::Dense => (Vec::new(), Vec::new()),
-            Format::Groups(width) => {
-                let all = matrices.iter().map(|&m| GroupSparse::from_dense(m, width));
-                (all.collect::<Result<_>>()?, Vec::new())
-            }
-            Format::Csr => {
-                let all = matrices.iter().map(|&m| Csr::from_dense(m));
-                (Vec::new(), all.collect::<Result<_>>()?)
-            }
-        };
-        let bias = self.bias(name)?;
-        let layer = convolution::Layer {
-            geometry: Geometry {
-                channels,
-                height,
-                width,
-                side: conv.kernel,
-                stride: conv.stride,
-                padding: conv.padding,
-            },
-            weights: match self.format {
-                Format::Dense => convolution::Weights::Dense(&matrices),
-                Format::Groups(_) => convolution::Weights::Groups(&sparse),
-                Format::Csr => convolution::Weights::Csr(&rows),
-            },
-            bias: Some(&bias),
-            relu: self.fuses_relu(index),
-        };
-        let packed = convolution::gpu::pack(self.gpu, &layer, self.batch, &map)?;
-        self.push(name, packed, input, shape, map)
+        step: &Step<'_>,
+        geometry: &Geometry,
+        product: &Product<'_>,
+        value: &Value,
+        map: &Map,
+    ) -> Result<Made> {
+        let (gpu, batch) = (self.gpu, self.batch);
+        let floats = [value.buffer.bytes() / 4, self.floats(map, step.output)];
+        self.fastest(step, product, floats, &|stored| {
+            stored.with_convolution(*geometry, product, |layer| {
+                convolution::gpu::pack(gpu, layer, batch, map)
+            })
+        })
     }
 
-    fn dense(&mut self, index: usize, input: Value, shape: Shape, map: Map) -> Result<Value> {
-        let name = self.network.layers[index].name.as_str();
-        let key = format!("{name}.weight");
-        let matrix = as_matrix(&key, self.weights.get(&key)?)?;
-        let batch = self.batch;
+    fn floats(&self, map: &Map, shape: Shape) -> usize {
+        map.floats(shape, self.batch).max(map.image * self.batch)
+    }
+
+    fn dense(
+        &mut self,
+        step: &Step<'_>,
+        product: &Product<'_>,
+        value: &Value,
+        map: &Map,
+    ) -> Result<Made> {
+        let (gpu, batch) = (self.gpu, self.batch);
         let operand = |map: &Map, [channels, height, width]: Shape| {
             let place = |feature: usize| {
                 let (channel, pixel) = (feature / (height * width), feature % (height * width));
@@ -344,133 +283,26 @@ impl Builder<'_> {
             }
         };
         let operands = Operands {
-            x: operand(&input.map, input.shape),
-            y: operand(&map, shape),
+            x: operand(&value.map, value.shape),
+            y: operand(map, step.output),
             columns: batch as u32,
             images: 1,
         };
-        let (bias, relu) = (self.bias(name)?, self.fuses_relu(index));
-        let bias = Some(&bias[..]);
-        let packed = match self.format {
-            Format::Dense => {
-                let product = masked_dense::gpu::Product { weights: matrix, bias, relu };
-                masked_dense::gpu::pack(self.gpu, &product, &operands)?
+        let floats = [value.buffer.bytes() / 4, self.floats(map, step.output)];
+        let (bias, relu) = (Some(product.bias), product.relu);
+        self.fastest(step, product, floats, &|stored| match stored {
+            Stored::Dense(all) => {
+                let product = masked_dense::gpu::Product { weights: all[0], bias, relu };
+                masked_dense::gpu::pack(gpu, &product, &operands)
             }
-            Format::Groups(width) => {
-                let weights = GroupSparse::from_dense(matrix, width)?;
-                let layer = group_spmm::Layer { weights: &weights, bias, relu };
-                group_spmm::gpu::pack(self.gpu, &layer, &operands)?
+            Stored::Groups(all) => {
+                let layer = group_spmm::Layer { weights: &all[0], bias, relu };
+                group_spmm::gpu::pack(gpu, &layer, &operands)
             }
-            Format::Csr => {
-                let weights = Csr::from_dense(matrix)?;
-                let layer = csr_spmm::Layer { weights: &weights, bias, relu };
-                csr_spmm::gpu::pack(self.gpu, &layer, &operands)?
+            Stored::Csr(all) => {
+                let layer = csr_spmm::Layer { weights: &all[0], bias, relu };
+                csr_spmm::gpu::pack(gpu, &layer, &operands)
             }
-        };
-        self.push(name, packed, input, shape, map)
-    }
-
-    fn bias(&self, name: &str) -> Result<Vec<f32>> {
-        Ok(self.weights.get(&format!("{name}.bias"))?.iter().copied().collect())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::device::gpu::Language;
-    use crate::engine::reference;
-    use crate::kernels::gpu::devices;
-    use crate::network::{NodeMasks, zoo};
-    use crate::prune::compact::compact;
-    use ndarray::Array4;
-    use rand::RngExt;
-
-    /// The largest difference, relative to the largest score.
-    fn apart(expected: &Array2<f64>, found: &Array2<f32>) -> f64 {
-        let largest = expected.iter().fold(f64::MIN_POSITIVE, |largest, v| largest.max(v.abs()));
-        let difference = |(a, b): (&f64, &f32)| (a - f64::from(*b)).abs();
-        let all = expected.iter().zip(found).map(difference);
-        all.fold(0.0, |most: f64, d| if d.is_nan() { f64::NAN } else { most.max(d) }) / largest
-    }
-
-    fn check(network: &Network, weights: &Weights, batch: usize) {
-        let mut rng = crate::seed::stream(7, "images", &[]);
-        let [channels, height, width] = network.input;
-        let images = Array4::from_shape_simple_fn((batch, channels, height, width), || {
-            rng.random_range(-1.0..1.0_f32)
-        });
-        let expected = reference::run(network, weights, &NodeMasks::new(), images.view()).unwrap();
-        for gpu in devices() {
-            let mut formats = vec![Format::Dense, Format::Groups(8)];
-            if gpu.language() == Language::Wgsl {
-                formats.push(Format::Csr);
-            }
-            for format in formats {
-                let compiled = OnGpu::new(gpu, network, weights, format, batch).unwrap();
-                for _ in 0..2 {
-                    let apart = apart(&expected, &compiled.run(images.view()).unwrap());
-                    let name = format!("{} {format:?} on {}", network.name, gpu.name());
-                    assert!(apart <= 1e-4, "{name}, batch {batch}: {apart}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn the_five_networks_compute_what_plain_loops_do() {
-        for name in zoo::NAMES {
-            let network = zoo::narrow(name).unwrap();
-            let weights = Weights::random(&network, 1).unwrap();
-            check(&network, &weights, 1);
-            if name != "alexnet" {
-                check(&network, &weights, 3);
-            }
-        }
-    }
-
-    #[test]
-    fn compacted_networks_of_uneven_groups_do_too() {
-        for name in ["lenet-5", "alexnet"] {
-            let network = zoo::narrow(name).unwrap();
-            let weights = Weights::random(&network, 2).unwrap();
-            let mut masks = NodeMasks::new();
-            for site in network.mask_sites().unwrap() {
-                masks.insert(site.name, (0..site.nodes).map(|node| node % 3 != 1).collect());
-            }
-            let (small, small_weights) = compact(&network, &weights, &masks).unwrap();
-            check(&small, &small_weights, 2);
-        }
-    }
-
-    #[test]
-    fn blocked_nodes_are_refused_and_not_run_as_if_they_lived() {
-        let network = zoo::narrow("lenet-300-100").unwrap();
-        let mut weights = Weights::random(&network, 1).unwrap();
-        let site = network.mask_sites().unwrap().remove(0);
-        let mut alpha = ndarray::ArrayD::ones(vec![1, site.nodes]);
-        for alive in [true, false] {
-            alpha[[0, 3]] = f32::from(alive);
-            weights.insert(format!("{}.alpha", site.name), alpha.clone());
-            weights.insert(format!("{}.beta", site.name), alpha.clone());
-            for gpu in devices() {
-                let compiled = OnGpu::new(gpu, &network, &weights, Format::Dense, 1);
-                assert_eq!(compiled.is_ok(), alive);
-            }
-        }
-    }
-
-    #[test]
-    fn images_of_another_shape_are_refused() {
-        let network = zoo::narrow("lenet-5").unwrap();
-        let weights = Weights::random(&network, 1).unwrap();
-        for gpu in devices() {
-            let compiled = OnGpu::new(gpu, &network, &weights, Format::Dense, 2).unwrap();
-            let error = compiled.run(Array4::zeros((3, 1, 28, 28)).view()).unwrap_err().to_string();
-            assert!(error.contains("images of shape [2, 1, 28, 28]"), "{error}");
-            assert!(
-                compiled.explain().any(|(layer, kernels)| layer == "conv2" && kernels.len() == 1)
-            );
-        }
+        })
     }
 }

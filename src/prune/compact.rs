@@ -74,6 +74,58 @@ pub fn compact(
     Ok((compacted, small))
 }
 
+/// The weights with which the network of the same size computes without masks what it does with them: a
+/// blocked node's row and bias are 0, and so are the scale and shift of a batch normalisation between it
+/// and its mask.
+///
+/// # Errors
+/// As [`compact`].
+pub fn silence(network: &Network, weights: &Weights, masks: &NodeMasks) -> Result<Weights> {
+    weights.check(network)?;
+    let kept = kept_nodes(network, masks)?;
+    let sites = network.mask_sites()?;
+    let is_mask = |name: &str| {
+        let layer = name.strip_suffix(".alpha").or_else(|| name.strip_suffix(".beta"));
+        layer.is_some_and(|layer| sites.iter().any(|site| site.name == layer))
+    };
+    let arrays = weights.iter().filter(|(name, _)| !is_mask(name));
+    let mut silent: Weights =
+        arrays.map(|(name, array)| (name.to_owned(), array.clone())).collect();
+    let mut zero = |name: String, dead: &dyn Fn(usize) -> bool| {
+        let Some(mut array) = silent.remove(&name) else { return };
+        for (node, mut part) in array.outer_iter_mut().enumerate() {
+            if dead(node) {
+                part.fill(0.0);
+            }
+        }
+        silent.insert(name, array);
+    };
+    for (index, layer) in network.layers.iter().enumerate() {
+        if !matches!(layer.op, Op::Conv(_) | Op::Linear(_)) {
+            continue;
+        }
+        let dead = |node: usize| kept[index].binary_search(&node).is_err();
+        if let Op::Conv(Conv { groups: Groups::Uneven(groups), .. }) = &layer.op {
+            let mut first = 0;
+            for (place, group) in groups.iter().enumerate() {
+                zero(format!("{}.weight.{place}", layer.name), &|node| dead(first + node));
+                first += group.outputs;
+            }
+        } else {
+            zero(format!("{}.weight", layer.name), &dead);
+        }
+        zero(format!("{}.bias", layer.name), &dead);
+        let behind = network.layers[index + 1..].iter();
+        for norm in behind.take_while(|next| !matches!(next.op, Op::Conv(_) | Op::Linear(_))) {
+            if let Op::BatchNorm(_) = norm.op {
+                zero(format!("{}.weight", norm.name), &dead);
+                zero(format!("{}.bias", norm.name), &dead);
+            }
+        }
+    }
+    Ok(silent)
+}
+
 /// The fraction of a mask's nodes that live; 1 where there is no such mask.
 pub fn kept_fraction(masks: &NodeMasks, mask: &str) -> f64 {
     match masks.get(mask) {

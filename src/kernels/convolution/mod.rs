@@ -224,6 +224,14 @@ impl Convolution {
         [self.outputs, self.output[0], self.output[1]]
     }
 
+    /// Columns of the product of such a convolution, those that are dropped included.
+    ///
+    /// # Errors
+    /// A kernel that does not fit into the image; a stride of 0.
+    pub fn columns(geometry: &Geometry) -> Result<usize> {
+        Ok(Map::new(geometry).columns(geometry.output()?))
+    }
+
     /// The variant that it runs on; none without groups of channels.
     pub fn variant(&self) -> Option<&'static str> {
         self.groups.first().map(|group| group.kernel.name())
@@ -271,26 +279,26 @@ impl Convolution {
         done
     }
 
-    /// Where whoever makes its image writes it, so that [`Convolution::run_map`] can read it: the zeros
-    /// around it lie there already, once. `None` where it has to be split into phases, by
+    /// Where whoever makes the image of such a convolution writes it, so that [`Convolution::run_map`] can
+    /// read it: the zeros around it lie there already, once. `None` where it has to be split into phases, by
     /// [`Convolution::split`].
-    pub fn input_map(&self) -> Option<planes::Map> {
-        self.map.unsplit()
+    pub fn input_map(geometry: &Geometry) -> Option<planes::Map> {
+        Map::new(geometry).unsplit()
     }
 
-    /// Floats of its map.
-    pub fn map_floats(&self) -> usize {
-        self.map.floats()
+    /// Floats of the map of such a convolution.
+    pub fn map_floats(geometry: &Geometry) -> usize {
+        Map::new(geometry).floats()
     }
 
     /// Writes an image, `[channels, height, width]`, to its places in a map that holds zeros elsewhere.
     ///
     /// # Errors
-    /// Slices of other lengths.
+    /// Slices that are too short.
     pub fn split(&self, image: &[f32], map: &mut [f32]) -> Result<()> {
         let Geometry { channels, height, width, .. } = self.geometry;
         let expected = [channels * height * width, self.map.floats()];
-        if [image.len(), map.len()] != expected {
+        if image.len() < expected[0] || map.len() < expected[1] {
             let found = format!("{:?}", [image.len(), map.len()]);
             return Err(Error::argument("convolution", format!("{expected:?} floats"), found));
         }

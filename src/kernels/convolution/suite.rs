@@ -113,20 +113,20 @@ fn check(case: &Case, seed: u64, spoil: impl Fn(&mut [f32])) {
             let mut found = vec![f32::NAN; floats];
             convolution.run(x, case.images, &mut found).unwrap();
             all.push((format!("{:?}", convolution.variant()), found));
-            all.push(("a padded map".into(), between_maps(&convolution, x, case.images)));
+            all.push(("a padded map".into(), between_maps(&convolution, case, x)));
         }
         all
     });
 }
 
 /// Runs a convolution from its map into another one with a border, which must stay as it is.
-fn between_maps(convolution: &Convolution, x: &[f32], images: usize) -> Vec<f32> {
+fn between_maps(convolution: &Convolution, case: &Case, x: &[f32]) -> Vec<f32> {
     let output = convolution.output();
     let pixels = output.iter().product::<usize>();
     let to = Map::padded(output, 2);
     let mut y = Vec::new();
-    for image in x.chunks(x.len() / images) {
-        let mut map = vec![0.0; convolution.map_floats()];
+    for image in x.chunks(x.len() / case.images) {
+        let mut map = vec![0.0; Convolution::map_floats(&case.geometry)];
         convolution.split(image, &mut map).unwrap();
         let mut bordered = vec![-77.0; to.image];
         convolution.run_map(&map, &mut bordered, &to).unwrap();

@@ -222,6 +222,21 @@ impl PackedProduct for GroupSpmm {
     }
 }
 
+/// The variants worth timing for `n` columns: the one that `SCALPEL_KERNEL` names, else all of the best
+/// instruction set that this processor has.
+///
+/// # Errors
+/// A forced variant that is unknown, or that this processor or `n` rules out.
+pub fn contenders(n: usize) -> Result<Vec<&'static Variant>> {
+    let none = GroupSparse::from_dense(ndarray::Array2::zeros((0, 0)).view(), 8)?;
+    let first = GroupSpmm::new(&Layer { weights: &none, bias: None, relu: false }, n)?.variant();
+    if super::forced("group_spmm_").is_some() {
+        return Ok(vec![first]);
+    }
+    let fits = |variant: &&Variant| (variant.columns == Columns::One) == (n == 1);
+    Ok(VARIANTS.iter().filter(fits).filter(|variant| variant.needs == first.needs).collect())
+}
+
 /// The variant of that name.
 ///
 /// # Errors

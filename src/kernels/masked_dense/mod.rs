@@ -196,6 +196,25 @@ pub const VARIANTS: &[Variant] = &[
     },
 ];
 
+/// The variants worth timing for `n` columns: the one that `SCALPEL_KERNEL` names, else all of the best
+/// instruction set that this processor has, and the library's where there is one.
+///
+/// # Errors
+/// A forced variant that is unknown, or that this processor or `n` rules out.
+pub fn contenders(n: usize, library: bool) -> Result<Vec<&'static Variant>> {
+    if let Some(name) = super::forced("masked_dense_") {
+        let place = super::position(VARIANTS.iter().map(|variant| variant.name), &name)?;
+        return Ok(vec![&VARIANTS[place]]);
+    }
+    let best = group_spmm::contenders(n)?.first().map(|variant| variant.needs);
+    let fits = |variant: &&Variant| match variant.means {
+        Means::Library => library,
+        Means::Vector(_) => n == 1 && Some(variant.needs) == best,
+        Means::Groups(_) => n != 1 && Some(variant.needs) == best,
+    };
+    Ok(VARIANTS.iter().filter(fits).collect())
+}
+
 /// The gathered weights of one layer, and where its operands' rows lie.
 #[derive(Debug)]
 struct Gathered {

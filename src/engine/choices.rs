@@ -1,0 +1,172 @@
+//! Which of several kernels was the fastest: measured once for each machine, shape and sparsity.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::files;
+use crate::measure::{Effort, interleave_by};
+
+/// Enough to tell kernels some percent apart, where a slow one may take a second.
+const EFFORT: Effort = Effort { rounds: 9, turn: Duration::from_micros(500) };
+
+/// The version of the keys and names: another one's choices are not read.
+const VERSION: u32 = 1;
+
+/// Choices that were measured, kept in memory or in a file.
+#[derive(Debug, Default)]
+pub struct Choices {
+    /// Machine, threads, shape, sparsity: to the candidate's name.
+    made: BTreeMap<String, String>,
+    file: Option<PathBuf>,
+    /// What every key begins with.
+    machine: String,
+    changed: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    version: u32,
+    choices: BTreeMap<String, String>,
+}
+
+/// A candidate: its name, and how it is made.
+pub(super) type Candidate<'a, C> = (String, Box<dyn Fn() -> Result<C> + 'a>);
+
+impl Choices {
+    /// None yet, and none are kept.
+    pub fn in_memory() -> Self {
+        Self::default()
+    }
+
+    /// Those in a file, which need not exist yet, for a machine of that name. A file that is not one of
+    /// this version's is begun anew: its choices can be measured again.
+    pub fn in_file(path: &Path, machine: &str) -> Self {
+        let stored: Option<Stored> =
+            files::read_text(path).ok().and_then(|text| serde_json::from_str(&text).ok());
+        let made = stored.filter(|stored| stored.version == VERSION).map(|stored| stored.choices);
+        Self {
+            made: made.unwrap_or_default(),
+            file: Some(path.to_owned()),
+            machine: machine.to_owned(),
+            changed: false,
+        }
+    }
+
+    /// Those of this user, in the cache.
+    ///
+    /// # Errors
+    /// The system does not say where that is.
+    pub fn of_user(machine: &str) -> Result<Self> {
+        let cache = dirs::cache_dir().ok_or_else(|| Error::Unavailable {
+            what: "a cache folder".into(),
+            reason: "the system names none".into(),
+            remedy: "set HOME or XDG_CACHE_HOME".into(),
+        })?;
+        Ok(Self::in_file(&cache.join("scalpel/kernel-choices.json"), machine))
+    }
+
+    /// Writes the file, where there is one and something has changed.
+    ///
+    /// # Errors
+    /// What the file system refuses.
+    pub fn save(&mut self) -> Result<()> {
+        let Some(file) = self.file.as_ref().filter(|_| self.changed) else { return Ok(()) };
+        let stored = Stored { version: VERSION, choices: self.made.clone() };
+        let text = serde_json::to_string_pretty(&stored).map_err(|error| {
+            Error::argument("write the choices", "text", error.to_string())
+        })?;
+        files::replace(file, text + "\n")?;
+        self.changed = false;
+        Ok(())
+    }
+
+    /// The fastest candidate: the one that was chosen for `key` before, the only one, or else the one that
+    /// takes the fewest `seconds` for so many calls, all in turns.
+    pub(super) fn fastest<C>(
+        &mut self,
+        key: &str,
+        candidates: &[Candidate<'_, C>],
+        seconds: impl Fn(&mut C, u32) -> Result<f64>,
+    ) -> Result<C> {
+        if let [(_, only)] = candidates {
+            return only();
+        }
+        let key = format!("{} | {key}", self.machine);
+        let known = self.made.get(&key);
+        if let Some((_, make)) = candidates.iter().find(|(name, _)| Some(name) == known) {
+            return make();
+        }
+        let mut made = candidates.iter().map(|(_, make)| make()).collect::<Result<Vec<C>>>()?;
+        let mut turns: Vec<_> =
+            made.iter_mut().map(|one| |calls: u32| seconds(one, calls)).collect();
+        let mut turns: Vec<&mut dyn FnMut(u32) -> Result<f64>> =
+            turns.iter_mut().map(|turn| turn as _).collect();
+        let timings = interleave_by(&mut turns, EFFORT)?;
+        let times = timings.iter().map(|timing| timing.median).enumerate();
+        let Some((best, _)) = times.min_by(|a, b| a.1.total_cmp(&b.1)) else {
+            return Err(Error::argument("choose a kernel", "at least one candidate", "none"));
+        };
+        self.made.insert(key, candidates[best].0.clone());
+        self.changed = true;
+        Ok(made.swap_remove(best))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    /// Candidates that say how long they take, and what was chosen among them.
+    fn choose(choices: &mut Choices, times: &[(&str, f64)], asked: &Cell<usize>) -> String {
+        let candidates: Vec<Candidate<'_, (String, f64)>> = times
+            .iter()
+            .map(|&(name, time)| {
+                let make = move || Ok((name.to_owned(), time));
+                (name.to_owned(), Box::new(make) as Box<dyn Fn() -> _>)
+            })
+            .collect();
+        let seconds = |one: &mut (String, f64), calls: u32| {
+            asked.set(asked.get() + 1);
+            Ok(one.1 * f64::from(calls))
+        };
+        choices.fastest("conv1", &candidates, seconds).unwrap().0
+    }
+
+    #[test]
+    fn the_fastest_is_chosen_once_and_remembered_for_its_machine() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("choices.json");
+        let asked = Cell::new(0);
+        let times = [("dense", 2e-3), ("groups", 1e-3), ("csr", 3e-3)];
+        let mut choices = Choices::in_file(&file, "a machine");
+        assert_eq!(choose(&mut choices, &times, &asked), "groups");
+        let measured = asked.replace(0);
+        assert!(measured > 3);
+        choices.save().unwrap();
+
+        let mut again = Choices::in_file(&file, "a machine");
+        let other_times = [("dense", 1e-3), ("groups", 2e-3)];
+        assert_eq!(choose(&mut again, &other_times, &asked), "groups", "as it was measured");
+        assert_eq!(asked.get(), 0);
+        let mut other = Choices::in_file(&file, "another machine");
+        assert_eq!(choose(&mut other, &other_times, &asked), "dense");
+        assert!(asked.replace(0) > 0);
+        assert_eq!(choose(&mut again, &[("dense", 1e-3), ("csr", 2e-3)], &asked), "dense");
+        assert!(asked.get() > 0, "a choice that is no candidate any more is made anew");
+
+        std::fs::write(&file, "not one of ours").unwrap();
+        assert_eq!(choose(&mut Choices::in_file(&file, "a machine"), &times, &asked), "groups");
+    }
+
+    #[test]
+    fn an_only_candidate_is_not_measured() {
+        let asked = Cell::new(0);
+        assert_eq!(choose(&mut Choices::in_memory(), &[("dense", 1.0)], &asked), "dense");
+        assert_eq!(asked.get(), 0);
+    }
+}

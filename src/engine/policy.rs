@@ -1,0 +1,72 @@
+//! What may be done with a pruned network: which nodes are left out and how layers may be stored.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
+use crate::network::{Network, NodeMasks, Weights};
+use crate::prune::compact::{compact, silence};
+use crate::sparse::Format;
+
+/// How a pruned network is run. All policies compute the same scores from the same weights and masks.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Policy {
+    /// As if nothing had been pruned: every weight is stored and multiplied.
+    Dense,
+    /// The weights that are left, in compressed rows.
+    Traditional,
+    /// The groups that are left, all nodes.
+    Simd,
+    /// The nodes that are left, dense.
+    Node,
+    /// The groups that are left of the nodes that are left.
+    Both,
+    /// Of the nodes that are left, every layer in the format and by the kernel that is the fastest on this
+    /// machine.
+    Scalpel,
+}
+
+impl Policy {
+    /// All of them, as they stand in tables.
+    pub const ALL: [Self; 6] =
+        [Self::Dense, Self::Traditional, Self::Simd, Self::Node, Self::Both, Self::Scalpel];
+
+    /// As it is written on a command line and in results.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Dense => "dense",
+            Self::Traditional => "traditional",
+            Self::Simd => "simd",
+            Self::Node => "node",
+            Self::Both => "both",
+            Self::Scalpel => "scalpel",
+        }
+    }
+
+    /// The network without masks that is run: blocked nodes are removed, or emit 0.
+    pub(super) fn prepare(
+        self,
+        network: &Network,
+        weights: &Weights,
+        masks: &NodeMasks,
+    ) -> Result<(Network, Weights)> {
+        match self {
+            Self::Dense | Self::Traditional | Self::Simd => {
+                Ok((network.clone(), silence(network, weights, masks)?))
+            }
+            Self::Node | Self::Both | Self::Scalpel => compact(network, weights, masks),
+        }
+    }
+
+    /// The formats that a layer may take.
+    pub(super) fn formats(self, group_width: usize) -> Vec<Format> {
+        match self {
+            Self::Dense | Self::Node => vec![Format::Dense],
+            Self::Traditional => vec![Format::Csr],
+            Self::Simd | Self::Both => vec![Format::Groups(group_width)],
+            Self::Scalpel => vec![Format::Groups(group_width), Format::Dense, Format::Csr],
+        }
+    }
+}

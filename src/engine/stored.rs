@@ -1,0 +1,103 @@
+//! The weights of a step in a storage format, with their size.
+
+use ndarray::ArrayView2;
+
+use super::explain::Description;
+use super::plan::{Product, Step};
+use crate::error::Result;
+use crate::kernels::convolution::{self, Geometry};
+use crate::sparse::{Csr, Format, GroupSparse};
+
+/// The matrices of a step, stored.
+pub(super) enum Stored<'a> {
+    Dense(Vec<ArrayView2<'a, f32>>),
+    Groups(Vec<GroupSparse>),
+    Csr(Vec<Csr>),
+}
+
+impl<'a> Stored<'a> {
+    pub fn new(matrices: &[ArrayView2<'a, f32>], format: Format) -> Result<Self> {
+        let matrices = matrices.iter().copied();
+        Ok(match format {
+            Format::Dense => Self::Dense(matrices.collect()),
+            Format::Groups(width) => Self::Groups(
+                matrices.map(|m| GroupSparse::from_dense(m, width)).collect::<Result<_>>()?,
+            ),
+            Format::Csr => Self::Csr(matrices.map(Csr::from_dense).collect::<Result<_>>()?),
+        })
+    }
+
+    /// Gives the layer of a convolution with these weights to `take`.
+    pub fn with_convolution<R>(
+        &self,
+        geometry: Geometry,
+        product: &Product<'_>,
+        take: impl FnOnce(&convolution::Layer<'_>) -> R,
+    ) -> R {
+        let (bias, relu) = (Some(product.bias), product.relu);
+        match self {
+            Self::Dense(all) => {
+                let views: Vec<_> = all.iter().map(|matrix| matrix.view()).collect();
+                let weights = convolution::Weights::Dense(&views);
+                take(&convolution::Layer { geometry, weights, bias, relu })
+            }
+            Self::Groups(all) => {
+                let weights = convolution::Weights::Groups(all);
+                take(&convolution::Layer { geometry, weights, bias, relu })
+            }
+            Self::Csr(all) => {
+                let weights = convolution::Weights::Csr(all);
+                take(&convolution::Layer { geometry, weights, bias, relu })
+            }
+        }
+    }
+
+    /// Bytes, with indices.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Dense(all) => all.iter().map(|matrix| 4 * matrix.len()).sum(),
+            Self::Groups(all) => all.iter().map(|matrix| matrix.bytes().total()).sum(),
+            Self::Csr(all) => all.iter().map(|matrix| matrix.bytes().total()).sum(),
+        }
+    }
+}
+
+/// What a format is called in the key of a choice.
+pub(super) fn tag(format: Format) -> String {
+    match format {
+        Format::Dense => "dense".into(),
+        Format::Groups(width) => format!("groups of {width}"),
+        Format::Csr => "csr".into(),
+    }
+}
+
+/// What there is to know of a product before it is measured.
+pub(super) fn describe(
+    step: &Step<'_>,
+    product: &Product<'_>,
+    stored: &Stored<'_>,
+    kernel: String,
+) -> Description {
+    let shapes: Vec<String> =
+        product.matrices.iter().map(|m| format!("{}x{}", m.nrows(), m.ncols())).collect();
+    let even = shapes.windows(2).all(|pair| pair[0] == pair[1]);
+    let shape = match shapes.as_slice() {
+        [one] => one.clone(),
+        [first, ..] if even => format!("{} of {first}", shapes.len()),
+        _ => shapes.join(", "),
+    };
+    Description {
+        layer: step.name.to_owned(),
+        shape,
+        density: Some(density(product)),
+        kernel,
+        bytes: stored.bytes() + 4 * product.bias.len(),
+    }
+}
+
+/// The share of a product's weights that is not 0.
+pub(super) fn density(product: &Product<'_>) -> f64 {
+    let kept = |m: &ArrayView2<'_, f32>| m.iter().filter(|&&weight| weight != 0.0).count();
+    let all: usize = product.matrices.iter().map(|m| m.len()).sum();
+    product.matrices.iter().map(kept).sum::<usize>() as f64 / all.max(1) as f64
+}

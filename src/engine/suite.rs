@@ -1,0 +1,258 @@
+//! Every policy on every device, against plain loops on the masked network.
+
+use std::sync::Arc;
+
+use ndarray::Array4;
+use rand::RngExt;
+
+use super::{Choices, Device, Executable, Policy, Request, compile, reference};
+use crate::error::Result;
+use crate::kernels::gpu;
+use crate::kernels::masked_dense::DenseLibrary;
+use crate::network::{Conv, Groups, Layer, Linear, Network, NodeMasks, Op, Weights, zoo};
+use crate::prune::compact::compact;
+use crate::prune::whole::{Criterion, prune};
+
+/// A pruned network: three nodes of every mask's five live, and three groups of eight in ten.
+struct Pruned {
+    network: Network,
+    weights: Weights,
+    masks: NodeMasks,
+}
+
+impl Pruned {
+    fn new(network: Network) -> Self {
+        let criterion = Criterion::Random { width: 8, fraction: 0.7, seed: 5 };
+        let weights = prune(&Weights::random(&network, 2).unwrap(), criterion).unwrap();
+        let sites = network.mask_sites().unwrap();
+        let alive = |nodes: usize| (0..nodes).map(|node| node % 5 < 3).collect();
+        let masks = sites.into_iter().map(|site| (site.name, alive(site.nodes))).collect();
+        Self { network, weights, masks }
+    }
+
+    fn compile(
+        &self,
+        policy: Policy,
+        batch: usize,
+        device: Device<'static>,
+        choices: &mut Choices,
+    ) -> Result<Executable<'static>> {
+        let Self { network, weights, masks } = self;
+        let library = None;
+        compile(
+            &Request { network, weights, masks, policy, group_width: 8, batch, library },
+            device,
+            choices,
+        )
+    }
+
+    fn images(&self, batch: usize) -> Array4<f32> {
+        let mut rng = crate::seed::stream(7, "images", &[]);
+        let [channels, height, width] = self.network.input;
+        Array4::from_shape_simple_fn((batch, channels, height, width), || {
+            rng.random_range(-1.0..1.0)
+        })
+    }
+
+    /// Compares a policy's scores with those of plain loops: twice, since nothing may be left over from the
+    /// first run.
+    fn check(&self, policy: Policy, batch: usize, device: Device<'static>, choices: &mut Choices) {
+        let mut executable = self.compile(policy, batch, device, choices).unwrap();
+        let first = self.images(batch);
+        let mut second = first.clone();
+        second.invert_axis(ndarray::Axis(3));
+        for images in [first, second.as_standard_layout().into_owned()] {
+            let expected =
+                reference::run(&self.network, &self.weights, &self.masks, images.view()).unwrap();
+            let mut scores = vec![f32::NAN; expected.len()];
+            executable.run(images.as_slice().unwrap(), &mut scores).unwrap();
+            let largest = expected.iter().fold(f64::MIN_POSITIVE, |most, v| most.max(v.abs()));
+            for (place, (expected, &found)) in expected.iter().zip(&scores).enumerate() {
+                let near = (expected - f64::from(found)).abs() <= 1e-4 * largest;
+                let name = format!("{}, {policy:?}, batch {batch}", self.network.name);
+                assert!(near, "{name}, score {place}: {found}, not {expected}");
+            }
+        }
+    }
+}
+
+fn devices() -> Vec<Device<'static>> {
+    let gpus = gpu::devices().into_iter().map(Device::Gpu);
+    [Device::Cpu].into_iter().chain(gpus).collect()
+}
+
+#[test]
+fn every_policy_computes_what_the_masked_network_does_on_every_device() {
+    for device in devices() {
+        let mut choices = Choices::in_memory();
+        for name in zoo::NAMES {
+            let pruned = Pruned::new(zoo::narrow(name).unwrap());
+            for policy in Policy::ALL {
+                pruned.check(policy, 1, device, &mut choices);
+                if name != "alexnet" || matches!(device, Device::Cpu) {
+                    pruned.check(policy, 3, device, &mut choices);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn more_images_than_a_tile_has_columns_are_run() {
+    for name in ["lenet-300-100", "lenet-5", "convnet"] {
+        let pruned = Pruned::new(zoo::narrow(name).unwrap());
+        for batch in [16, 35] {
+            for policy in [Policy::Dense, Policy::Both] {
+                pruned.check(policy, batch, Device::Cpu, &mut Choices::in_memory());
+            }
+        }
+    }
+}
+
+#[test]
+fn threads_change_nothing() {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
+    for name in ["lenet-5", "nin", "alexnet"] {
+        let pruned = Pruned::new(zoo::narrow(name).unwrap());
+        for batch in [1, 2, 5] {
+            for policy in [Policy::Dense, Policy::Both, Policy::Traditional] {
+                let mut choices = Choices::in_memory();
+                pool.install(|| pruned.check(policy, batch, Device::Cpu, &mut choices));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_network_that_was_compacted_to_uneven_groups_is_compiled_again() {
+    let pruned = Pruned::new(zoo::narrow("alexnet").unwrap());
+    let (network, weights) = compact(&pruned.network, &pruned.weights, &pruned.masks).unwrap();
+    let uneven = |layer: &Layer| {
+        matches!(&layer.op, Op::Conv(Conv { groups: Groups::Uneven(_), .. }))
+    };
+    assert!(network.layers.iter().any(uneven));
+    let again = Pruned { network, weights, masks: NodeMasks::new() };
+    for device in devices() {
+        for policy in [Policy::Simd, Policy::Scalpel] {
+            again.check(policy, 2, device, &mut Choices::in_memory());
+        }
+    }
+}
+
+/// A library by plain loops.
+struct Loops;
+
+impl DenseLibrary for Loops {
+    fn name(&self) -> String {
+        "plain loops".into()
+    }
+
+    fn multiply(&self, [_, k, n]: [usize; 3], w: &[f32], x: &[f32], y: &mut [f32]) -> Result<()> {
+        for (place, y) in y.iter_mut().enumerate() {
+            let (row, column) = (place / n, place % n);
+            *y = (0..k).map(|inner| w[row * k + inner] * x[inner * n + column]).sum();
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn a_library_is_taken_where_a_choice_says_so_and_slow_ones_are_not() {
+    let Pruned { network, weights, masks } = Pruned::new(zoo::lenet_300_100());
+    let library: Arc<dyn DenseLibrary> = Arc::new(Loops);
+    let request = Request {
+        network: &network,
+        weights: &weights,
+        masks: &masks,
+        policy: Policy::Dense,
+        group_width: 8,
+        batch: 16,
+        library: Some(&library),
+    };
+    let mut executable = compile(&request, Device::Cpu, &mut Choices::in_memory()).unwrap();
+    let steps = executable.explain().unwrap();
+    assert!(steps.iter().all(|step| step.kernel != "masked_dense_f32_library"), "{steps:?}");
+}
+
+#[test]
+fn an_explanation_names_every_layer_with_its_kernel_its_size_and_its_share() {
+    let pruned = Pruned::new(zoo::lenet_5());
+    for device in devices() {
+        let mut choices = Choices::in_memory();
+        let mut simd = pruned.compile(Policy::Simd, 1, device, &mut choices).unwrap();
+        let steps = simd.explain().unwrap();
+        let of = |layer: &str| steps.iter().find(|step| step.layer == layer).unwrap();
+        assert_eq!(of("ip1").shape, "500x800");
+        assert!(of("conv2").kernel.starts_with("group_spmm_f32_"), "{steps:?}");
+        assert!(of("pool1").kernel.starts_with("planes_f32_"), "{steps:?}");
+        let density = of("ip1").density.unwrap();
+        assert!((0.1..0.3).contains(&density), "{density}");
+        let shares: f64 = steps.iter().map(|step| step.share).sum();
+        approx::assert_relative_eq!(shares, 1.0, max_relative = 1e-9);
+        assert_eq!(simd.bytes(), steps.iter().map(|step| step.bytes).sum::<usize>());
+        let text = super::explanation(&steps);
+        assert_eq!(text.lines().count(), steps.len() + 1, "{text}");
+
+        let bytes = |policy| {
+            pruned.compile(policy, 1, device, &mut Choices::in_memory()).unwrap().bytes()
+        };
+        assert_eq!(bytes(Policy::Dense), 4 * (430_500 + 580));
+        assert!(bytes(Policy::Both) < bytes(Policy::Node) && bytes(Policy::Both) < simd.bytes());
+        assert!(simd.bytes() < bytes(Policy::Traditional));
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_refused() {
+    let pruned = Pruned::new(zoo::lenet_5());
+    let mut choices = Choices::in_memory();
+    let mut refusal = |batch: usize, width: usize, masks: &NodeMasks| {
+        let request = Request {
+            network: &pruned.network,
+            weights: &pruned.weights,
+            masks,
+            policy: Policy::Both,
+            group_width: width,
+            batch,
+            library: None,
+        };
+        compile(&request, Device::Cpu, &mut choices).map(|_| ()).unwrap_err().to_string()
+    };
+    assert!(refusal(0, 8, &pruned.masks).contains("a batch and a group width of at least 1"));
+    assert!(refusal(1, 0, &pruned.masks).contains("groups of 0"));
+    let wrong = NodeMasks::from([("mask_conv1".to_owned(), vec![true; 3])]);
+    assert!(refusal(1, 8, &wrong).contains("expected 20 nodes"));
+
+    let mut executable =
+        pruned.compile(Policy::Both, 2, Device::Cpu, &mut Choices::in_memory()).unwrap();
+    let error = executable.load(&[0.0; 784]).unwrap_err().to_string();
+    assert!(error.contains("images of shape [2, 1, 28, 28]"), "{error}");
+    let error = executable.scores(&mut [0.0; 10]).unwrap_err().to_string();
+    assert!(error.contains("scores of shape [2, 10]"), "{error}");
+}
+
+#[test]
+fn a_convolution_behind_a_dense_layer_is_refused_on_a_cpu() {
+    let mut network = zoo::lenet_300_100();
+    let conv = Conv { outputs: 10, kernel: 1, stride: 1, padding: 0, groups: Groups::Even(1) };
+    network.layers.push(Layer { name: "conv".into(), op: Op::Conv(conv) });
+    network.layers.push(Layer { name: "ip4".into(), op: Op::Linear(Linear { outputs: 2 }) });
+    let pruned = Pruned::new(network);
+    let refused = pruned.compile(Policy::Dense, 1, Device::Cpu, &mut Choices::in_memory());
+    let error = refused.map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("layer conv") && error.contains("behind a dense layer"), "{error}");
+    for gpu in gpu::devices() {
+        pruned.check(Policy::Dense, 2, Device::Gpu(gpu), &mut Choices::in_memory());
+    }
+}
+
+#[test]
+fn nodes_that_pruning_left_none_of_leave_a_network_of_biases() {
+    let network = zoo::lenet_5();
+    let weights = Weights::random(&network, 3).unwrap();
+    let masks = NodeMasks::from([("mask_conv2".to_owned(), vec![false; 50])]);
+    let pruned = Pruned { network, weights, masks };
+    for policy in [Policy::Dense, Policy::Node, Policy::Scalpel] {
+        pruned.check(policy, 2, Device::Cpu, &mut Choices::in_memory());
+    }
+}
