@@ -63,8 +63,7 @@ impl Case {
                 GroupSparse::from_dense(dense.slice(rows), WIDTH)
             })
             .collect::<Result<_, _>>()?;
-        let layer =
-            Layer { geometry, weights: Weights::Groups(&sparse), bias: None, relu: false };
+        let layer = Layer { geometry, weights: Weights::Groups(&sparse), bias: None, relu: false };
         let ours = Convolution::new(&layer)?;
         let pixels = geometry.channels * geometry.height * geometry.width;
         let x = (0..pixels).map(|_| rng.random_range(-1.0..1.0)).collect();

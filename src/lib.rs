@@ -6,7 +6,8 @@
 //! [`error`], [`files`], [`measure`], [`requirement`], [`seed`]; [`network`] and [`data`]; [`device`]
 //! and [`sparse`]; [`kernels`] and [`prune`]; [`baselines`], which stand behind contracts of the kernels;
 //! [`engine`]; [`train`]; [`report`]; and on top, `experiment` and [`breakeven`], which the binaries
-//! share, `campaign`, which runs many of them, and [`models`], which keeps what they came to.
+//! share, `campaign`, which runs many of them, [`models`], which keeps what they came to, and `speedup`,
+//! which measures how fast that is.
 
 #![deny(unsafe_op_in_unsafe_fn, unused_must_use, missing_docs)]
 
@@ -30,4 +31,6 @@ pub mod report;
 pub mod requirement;
 pub mod seed;
 pub mod sparse;
+#[cfg(feature = "torch")]
+pub mod speedup;
 pub mod train;

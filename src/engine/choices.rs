@@ -76,9 +76,8 @@ impl Choices {
     pub fn save(&mut self) -> Result<()> {
         let Some(file) = self.file.as_ref().filter(|_| self.changed) else { return Ok(()) };
         let stored = Stored { version: VERSION, choices: self.made.clone() };
-        let text = serde_json::to_string_pretty(&stored).map_err(|error| {
-            Error::argument("write the choices", "text", error.to_string())
-        })?;
+        let text = serde_json::to_string_pretty(&stored)
+            .map_err(|error| Error::argument("write the choices", "text", error.to_string()))?;
         files::replace(file, text + "\n")?;
         self.changed = false;
         Ok(())

@@ -34,9 +34,7 @@ pub(super) struct Description {
 }
 
 /// Descriptions with measured seconds.
-pub(super) fn explained<'a>(
-    steps: impl Iterator<Item = (&'a Description, f64)>,
-) -> Vec<Explained> {
+pub(super) fn explained<'a>(steps: impl Iterator<Item = (&'a Description, f64)>) -> Vec<Explained> {
     let steps: Vec<_> = steps.collect();
     let all: f64 = steps.iter().map(|(_, seconds)| seconds).sum();
     let explain = |(step, seconds): (&Description, f64)| Explained {

@@ -15,15 +15,15 @@ use rayon::prelude::*;
 use super::choices::{Candidate, Choices};
 use super::explain::{Description, Explained, explained};
 use super::plan::{Between, Plan, Product, Step, Work};
-use super::stored::{Stored, density, describe, tag};
+use super::stored::{Stored, describe, sparsity, tag};
 use crate::error::{Error, Result};
+use crate::kernels::PackedProduct;
 use crate::kernels::convolution::{self, Convolution, Geometry};
 use crate::kernels::csr_spmm::{self, CsrSpmm};
 use crate::kernels::group_spmm::{self, GroupSpmm};
 use crate::kernels::layout::{Input, Output};
 use crate::kernels::masked_dense::{self, DenseLibrary, MaskedDense, Nodes};
 use crate::kernels::planes::{Map, cpu::Planes};
-use crate::kernels::PackedProduct;
 use crate::network::Shape;
 use crate::sparse::Format;
 
@@ -379,7 +379,8 @@ impl Builder<'_, '_> {
                         made.push(border(step, value, bordered)?);
                         value = bordered;
                     }
-                    let (convolution, about) = self.convolution(step, geometry, product, &to.map)?;
+                    let (convolution, about) =
+                        self.convolution(step, geometry, product, &to.map)?;
                     let split = map.is_none().then(|| {
                         let floats = Convolution::map_floats(geometry);
                         self.buffers.push(Planned { floats, bordered: true });
@@ -466,9 +467,9 @@ impl Builder<'_, '_> {
             }
         }
         let key = format!(
-            "conv {geometry:?} {:?} {to:?} density {:.2}",
+            "conv {geometry:?} {:?} {to:?} {}",
             product.matrices.iter().map(|m| m.dim()).collect::<Vec<_>>(),
-            density(product),
+            sparsity(product, &all),
         );
         let x = random(Convolution::map_floats(geometry));
         let mut y = vec![0.0; to.floats(step.output, 1).max(to.image)];
@@ -508,9 +509,10 @@ impl Builder<'_, '_> {
         Error::Layer {
             network: self.plan.network.to_owned(),
             layer: step.name.to_owned(),
-            expected: "no convolution, pooling or response normalisation behind a dense layer, where \
+            expected:
+                "no convolution, pooling or response normalisation behind a dense layer, where \
                 a CPU runs the network"
-                .into(),
+                    .into(),
             found: "one".into(),
         }
     }
@@ -574,7 +576,7 @@ impl Builder<'_, '_> {
                 candidates.push((format!("{} {name}", tag(format)), Box::new(make)));
             }
         }
-        let key = format!("dense {m}x{k}x{batch} density {:.3}", density(product));
+        let key = format!("dense {m}x{k}x{batch} {}", sparsity(product, &all));
         let x = random(k * batch);
         let y = std::cell::RefCell::new(vec![0.0; m * batch]);
         self.choices.fastest(&self.key(&key), &candidates, |(kernel, _), calls| {

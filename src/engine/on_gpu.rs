@@ -7,7 +7,7 @@ use rand::RngExt;
 use super::choices::{Candidate, Choices};
 use super::explain::{Description, Explained, explained};
 use super::plan::{Between, Plan, Product, Step, Work};
-use super::stored::{Stored, density, describe, tag};
+use super::stored::{Stored, describe, sparsity, tag};
 use crate::device::gpu::{Buffer, Gpu, download, upload};
 use crate::error::{Error, Result};
 use crate::kernels::convolution::{self, Geometry};
@@ -92,9 +92,7 @@ impl<'a> OnGpu<'a> {
         self.execute()?;
         let mut times = Vec::with_capacity(self.steps.len());
         for step in &self.steps {
-            let work = &mut || {
-                (0..EXPLAINED_RUNS).try_for_each(|_| step.bound.enqueue(self.gpu))
-            };
+            let work = &mut || (0..EXPLAINED_RUNS).try_for_each(|_| step.bound.enqueue(self.gpu));
             times.push(self.gpu.time(work)? / f64::from(EXPLAINED_RUNS));
         }
         Ok(explained(self.steps.iter().map(|step| &step.about).zip(times)))
@@ -203,28 +201,30 @@ impl Builder<'_> {
         [x, y]: [usize; 2],
         pack: &dyn Fn(&Stored<'_>) -> Result<Packed>,
     ) -> Result<Made> {
+        let formats = self.formats.iter();
+        let all = formats.map(|&format| Stored::new(&product.matrices, format));
+        let all = all.collect::<Result<Vec<_>>>()?;
         let mut candidates: Vec<Candidate<'_, Made>> = Vec::new();
-        for &format in self.formats {
+        for (&format, stored) in self.formats.iter().zip(&all) {
             let make = move || {
-                let stored = Stored::new(&product.matrices, format)?;
-                let packed = pack(&stored)?;
+                let packed = pack(stored)?;
                 let mut kernels = packed.kernels().to_vec();
                 kernels.dedup();
-                let about = describe(step, product, &stored, kernels.join(", "));
+                let about = describe(step, product, stored, kernels.join(", "));
                 Ok((packed, about))
             };
             candidates.push((tag(format), Box::new(make)));
         }
         let names: Vec<&str> = candidates.iter().map(|(name, _)| name.as_str()).collect();
         let key = format!(
-            "{} | {} | {:?} {:?} {:?} x {} density {:.3}",
+            "{} | {} | {:?} {:?} {:?} x {} {}",
             self.gpu.name(),
             names.join(", "),
             step.input,
             step.output,
             product.matrices.iter().map(|m| m.dim()).collect::<Vec<_>>(),
             self.batch,
-            density(product)
+            sparsity(product, &all)
         );
         let gpu = self.gpu;
         let mut rng = crate::seed::stream(1, "activations", &[]);

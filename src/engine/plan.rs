@@ -62,9 +62,7 @@ impl Between {
             }
             &Self::Average(window) => planes::Op::Average(window),
             &Self::Norm { size, alpha, beta } => planes::Op::Norm { size, alpha, beta },
-            Self::Affine { scale, shift, relu } => {
-                planes::Op::Affine { scale, shift, relu: *relu }
-            }
+            Self::Affine { scale, shift, relu } => planes::Op::Affine { scale, shift, relu: *relu },
             Self::Relu => planes::Op::Copy { relu: true },
             Self::Copy => planes::Op::Copy { relu: false },
         }
@@ -90,9 +88,8 @@ impl<'a> Plan<'a> {
         weights.check(network)?;
         let shapes = network.shapes()?;
         let mut steps: Vec<Step<'a>> = Vec::new();
-        let does_something = |index: &usize| {
-            !matches!(network.layers[*index].op, Op::Dropout(_) | Op::Mask)
-        };
+        let does_something =
+            |index: &usize| !matches!(network.layers[*index].op, Op::Dropout(_) | Op::Mask);
         let order: Vec<usize> = (0..network.layers.len()).filter(does_something).collect();
         let mut place = 0;
         while let Some(&index) = order.get(place) {

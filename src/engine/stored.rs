@@ -95,6 +95,18 @@ pub(super) fn describe(
     }
 }
 
+/// What tells a product's sparsity apart from another's in the key of a choice: the share of its weights
+/// that is not 0, and the share that each format stores.
+pub(super) fn sparsity(product: &Product<'_>, stored: &[Stored<'_>]) -> String {
+    let all: usize = product.matrices.iter().map(|m| m.len()).sum();
+    let share = |stored: &Stored<'_>| {
+        let bytes = stored.bytes() as f64 / (4 * all.max(1)) as f64;
+        format!("{bytes:.2}")
+    };
+    let shares: Vec<String> = stored.iter().map(share).collect();
+    format!("density {:.2}, bytes {}", density(product), shares.join(" "))
+}
+
 /// The share of a product's weights that is not 0.
 pub(super) fn density(product: &Product<'_>) -> f64 {
     let kept = |m: &ArrayView2<'_, f32>| m.iter().filter(|&&weight| weight != 0.0).count();

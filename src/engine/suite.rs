@@ -127,9 +127,8 @@ fn threads_change_nothing() {
 fn a_network_that_was_compacted_to_uneven_groups_is_compiled_again() {
     let pruned = Pruned::new(zoo::narrow("alexnet").unwrap());
     let (network, weights) = compact(&pruned.network, &pruned.weights, &pruned.masks).unwrap();
-    let uneven = |layer: &Layer| {
-        matches!(&layer.op, Op::Conv(Conv { groups: Groups::Uneven(_), .. }))
-    };
+    let uneven =
+        |layer: &Layer| matches!(&layer.op, Op::Conv(Conv { groups: Groups::Uneven(_), .. }));
     assert!(network.layers.iter().any(uneven));
     let again = Pruned { network, weights, masks: NodeMasks::new() };
     for device in devices() {
@@ -193,9 +192,8 @@ fn an_explanation_names_every_layer_with_its_kernel_its_size_and_its_share() {
         let text = super::explanation(&steps);
         assert_eq!(text.lines().count(), steps.len() + 1, "{text}");
 
-        let bytes = |policy| {
-            pruned.compile(policy, 1, device, &mut Choices::in_memory()).unwrap().bytes()
-        };
+        let bytes =
+            |policy| pruned.compile(policy, 1, device, &mut Choices::in_memory()).unwrap().bytes();
         assert_eq!(bytes(Policy::Dense), 4 * (430_500 + 580));
         assert!(bytes(Policy::Both) < bytes(Policy::Node) && bytes(Policy::Both) < simd.bytes());
         assert!(simd.bytes() < bytes(Policy::Traditional));

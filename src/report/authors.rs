@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 
+use crate::device::class::HardwareClass;
 use crate::error::{Error, Result};
 
 /// The authors' tables.
@@ -12,6 +13,22 @@ pub struct Authors {
     pub node: Vec<NodeRow>,
     /// SIMD-aware weight pruning.
     pub simd: Vec<SimdRow>,
+    /// The paper's means over its networks.
+    pub speedup: Vec<MeanSpeedup>,
+}
+
+/// What the paper states of a class of hardware, means over its networks.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MeanSpeedup {
+    /// The class.
+    pub class: HardwareClass,
+    /// Times faster than the dense network, as Scalpel prunes it.
+    pub scalpel: f64,
+    /// As traditional pruning does.
+    pub traditional: f64,
+    /// By how much the model is smaller, in percent.
+    pub bytes_reduced: f64,
 }
 
 /// A row of the table of node pruning.
@@ -47,6 +64,11 @@ pub struct SimdRow {
 }
 
 impl Authors {
+    /// The paper's mean speedup on a class of hardware.
+    pub fn mean_speedup(&self, class: HardwareClass) -> Option<f64> {
+        self.speedup.iter().find(|row| row.class == class).map(|row| row.scalpel)
+    }
+
     /// The tables that this version carries.
     ///
     /// # Errors

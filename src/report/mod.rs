@@ -10,11 +10,12 @@ mod plot;
 mod progress;
 mod results;
 mod runs;
+mod speedup;
 mod summarise;
 mod tables;
 mod text;
 
-pub use authors::{Authors, NodeRow, SimdRow};
+pub use authors::{Authors, MeanSpeedup, NodeRow, SimdRow};
 pub use breakeven::{BreakevenPoint, StoredSweep, Sweep, breakeven_of, breakeven_table};
 pub use environment::{Ceilings, Environment};
 #[cfg(feature = "torch")]
@@ -23,6 +24,10 @@ pub use plot::stages_plot;
 #[cfg(feature = "torch")]
 pub use progress::Progress;
 pub use results::{Latency, LatencyRow, ResultsTree, RunFolder, StageSummary, StoredRun, Summary};
+pub use speedup::{
+    CONTESTANTS, DENSE, LIBRARY, LIBRARY_COMPACTED, SCALPEL, SpeedupGroup, SpeedupRow,
+    StoredSpeedup, speedup_groups,
+};
 pub use summarise::{storage_format, summarise, write_run};
 pub use tables::{Tables, run_table};
 pub use text::Table;

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use super::{DenseLibrary, Gathered, Kernel};
 use crate::error::Result;
-use crate::kernels::{PackedProduct, activate};
 use crate::kernels::group_spmm::{self, GroupSpmm, Variant};
 use crate::kernels::layout::{Input, Lines, Output, RowTable, Rows};
+use crate::kernels::{PackedProduct, activate};
 use crate::sparse::GroupSparse;
 
 /// Weights in a group: what every variant's widest update takes.

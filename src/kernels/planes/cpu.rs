@@ -74,9 +74,19 @@ enum Work {
     Average(Window),
     /// Per channel: the sign that pixels are taken with, and the scale and shift of their maximum.
     MaxAffine(Window, Vec<[f32; 3]>),
-    Norm { size: usize, alpha: f32, beta: f32 },
-    Affine { scale: Vec<f32>, shift: Vec<f32>, relu: bool },
-    Copy { relu: bool },
+    Norm {
+        size: usize,
+        alpha: f32,
+        beta: f32,
+    },
+    Affine {
+        scale: Vec<f32>,
+        shift: Vec<f32>,
+        relu: bool,
+    },
+    Copy {
+        relu: bool,
+    },
 }
 
 /// An operation on planes of one shape, ready to run.
@@ -206,66 +216,79 @@ impl Planes {
             match &self.work {
                 Work::Max(window) => {
                     let border = f32::NEG_INFINITY;
-                    self.windows(window, x, y, &mut lines, border, |x| x, larger, |v| v);
+                    self.windows::<false>(
+                        window,
+                        x,
+                        y,
+                        &mut lines,
+                        border,
+                        |x| x,
+                        larger,
+                        |v, _| v,
+                    );
                 }
                 Work::MaxAffine(window, signed) => {
                     let [sign, scale, shift] = signed[channel];
-                    let (first, last) = (|x: f32| sign * x, |v: f32| scale * v + shift);
+                    let (first, last) = (|x: f32| sign * x, |v: f32, _| scale * v + shift);
                     let border = f32::NEG_INFINITY;
-                    self.windows(window, x, y, &mut lines, border, first, larger, last);
+                    self.windows::<false>(window, x, y, &mut lines, border, first, larger, last);
                 }
                 Work::Average(window) => {
                     let share = 1.0 / (window.size * window.size) as f32;
-                    let last = |sum: f32| share * sum;
-                    self.windows(window, x, y, &mut lines, 0.0, |x| x, |a, b| a + b, last);
+                    let (add, last) = (|a: f32, b: f32| a + b, |sum: f32, _| share * sum);
+                    self.windows::<false>(window, x, y, &mut lines, 0.0, |x| x, add, last);
                 }
                 &Work::Norm { size, alpha, beta } => {
                     let window = Window { size, stride: 1, padding: size / 2 };
                     let share = alpha / (size * size) as f32;
                     let (first, add) = (|x: f32| x * x, |a: f32, b: f32| a + b);
                     if beta == 0.75 {
-                        let scale = |sum: f32| {
+                        let last = |sum: f32, x: f32| {
                             let root = (1.0 + share * sum).sqrt();
-                            1.0 / (root * root.sqrt())
+                            x / (root * root.sqrt())
                         };
-                        self.windows(&window, x, y, &mut lines, 0.0, first, add, scale);
+                        self.windows::<true>(&window, x, y, &mut lines, 0.0, first, add, last);
                     } else {
-                        let scale = |sum: f32| (1.0 + share * sum).powf(-beta);
-                        self.windows(&window, x, y, &mut lines, 0.0, first, add, scale);
+                        let last = |sum: f32, x: f32| x / (1.0 + share * sum).powf(beta);
+                        self.windows::<true>(&window, x, y, &mut lines, 0.0, first, add, last);
                     }
-                    self.each(x, y, |scale, x| x * scale);
                 }
                 Work::Affine { scale, shift, relu } => {
                     let (scale, shift) = (scale[channel], shift[channel]);
-                    self.each(x, y, |_, x| activate(scale * x + shift, *relu));
+                    self.each(x, y, |x| activate(scale * x + shift, *relu));
                 }
-                &Work::Copy { relu } => self.each(x, y, |_, x| activate(x, relu)),
+                &Work::Copy { relu } => self.each(x, y, |x| activate(x, relu)),
             }
         }
         LINES.set(lines);
     }
 
-    /// Combines each pixel of x with what y holds at its place.
+    /// Makes each pixel of y from that of x.
     #[inline(always)]
-    fn each(&self, x: &[f32], y: &mut [f32], value: impl Fn(f32, f32) -> f32) {
+    fn each(&self, x: &[f32], y: &mut [f32], value: impl Fn(f32) -> f32) {
         let [from, to] = &self.maps;
         let [rows, columns] = self.output;
         for row in 0..rows {
             let x = &x[row * from.pitch..][..columns];
             let y = &mut y[row * to.pitch..];
             if to.step == 1 {
-                y[..columns].iter_mut().zip(x).for_each(|(y, &x)| *y = value(*y, x));
+                y[..columns].iter_mut().zip(x).for_each(|(y, &x)| *y = value(x));
             } else {
-                y.iter_mut().step_by(to.step).zip(x).for_each(|(y, &x)| *y = value(*y, x));
+                y.iter_mut().step_by(to.step).zip(x).for_each(|(y, &x)| *y = value(x));
             }
         }
     }
 
     /// Reduces each window of a plane: `first` makes of a pixel what is reduced, `join` joins two of them,
-    /// and `last` makes of the whole window's what is written. Beyond the plane lies `border`.
+    /// and `last` makes of the whole window's what is written; it is given the window's own pixel too if
+    /// `OWN`, where there is one for each window. Beyond the plane lies `border`.
+    ///
+    /// No loop writes where it reads: what is then a conditional store would stall every load behind it. And
+    /// all rows are reduced down their columns before the first is along: a load that straddles two stores
+    /// has to wait until they are through.
     #[expect(clippy::too_many_arguments, reason = "three closures that must be inlined")]
     #[inline(always)]
-    fn windows(
+    fn windows<const OWN: bool>(
         &self,
         window: &Window,
         x: &[f32],
@@ -274,76 +297,96 @@ impl Planes {
         border: f32,
         first: impl Fn(f32) -> f32,
         join: impl Fn(f32, f32) -> f32,
-        last: impl Fn(f32) -> f32,
+        last: impl Fn(f32, f32) -> f32,
     ) {
         let &Window { size, stride, padding } = window;
         let ([_, height, width], [rows, columns], [from, to]) =
             (self.input, self.output, &self.maps);
-        let Lines { reduced, results } = lines;
-        reduced.clear();
+        let Lines { reduced, other, results } = lines;
         // Pairs are read up to one behind the last window.
         let reach = (columns * stride + size).max(width + 2 * padding) + 2;
-        reduced.resize(reach, border);
-        results.clear();
+        reduced.clear();
+        reduced.resize(rows * reach, border);
+        other.resize(width, border);
         results.resize(columns, 0.0);
-        for row in 0..rows {
+        for (row, line) in reduced.chunks_exact_mut(reach).enumerate() {
             let top = row * stride;
             let inside = top.saturating_sub(padding)..(top + size - padding).min(height);
-            let middle = &mut reduced[padding..padding + width];
-            let mut pixels = inside.map(|row| &x[row * from.pitch..][..width]);
-            match pixels.next() {
-                None => middle.fill(border),
-                Some(pixels) => {
-                    middle.iter_mut().zip(pixels).for_each(|(sum, &x)| *sum = first(x));
+            let pixels = |row: usize| &x[row * from.pitch..][..width];
+            let middle = &mut line[padding..padding + width];
+            let start = inside.start;
+            match inside.len() {
+                0 => middle.fill(border),
+                1 => middle.iter_mut().zip(pixels(start)).for_each(|(y, &a)| *y = first(a)),
+                2 => {
+                    let both = pixels(start).iter().zip(pixels(start + 1));
+                    let both = middle.iter_mut().zip(both);
+                    both.for_each(|(y, (&a, &b))| *y = join(first(a), first(b)));
+                }
+                _ => {
+                    let three = pixels(start).iter().zip(pixels(start + 1));
+                    let three = middle.iter_mut().zip(three.zip(pixels(start + 2)));
+                    three.for_each(|(y, ((&a, &b), &c))| {
+                        *y = join(join(first(a), first(b)), first(c));
+                    });
                 }
             }
-            for pixels in pixels {
-                middle.iter_mut().zip(pixels).for_each(|(sum, &x)| *sum = join(*sum, first(x)));
+            for row in inside.skip(3) {
+                other[..width].copy_from_slice(middle);
+                let sums = middle.iter_mut().zip(other.iter().zip(pixels(row)));
+                sums.for_each(|(y, (&sum, &x))| *y = join(sum, first(x)));
             }
+        }
+        for (row, reduced) in reduced.chunks_exact(reach).enumerate() {
+            let y = &mut y[row * to.pitch..];
+            // Pixels that lie apart are written by a pass of their own.
+            let out = if to.step == 1 { &mut y[..columns] } else { &mut results[..] };
             let (pairs, _) = reduced.as_chunks::<2>();
             match (stride, size) {
                 (2, 2) => {
-                    results.iter_mut().zip(pairs).for_each(|(y, &[a, b])| *y = join(a, b));
+                    out.iter_mut().zip(pairs).for_each(|(y, &[a, b])| *y = last(join(a, b), 0.0));
                 }
                 (2, 3) => {
                     let next = &pairs[1..];
-                    for ((y, &[a, b]), &[c, _]) in results.iter_mut().zip(pairs).zip(next) {
-                        *y = join(join(a, b), c);
+                    for ((y, &[a, b]), &[c, _]) in out.iter_mut().zip(pairs).zip(next) {
+                        *y = last(join(join(a, b), c), 0.0);
                     }
                 }
-                (1, _) => {
-                    results.copy_from_slice(&reduced[..columns]);
-                    for place in 1..size {
-                        let shifted = &reduced[place..place + columns];
-                        results.iter_mut().zip(shifted).for_each(|(y, &x)| *y = join(*y, x));
+                (1, 3) => {
+                    let [a, b, c] = [0, 1, 2].map(|shift| &reduced[shift..shift + columns]);
+                    let own = if OWN { &x[row * from.pitch..][..columns] } else { a };
+                    let sums = a.iter().zip(b).zip(c).zip(own);
+                    for (y, (((&a, &b), &c), &own)) in out.iter_mut().zip(sums) {
+                        *y = last(join(join(a, b), c), own);
                     }
                 }
                 _ => {
-                    for (y, start) in results.iter_mut().zip((0..).step_by(stride)) {
+                    for (column, y) in out.iter_mut().enumerate() {
+                        let start = column * stride;
                         let (head, tail) = (reduced[start], &reduced[start + 1..start + size]);
-                        *y = tail.iter().fold(head, |sum, &x| join(sum, x));
+                        let own = if OWN { x[row * from.pitch + column] } else { 0.0 };
+                        *y = last(tail.iter().fold(head, |sum, &x| join(sum, x)), own);
                     }
                 }
             }
-            let y = &mut y[row * to.pitch..];
-            if to.step == 1 {
-                y[..columns].iter_mut().zip(&*results).for_each(|(y, &sum)| *y = last(sum));
-            } else {
-                let y = y.iter_mut().step_by(to.step);
-                y.zip(&*results).for_each(|(y, &sum)| *y = last(sum));
+            if to.step != 1 {
+                y.iter_mut().step_by(to.step).zip(&*results).for_each(|(y, &sum)| *y = sum);
             }
         }
     }
 }
 
-/// A row of windows reduced down their columns, and its results.
+/// The rows of a plane's windows reduced down their columns, one in the making, and the results of a row.
 #[derive(Debug, Default)]
 struct Lines {
     reduced: Vec<f32>,
+    other: Vec<f32>,
     results: Vec<f32>,
 }
 
 thread_local! {
     /// Kept from call to call.
-    static LINES: Cell<Lines> = const { Cell::new(Lines { reduced: Vec::new(), results: Vec::new() }) };
+    static LINES: Cell<Lines> = const {
+        Cell::new(Lines { reduced: Vec::new(), other: Vec::new(), results: Vec::new() })
+    };
 }

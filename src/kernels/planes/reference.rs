@@ -32,7 +32,8 @@ pub fn run(op: &Op<'_>, [channels, height, width]: [usize; 3], x: &[f32]) -> Vec
                     let values = window(pool, [row * pool.stride, column * pool.stride]);
                     let (scale, shift) = (f64::from(scale[channel]), f64::from(shift[channel]));
                     let larger = |a: f64, b: f64| if a >= b || a.is_nan() { a } else { b };
-                    values.into_iter().map(|x| scale * x + shift).fold(f64::NEG_INFINITY, larger) as f32
+                    values.into_iter().map(|x| scale * x + shift).fold(f64::NEG_INFINITY, larger)
+                        as f32
                 }
                 Op::Average(pool) => {
                     let values = window(pool, [row * pool.stride, column * pool.stride]);

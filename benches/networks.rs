@@ -1,0 +1,93 @@
+//! Whole networks, step by step, for those who profile: every policy beside libtorch, in turns in one run,
+//! then where the time of one policy goes.
+//!
+//! ```text
+//! cargo bench --bench networks                          # all networks, batch 1
+//! cargo bench --bench networks -- lenet-5 16            # one network, one batch
+//! cargo bench --bench networks -- alexnet 1 dense       # and the steps of another policy than scalpel
+//! ```
+//!
+//! One thread; `SCALPEL_THREADS=2` takes two. Models are those of `zoo/`, else random ones of the same
+//! sparsity. Each contestant is compared with libtorch before it is timed. Nothing is stored: `speedup` does.
+
+use std::path::Path;
+
+use anyhow::Context;
+use clap::ValueEnum;
+use scalpel::baselines::mkl::Mkl;
+use scalpel::engine::{Choices, Device, Policy, explanation};
+use scalpel::kernels::masked_dense::DenseLibrary;
+use scalpel::network::zoo;
+use scalpel::report::Table;
+use scalpel::speedup::{PrunedModel, Subject, Venue, compiled, measure};
+
+fn main() -> anyhow::Result<()> {
+    let threads = std::env::var("SCALPEL_THREADS").map_or(Ok(1), |text| text.parse())?;
+    tch::set_num_threads(i32::try_from(threads)?);
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
+    let arguments: Vec<String> =
+        std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let names = arguments.first().map_or(zoo::NAMES.to_vec(), |name| vec![name.as_str()]);
+    let batch = arguments.get(1).map_or(Ok(1), |text| text.parse())?;
+    let policy = match arguments.get(2) {
+        Some(name) => Policy::from_str(name, true).map_err(anyhow::Error::msg)?,
+        None => Policy::Scalpel,
+    };
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("zoo");
+    let products = Mkl::load(threads).ok().map(|mkl| mkl as std::sync::Arc<dyn DenseLibrary>);
+    let venue = Venue {
+        name: "cpu".into(),
+        device: Device::Cpu,
+        library: Some(tch::Device::Cpu),
+        threads,
+        products,
+    };
+    let mut choices = Choices::in_memory();
+    for name in names {
+        let subject = match Subject::open(name, &models) {
+            Ok(subject) => subject,
+            Err(error) => {
+                eprintln!("{name}: left out: {error}");
+                continue;
+            }
+        };
+        let rows = measure(&subject, &Policy::ALL, batch, &venue, &mut choices)?;
+        let mut table = Table::new([
+            "contestant",
+            "us",
+            "95%",
+            "over libtorch",
+            "over dense",
+            "bytes",
+            "weights",
+        ]);
+        for row in &rows {
+            let [low, high] = row.interval;
+            table.row([
+                row.policy.clone(),
+                format!("{:.1}", row.microseconds),
+                format!("{low:.1} to {high:.1}"),
+                row.speedup_over_library.map_or(String::new(), |ratio| format!("{ratio:.2}")),
+                format!("{:.2}", row.speedup_over_dense),
+                row.bytes.to_string(),
+                row.weights_from.clone(),
+            ]);
+        }
+        println!("\n{name}, batch {batch}, {threads} threads\n\n{}", table.markdown());
+        let chosen = rows.iter().find(|row| row.policy == policy.name());
+        let chosen = chosen.context("a row of the policy")?;
+        // The model that ran: of its own technique, or the one that scalpel chose.
+        let ran = |model: &&PrunedModel| match policy {
+            Policy::Scalpel => {
+                model.from == chosen.weights_from && model.policy != Policy::Traditional
+            }
+            policy => model.policy == policy,
+        };
+        if let Some(model) = subject.models.iter().find(ran) {
+            let mut executable = compiled(model, policy, batch, &venue, &mut choices)?;
+            let steps = explanation(&executable.explain()?);
+            println!("{}, of {}:\n{steps}", policy.name(), model.from);
+        }
+    }
+    Ok(())
+}

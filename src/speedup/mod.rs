@@ -1,0 +1,286 @@
+//! Whole networks against the library a user would otherwise take: every policy and every opponent, in
+//! turns in one run.
+//!
+//! Each policy runs the model that its own technique made. `scalpel` takes the model of Scalpel's that is
+//! the fastest on this hardware, every layer by its fastest kernel, as the paper picks the technique by
+//! the hardware. Every contestant is compared with libtorch on the same weights before it is timed.
+
+mod subject;
+
+pub use subject::{PrunedModel, Subject};
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ndarray::{ArrayD, IxDyn};
+use rand::RngExt;
+use tch::Tensor;
+
+use crate::baselines::torch::{TorchNetwork, to_array, to_tensor};
+use crate::engine::{self, Choices, Executable, Policy, Request, compile};
+use crate::error::{Error, Result};
+use crate::kernels::masked_dense::DenseLibrary;
+use crate::measure::{Effort, Timing, interleave_by};
+use crate::models::Card;
+use crate::network::{Network, NodeMasks, Parameter, Weights};
+use crate::report::{LIBRARY, LIBRARY_COMPACTED, SpeedupRow};
+use crate::seed;
+
+/// By how much scores may lie apart from libtorch's, relative to the largest.
+const TOLERANCE: f32 = 1e-4;
+
+/// Seconds that the turns of one contest may take, as far as the fewest rounds allow.
+const BUDGET: f64 = 20.0;
+const FEWEST_ROUNDS: usize = 5;
+const MOST_ROUNDS: usize = 25;
+
+/// Where a contest takes place.
+pub struct Venue<'a> {
+    /// As it is called on the command line.
+    pub name: String,
+    /// What runs our networks.
+    pub device: engine::Device<'a>,
+    /// What runs the library's, where it is the same device.
+    pub library: Option<tch::Device>,
+    /// Threads of the CPU: those of the pool, and of libtorch.
+    pub threads: usize,
+    /// A library's dense product for our dense layers.
+    pub products: Option<Arc<dyn DenseLibrary>>,
+}
+
+/// A contestant that has been compared with libtorch.
+struct Contestant<'a> {
+    policy: &'static str,
+    bytes: usize,
+    from: String,
+    accuracy: Option<[f64; 2]>,
+    runner: Runner<'a>,
+}
+
+enum Runner<'a> {
+    Ours(Executable<'a>),
+    Library { network: TorchNetwork, images: Tensor, device: tch::Device },
+}
+
+impl Runner<'_> {
+    fn seconds(&mut self, calls: u32) -> Result<f64> {
+        match self {
+            Self::Ours(executable) => executable.seconds(calls),
+            Self::Library { network, images, device } => {
+                let start = std::time::Instant::now();
+                for _ in 0..calls {
+                    drop(network.run(images)?);
+                }
+                if let tch::Device::Cuda(index) = *device {
+                    tch::Cuda::synchronize(index as i64);
+                }
+                Ok(start.elapsed().as_secs_f64())
+            }
+        }
+    }
+}
+
+/// The model that a policy runs: its own technique's; the original for the dense policy.
+fn model_of(subject: &Subject, policy: Policy) -> Option<&PrunedModel> {
+    subject.models.iter().find(|model| model.policy == policy)
+}
+
+/// Compiles a model for a policy, and refuses it if it computes something else than libtorch.
+///
+/// # Errors
+/// What the compiler refuses; scores that are not libtorch's.
+pub fn compiled<'a>(
+    model: &PrunedModel,
+    policy: Policy,
+    batch: usize,
+    venue: &Venue<'a>,
+    choices: &mut Choices,
+) -> Result<Executable<'a>> {
+    let PrunedModel { network, weights, masks, group_width, .. } = model;
+    let request = Request {
+        network,
+        weights,
+        masks,
+        policy,
+        group_width: *group_width,
+        batch,
+        library: venue.products.as_ref(),
+    };
+    let mut executable = compile(&request, venue.device, choices)?;
+    verify(&mut executable, network, weights, masks, batch)?;
+    Ok(executable)
+}
+
+/// Refuses scores that are not those of libtorch on the CPU.
+fn verify(
+    executable: &mut Executable<'_>,
+    network: &Network,
+    weights: &Weights,
+    masks: &NodeMasks,
+    batch: usize,
+) -> Result<()> {
+    // The first images stand for all: the others run through the same kernels.
+    let images = images(network, batch);
+    let torch = TorchNetwork::new(network, weights, masks, tch::Device::Cpu)?;
+    let expected = to_array(&torch.run(&to_tensor(&images, tch::Device::Cpu)?)?)?;
+    let pixels: Vec<f32> = images.iter().copied().collect();
+    let mut scores = vec![f32::NAN; expected.len()];
+    executable.run(&pixels, &mut scores)?;
+    let largest = expected.iter().fold(f32::MIN_POSITIVE, |most, score| most.max(score.abs()));
+    for (expected, found) in expected.iter().zip(&scores) {
+        let near = (expected - found).abs() <= TOLERANCE * largest;
+        if !near {
+            let name = format!("{} by policy {}", network.name, executable.policy().name());
+            let expected = format!("libtorch's score {expected}, within {TOLERANCE} of {largest}");
+            return Err(Error::argument(name, expected, found.to_string()));
+        }
+    }
+    Ok(())
+}
+
+/// Images of random pixels, the same on each call.
+fn images(network: &Network, batch: usize) -> ArrayD<f32> {
+    let shape = [&[batch], &network.input[..]].concat();
+    let mut rng = seed::stream(batch as u64, "images", &[]);
+    ArrayD::from_shape_simple_fn(IxDyn(&shape), || rng.random_range(-1.0..1.0))
+}
+
+/// Measures a network's policies and opponents at one batch size, all in turns.
+///
+/// # Errors
+/// A contestant that fails, or that computes something else than libtorch.
+pub fn measure(
+    subject: &Subject,
+    policies: &[Policy],
+    batch: usize,
+    venue: &Venue<'_>,
+    choices: &mut Choices,
+) -> Result<Vec<SpeedupRow>> {
+    let original = &subject.original;
+    let mut contestants = opponents(subject, batch, venue)?;
+    let untouched = PrunedModel {
+        policy: Policy::Dense,
+        network: original.clone(),
+        weights: subject.dense.clone(),
+        masks: NodeMasks::new(),
+        group_width: 8,
+        from: "random".into(),
+        card: None,
+    };
+    for &policy in policies {
+        let contestant = match policy {
+            Policy::Scalpel => scalpel(subject, batch, venue, choices)?,
+            policy => {
+                let model = model_of(subject, policy).unwrap_or(&untouched);
+                let executable = compiled(model, policy, batch, venue, choices)?;
+                Some(ours(policy, model, executable))
+            }
+        };
+        contestants.extend(contestant);
+    }
+    let timings = contest(&mut contestants)?;
+    let time = |policy: &str| {
+        let place = contestants.iter().position(|contestant| contestant.policy == policy)?;
+        Some(timings[place].median)
+    };
+    let library = time(LIBRARY);
+    let dense = [library, time(Policy::Dense.name())].into_iter().flatten().reduce(f64::min);
+    let rows = contestants.iter().zip(&timings).map(|(contestant, timing)| SpeedupRow {
+        network: original.name.clone(),
+        device: venue.name.clone(),
+        threads: venue.threads,
+        batch,
+        policy: contestant.policy.to_owned(),
+        microseconds: 1e6 * timing.median,
+        interval: [1e6 * timing.low, 1e6 * timing.high],
+        speedup_over_library: library.map(|library| library / timing.median),
+        // Without any dense contestant, each is compared with itself.
+        speedup_over_dense: dense.unwrap_or(timing.median) / timing.median,
+        bytes: contestant.bytes,
+        weights_from: contestant.from.clone(),
+        accuracy: contestant.accuracy,
+    });
+    Ok(rows.collect())
+}
+
+fn ours<'a>(policy: Policy, model: &PrunedModel, executable: Executable<'a>) -> Contestant<'a> {
+    Contestant {
+        policy: policy.name(),
+        bytes: executable.bytes(),
+        from: model.from.clone(),
+        accuracy: model
+            .card
+            .as_ref()
+            .map(|Card { accuracy_before, accuracy, .. }| [*accuracy_before, *accuracy]),
+        runner: Runner::Ours(executable),
+    }
+}
+
+/// libtorch on the original network and on the one that node pruning leaves.
+fn opponents<'a>(
+    subject: &Subject,
+    batch: usize,
+    venue: &Venue<'_>,
+) -> Result<Vec<Contestant<'a>>> {
+    let Some(device) = venue.library else { return Ok(Vec::new()) };
+    let mut contestants = Vec::new();
+    let mut push = |policy, network: &Network, weights: &Weights, from: &str| -> Result<()> {
+        let images = to_tensor(&images(network, batch), device)?;
+        let parameters = network.parameters()?;
+        let bytes = 4 * parameters.iter().map(Parameter::len).sum::<usize>();
+        let network = TorchNetwork::new(network, weights, &NodeMasks::new(), device)?;
+        contestants.push(Contestant {
+            policy,
+            bytes,
+            from: from.to_owned(),
+            accuracy: None,
+            runner: Runner::Library { network, images, device },
+        });
+        Ok(())
+    };
+    push(LIBRARY, &subject.original, &subject.dense, "random")?;
+    if let Some(model) = model_of(subject, Policy::Node) {
+        let (network, weights) =
+            crate::prune::compact::compact(&model.network, &model.weights, &model.masks)?;
+        push(LIBRARY_COMPACTED, &network, &weights, &model.from)?;
+    }
+    Ok(contestants)
+}
+
+/// The fastest of Scalpel's own models, every layer by its fastest kernel.
+fn scalpel<'a>(
+    subject: &Subject,
+    batch: usize,
+    venue: &Venue<'a>,
+    choices: &mut Choices,
+) -> Result<Option<Contestant<'a>>> {
+    let techniques = [Policy::Simd, Policy::Node, Policy::Both];
+    let mut candidates = Vec::new();
+    for model in techniques.iter().filter_map(|&policy| model_of(subject, policy)) {
+        let executable = compiled(model, Policy::Scalpel, batch, venue, choices)?;
+        candidates.push(ours(Policy::Scalpel, model, executable));
+    }
+    let timings = contest(&mut candidates)?;
+    let times = timings.iter().map(|timing| timing.median).enumerate();
+    let best = times.min_by(|a, b| a.1.total_cmp(&b.1)).map(|(place, _)| place);
+    Ok(best.map(|place| candidates.swap_remove(place)))
+}
+
+/// Times contestants in turns, for as many rounds as they bear.
+fn contest(contestants: &mut [Contestant<'_>]) -> Result<Vec<Timing>> {
+    let turn = Effort::USUAL.turn.as_secs_f64();
+    let mut round = 0.0;
+    for contestant in &mut *contestants {
+        contestant.runner.seconds(1)?;
+        round += contestant.runner.seconds(1)?.max(turn);
+    }
+    let rounds = ((BUDGET / round) as usize).clamp(FEWEST_ROUNDS, MOST_ROUNDS);
+    let effort = Effort { rounds, turn: Duration::from_secs_f64(turn) };
+    let mut turns: Vec<_> = contestants
+        .iter_mut()
+        .map(|contestant| |calls: u32| contestant.runner.seconds(calls))
+        .collect();
+    let mut turns: Vec<&mut dyn FnMut(u32) -> Result<f64>> =
+        turns.iter_mut().map(|turn| turn as _).collect();
+    interleave_by(&mut turns, effort)
+}

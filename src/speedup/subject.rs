@@ -1,0 +1,418 @@
+//! The pruned models of a network whose speed is measured: published ones where they exist, else random
+//! ones of the same sparsity.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::Deserialize;
+
+use crate::engine::Policy;
+use crate::error::{Error, Result};
+use crate::models::{self, Card};
+use crate::network::{Network, NodeKind, NodeMasks, Op, ParameterRole, Weights, as_matrix, zoo};
+use crate::prune::compact::compact;
+use crate::prune::{apply, magnitude, random};
+use crate::report::Authors;
+use crate::sparse::Stored;
+use crate::train::recipe::{Prune, Recipe, Target, Technique};
+
+/// Weights in a group, where nothing says otherwise.
+const GROUP_WIDTH: usize = 8;
+
+/// The start of every random choice.
+const SEED: u64 = 1;
+
+/// A network and its pruned models.
+#[derive(Clone, Debug)]
+pub struct Subject {
+    /// The network, as nothing has been pruned.
+    pub original: Network,
+    /// Its weights, random: a dense product takes the same time with any.
+    pub dense: Weights,
+    /// One for each policy with a technique of its own.
+    pub models: Vec<PrunedModel>,
+}
+
+/// What a technique makes of a network.
+#[derive(Clone, Debug)]
+pub struct PrunedModel {
+    /// The policy that it is pruned for.
+    pub policy: Policy,
+    /// The network, compacted or with masks.
+    pub network: Network,
+    /// Its weights; those that were removed are 0.
+    pub weights: Weights,
+    /// The nodes that are blocked.
+    pub masks: NodeMasks,
+    /// Weights in a group.
+    pub group_width: usize,
+    /// Where the weights come from.
+    pub from: String,
+    /// What is known of its accuracy, where it was trained.
+    pub card: Option<Card>,
+}
+
+/// The policies that have a technique of their own, and that technique.
+const TECHNIQUES: [(Policy, Technique); 4] = [
+    (Policy::Traditional, Technique::MagnitudePruning),
+    (Policy::Simd, Technique::SimdPruning),
+    (Policy::Node, Technique::NodePruning),
+    (Policy::Both, Technique::CombinedPruning),
+];
+
+impl Subject {
+    /// The network of that name, with what is published in the folder `models`.
+    ///
+    /// # Errors
+    /// A name that is not in the zoo; published models that are damaged; no densities for the network.
+    pub fn open(name: &str, models: &Path) -> Result<Self> {
+        let original = zoo::by_name(name)?;
+        let dense = Weights::random(&original, SEED)?;
+        let mut made = Vec::new();
+        let mut densities = None;
+        for (policy, technique) in TECHNIQUES {
+            if let Some(model) = published(name, policy, technique, models)? {
+                made.push(model);
+                continue;
+            }
+            let densities = match &densities {
+                Some(known) => known,
+                None => densities.insert(Densities::of(&original, models)?),
+            };
+            made.push(drawn(&original, &dense, policy, densities)?);
+        }
+        Ok(Self { original, dense, models: made })
+    }
+}
+
+/// The published model of a technique: the plain one, or else the first of its variants.
+fn published(
+    network: &str,
+    policy: Policy,
+    technique: Technique,
+    folder: &Path,
+) -> Result<Option<PrunedModel>> {
+    let plain = format!("{network}-{}", technique.experiment().replace('_', "-"));
+    let names = models::names(folder);
+    let is_variant =
+        |name: &&String| name.strip_prefix(&plain).is_some_and(|rest| rest.starts_with('-'));
+    let found = names.iter().find(|name| **name == plain);
+    let Some(name) = found.or_else(|| names.iter().find(is_variant)) else { return Ok(None) };
+    let (card, model) = models::open(folder, name)?;
+    let width = model.iter().find_map(|(_, stored)| match stored {
+        Stored::Groups(groups, _) => Some(groups.width()),
+        _ => None,
+    });
+    let weights = model.to_weights()?;
+    let network = match model.network() {
+        Some(network) => network.clone(),
+        None => zoo::by_name(network)?,
+    };
+    Ok(Some(PrunedModel {
+        policy,
+        masks: weights.node_masks(&network)?,
+        network,
+        weights,
+        group_width: width.unwrap_or(GROUP_WIDTH),
+        from: format!("zoo/{name}"),
+        card: Some(card),
+    }))
+}
+
+/// The share of each layer's weights that is left.
+struct Densities {
+    of: BTreeMap<String, f64>,
+    source: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Table {
+    network: Vec<Row>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Row {
+    name: String,
+    source: Option<String>,
+    #[serde(default)]
+    density: BTreeMap<String, f64>,
+    like: Option<String>,
+}
+
+impl Densities {
+    /// Those of a network's own published model, else those of the table.
+    fn of(network: &Network, folder: &Path) -> Result<Self> {
+        if let Some(own) = Self::published(&network.name, folder)? {
+            return Ok(own);
+        }
+        let missing = |reason: &str, remedy: String| Error::Unavailable {
+            what: format!("the share of {}'s weights that pruning leaves", network.name),
+            reason: reason.into(),
+            remedy,
+        };
+        let table: Table = toml::from_str(include_str!("densities.toml"))
+            .map_err(|error| Error::malformed("densities.toml", "densities", error.to_string()))?;
+        let Some(row) = table.network.into_iter().find(|row| row.name == network.name) else {
+            let remedy = format!("run simd_pruning on {} and publish its model", network.name);
+            return Err(missing("no SIMD-aware pruning of it is published", remedy));
+        };
+        let Some(other) = row.like else {
+            return Ok(Self { of: row.density, source: row.source.unwrap_or_default() });
+        };
+        let Some(like) = Self::published(&other, folder)? else {
+            let remedy = format!("run simd_pruning on {other} and publish its model");
+            return Err(missing(&format!("that of {other} is not published either"), remedy));
+        };
+        let theirs = layers(&zoo::by_name(&other)?);
+        let density = |name: &String| like.of.get(name).copied().unwrap_or(1.0);
+        let [first, between @ .., last] = theirs.as_slice() else {
+            return Err(missing("the network like it has no layers", "name another".into()));
+        };
+        let middle = between.iter().filter(|(_, kind)| *kind == NodeKind::Conv);
+        let middle: Vec<f64> = middle.map(|(name, _)| density(name)).collect();
+        let mean = middle.iter().sum::<f64>() / middle.len().max(1) as f64;
+        let own = layers(network);
+        let count = own.len();
+        let of = own.into_iter().enumerate().map(|(place, (name, _))| {
+            let share = match place {
+                0 => density(&first.0),
+                _ if place + 1 == count => density(&last.0),
+                _ => mean,
+            };
+            (name, share)
+        });
+        Ok(Self { of: of.collect(), source: format!("densities as in {}", like.source) })
+    }
+
+    fn published(name: &str, folder: &Path) -> Result<Option<Self>> {
+        let model = published(name, Policy::Simd, Technique::SimdPruning, folder)?;
+        let Some(PrunedModel { network, weights, from, .. }) = model else { return Ok(None) };
+        let mut of = BTreeMap::new();
+        for (layer, _) in layers(&network) {
+            let array = weights.get(&format!("{layer}.weight"))?;
+            let kept = array.iter().filter(|&&weight| weight != 0.0).count();
+            of.insert(layer, kept as f64 / array.len().max(1) as f64);
+        }
+        Ok(Some(Self { of, source: format!("densities of {from}") }))
+    }
+
+    /// The share of a layer's weights that is left.
+    fn share(&self, layer: &str) -> Result<f64> {
+        self.of
+            .get(layer)
+            .copied()
+            .ok_or_else(|| Error::malformed("densities", format!("one of {layer}"), "none"))
+    }
+}
+
+/// The convolutions and dense layers of a network.
+fn layers(network: &Network) -> Vec<(String, NodeKind)> {
+    let kind = |op: &Op| match op {
+        Op::Conv(_) => Some(NodeKind::Conv),
+        Op::Linear(_) => Some(NodeKind::Ip),
+        _ => None,
+    };
+    let all = network.layers.iter();
+    all.filter_map(|layer| Some((layer.name.clone(), kind(&layer.op)?))).collect()
+}
+
+/// A random model of the sparsity that pruning for a policy comes to.
+fn drawn(
+    original: &Network,
+    dense: &Weights,
+    policy: Policy,
+    densities: &Densities,
+) -> Result<PrunedModel> {
+    let (mut network, mut weights) = (original.clone(), dense.clone());
+    let source = &densities.source;
+    let from = match policy {
+        Policy::Node => {
+            (network, weights) = compact(original, dense, &authors_masks(original)?)?;
+            "random, nodes as the authors kept".to_owned()
+        }
+        Policy::Both => {
+            // Nodes and groups of the layers that our recipe prunes them of.
+            let (nodes, groups) = targets(&original.name)?;
+            let mut masks = authors_masks(original)?;
+            let sites = original.mask_sites()?;
+            masks.retain(|name, _| {
+                sites.iter().any(|site| site.name == *name && takes(nodes, site.kind))
+            });
+            (network, weights) = compact(original, dense, &masks)?;
+            // As many weights as groups alone leave, as far as the nodes that are left have them.
+            let share = |layer: &str, own: usize| {
+                let all: usize = original
+                    .parameters()?
+                    .iter()
+                    .filter(|p| p.name == format!("{layer}.weight"))
+                    .map(|p| p.len())
+                    .sum();
+                Ok((densities.share(layer)? * all as f64 / own.max(1) as f64).min(1.0))
+            };
+            prune_groups(&network, &mut weights, Some(groups), share)?;
+            format!("random, nodes as the authors kept, {source}")
+        }
+        Policy::Traditional => {
+            for name in weight_names(&network)? {
+                let (layer, key) = name;
+                let share = densities.share(&layer)?;
+                let array = weights.get(&key)?;
+                let mask = magnitude::per_layer(as_matrix(&key, array)?, 1.0 - share)?;
+                prune(&mut weights, &key, &mask)?;
+            }
+            format!("random, {source}")
+        }
+        _ => {
+            let share = |layer: &str, _: usize| densities.share(layer);
+            prune_groups(&network, &mut weights, None, share)?;
+            format!("random, {source}")
+        }
+    };
+    Ok(PrunedModel {
+        policy,
+        network,
+        weights,
+        masks: NodeMasks::new(),
+        group_width: GROUP_WIDTH,
+        from,
+        card: None,
+    })
+}
+
+/// The layers whose nodes, and those whose groups, our recipe for both techniques prunes.
+fn targets(network: &str) -> Result<(Target, Target)> {
+    let recipe = Recipe::built_in(network, Technique::CombinedPruning, None)?;
+    let stages = || recipe.stages.iter().filter_map(|stage| stage.prune.as_ref());
+    let nodes = stages().find_map(|prune| match prune {
+        Prune::Node { target, .. } => Some(*target),
+        _ => None,
+    });
+    let groups = stages().find_map(|prune| match prune {
+        Prune::Simd { target, .. } => Some(*target),
+        _ => None,
+    });
+    Ok((nodes.unwrap_or_default(), groups.unwrap_or_default()))
+}
+
+fn takes(target: Target, kind: NodeKind) -> bool {
+    match target {
+        Target::All => true,
+        Target::Conv => kind == NodeKind::Conv,
+        Target::Ip => kind == NodeKind::Ip,
+    }
+}
+
+/// Which nodes live: as many as the authors kept, by lot.
+fn authors_masks(network: &Network) -> Result<NodeMasks> {
+    let authors = Authors::published()?;
+    let row = authors.node.iter().find(|row| row.network == network.name).ok_or_else(|| {
+        Error::argument("nodes as the authors kept", "a network of theirs", network.name.clone())
+    })?;
+    let sites = network.mask_sites()?.into_iter().zip(&row.kept);
+    let mask = |(place, (site, &kept)): (usize, (crate::network::MaskSite, &usize))| {
+        let removed = 1.0 - kept as f64 / site.nodes as f64;
+        Ok((site.name, random::nodes(site.nodes, removed, SEED + place as u64)?))
+    };
+    sites.enumerate().map(mask).collect()
+}
+
+/// The weight arrays of a network, with their layers.
+fn weight_names(network: &Network) -> Result<Vec<(String, String)>> {
+    let parameters = network.parameters()?.into_iter();
+    let weights = parameters.filter(|parameter| parameter.role == ParameterRole::Weight);
+    Ok(weights.map(|p| (network.layers[p.layer].name.clone(), p.name)).collect())
+}
+
+/// Removes groups by lot, so that of each targeted layer the share is left that `share` says, given the
+/// layer and its weights.
+fn prune_groups(
+    network: &Network,
+    weights: &mut Weights,
+    target: Option<Target>,
+    share: impl Fn(&str, usize) -> Result<f64>,
+) -> Result<()> {
+    let kinds: BTreeMap<String, NodeKind> = layers(network).into_iter().collect();
+    let names = weight_names(network)?;
+    for (place, (layer, key)) in names.iter().enumerate() {
+        if !target.is_none_or(|target| takes(target, kinds[layer])) {
+            continue;
+        }
+        let of_layer = names.iter().filter(|(other, _)| other == layer);
+        let mut own = 0;
+        for (_, key) in of_layer {
+            own += weights.get(key)?.len();
+        }
+        let dim = as_matrix(key, weights.get(key)?)?.dim();
+        let fraction = 1.0 - share(layer, own)?;
+        let mask = random::groups(dim, GROUP_WIDTH, fraction, SEED + place as u64)?;
+        prune(weights, key, &mask)?;
+    }
+    Ok(())
+}
+
+fn prune(weights: &mut Weights, key: &str, mask: &crate::prune::WeightMask) -> Result<()> {
+    match weights.iter_mut().find(|(name, _)| *name == key) {
+        Some((_, array)) => apply(key, array, mask),
+        None => Err(Error::malformed("weights", format!("an array {key}"), "none")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn zoo_folder() -> &'static Path {
+        Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/zoo"))
+    }
+
+    #[test]
+    fn published_models_are_taken_where_they_exist() {
+        let subject = Subject::open("lenet-5", zoo_folder()).unwrap();
+        let policies: Vec<Policy> = subject.models.iter().map(|model| model.policy).collect();
+        assert_eq!(policies, [Policy::Traditional, Policy::Simd, Policy::Node, Policy::Both]);
+        let simd = &subject.models[1];
+        assert_eq!(simd.from, "zoo/lenet-5-simd-pruning");
+        assert!(simd.card.is_some());
+        simd.weights.check(&simd.network).unwrap();
+    }
+
+    #[test]
+    fn random_models_have_the_sparsity_that_was_asked_for() {
+        let subject = Subject::open("alexnet", Path::new("no such folder")).unwrap();
+        let of = |policy| subject.models.iter().find(|model| model.policy == policy).unwrap();
+        let share = |model: &PrunedModel, key: &str| {
+            let array = model.weights.get(key).unwrap();
+            array.iter().filter(|&&w| w != 0.0).count() as f64 / array.len() as f64
+        };
+        for policy in [Policy::Simd, Policy::Traditional] {
+            let model = of(policy);
+            assert!(model.from.contains("Han et al."), "{}", model.from);
+            for (key, expected) in [("conv1.weight", 0.84), ("ip6.weight", 0.09)] {
+                let found = share(model, key);
+                assert!((found - expected).abs() < 0.01, "{policy:?} {key}: {found}");
+            }
+        }
+        let node = of(Policy::Node);
+        let ip6 = node.weights.get("ip6.weight").unwrap();
+        assert_eq!(ip6.shape()[0], 3001);
+        assert_eq!(share(node, "ip6.weight"), 1.0);
+        // Both: nodes of the convolutions, groups of the dense layers, of which as many weights are left
+        // as without nodes.
+        let both = of(Policy::Both);
+        assert_eq!(share(both, "conv3.weight"), 1.0);
+        assert_eq!(both.weights.get("conv3.weight").unwrap().shape()[0], 233);
+        let ip6 = both.weights.get("ip6.weight").unwrap();
+        let left = share(both, "ip6.weight") * ip6.len() as f64;
+        assert!((left / (4096.0 * 9216.0) - 0.09).abs() < 0.002, "{left}");
+    }
+
+    #[test]
+    fn a_network_of_unknown_densities_is_refused_with_what_to_do() {
+        for name in ["convnet", "nin", "lenet-5"] {
+            let error = Subject::open(name, Path::new("no such folder")).unwrap_err().to_string();
+            assert!(error.contains("run simd_pruning on"), "{error}");
+        }
+    }
+}
