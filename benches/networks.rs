@@ -14,17 +14,13 @@ use std::path::Path;
 
 use anyhow::Context;
 use clap::ValueEnum;
-use scalpel::baselines::mkl::Mkl;
-use scalpel::engine::{Choices, Device, Policy, explanation};
-use scalpel::kernels::masked_dense::DenseLibrary;
+use scalpel::engine::{Choices, Policy, explanation};
 use scalpel::network::zoo;
 use scalpel::report::Table;
 use scalpel::speedup::{PrunedModel, Subject, Venue, compiled, measure};
 
 fn main() -> anyhow::Result<()> {
     let threads = std::env::var("SCALPEL_THREADS").map_or(Ok(1), |text| text.parse())?;
-    tch::set_num_threads(i32::try_from(threads)?);
-    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
     let arguments: Vec<String> =
         std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     let names = arguments.first().map_or(zoo::NAMES.to_vec(), |name| vec![name.as_str()]);
@@ -34,14 +30,7 @@ fn main() -> anyhow::Result<()> {
         None => Policy::Scalpel,
     };
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("zoo");
-    let products = Mkl::load(threads).ok().map(|mkl| mkl as std::sync::Arc<dyn DenseLibrary>);
-    let venue = Venue {
-        name: "cpu".into(),
-        device: Device::Cpu,
-        library: Some(tch::Device::Cpu),
-        threads,
-        products,
-    };
+    let venue = Venue::cpu(threads)?;
     let mut choices = Choices::in_memory();
     for name in names {
         let subject = match Subject::open(name, &models) {

@@ -11,7 +11,9 @@ use crate::files;
 use crate::measure::{Effort, interleave_by};
 
 /// Enough to tell kernels some percent apart, where a slow one may take a second.
-const EFFORT: Effort = Effort { rounds: 9, turn: Duration::from_micros(500) };
+pub(super) const KERNELS: Effort = Effort { rounds: 9, turn: Duration::from_micros(500) };
+/// For what needs some calls to get going: threads that sleep are woken by the first.
+pub(super) const THREADS: Effort = Effort { rounds: 9, turn: Duration::from_millis(4) };
 
 /// The version of the keys and names: another one's choices are not read.
 const VERSION: u32 = 1;
@@ -89,6 +91,7 @@ impl Choices {
         &mut self,
         key: &str,
         candidates: &[Candidate<'_, C>],
+        effort: Effort,
         seconds: impl Fn(&mut C, u32) -> Result<f64>,
     ) -> Result<C> {
         if let [(_, only)] = candidates {
@@ -104,7 +107,7 @@ impl Choices {
             made.iter_mut().map(|one| |calls: u32| seconds(one, calls)).collect();
         let mut turns: Vec<&mut dyn FnMut(u32) -> Result<f64>> =
             turns.iter_mut().map(|turn| turn as _).collect();
-        let timings = interleave_by(&mut turns, EFFORT)?;
+        let timings = interleave_by(&mut turns, effort)?;
         let times = timings.iter().map(|timing| timing.median).enumerate();
         let Some((best, _)) = times.min_by(|a, b| a.1.total_cmp(&b.1)) else {
             return Err(Error::argument("choose a kernel", "at least one candidate", "none"));
@@ -133,7 +136,7 @@ mod tests {
             asked.set(asked.get() + 1);
             Ok(one.1 * f64::from(calls))
         };
-        choices.fastest("conv1", &candidates, seconds).unwrap().0
+        choices.fastest("conv1", &candidates, KERNELS, seconds).unwrap().0
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! a layer may take; where that leaves several kernels, they are timed on the spot ([`Choices`]).
 //! [`reference`](mod@reference) is what everything is compared with.
 
+mod attendants;
 mod choices;
 mod explain;
 mod on_cpu;

@@ -6,32 +6,48 @@
 //! the whole batch. Where there are as many images as threads, each thread has images of its own; else the
 //! kernels share out their rows and columns.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Instant;
 
 use rand::RngExt;
 use rayon::prelude::*;
 
-use super::choices::{Candidate, Choices};
+use super::attendants::Attendants;
+use super::choices::{Candidate, Choices, KERNELS, THREADS};
 use super::explain::{Description, Explained, explained};
 use super::plan::{Between, Plan, Product, Step, Work};
 use super::stored::{Stored, describe, sparsity, tag};
 use crate::error::{Error, Result};
-use crate::kernels::PackedProduct;
 use crate::kernels::convolution::{self, Convolution, Geometry};
 use crate::kernels::csr_spmm::{self, CsrSpmm};
 use crate::kernels::group_spmm::{self, GroupSpmm};
 use crate::kernels::layout::{Input, Output};
 use crate::kernels::masked_dense::{self, DenseLibrary, MaskedDense, Nodes};
 use crate::kernels::planes::{Map, cpu::Planes};
+use crate::kernels::{PackedProduct, alone, threads};
 use crate::network::Shape;
 use crate::sparse::Format;
 
 /// Runs of which the steps' times are medians.
 const EXPLAINED_RUNS: usize = 15;
 
+/// How a network is spread over threads. The fastest is found out by running it: waking a thread takes as
+/// long as a small network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Spread {
+    /// On the calling thread.
+    Alone,
+    /// From the calling thread: each kernel that is worth it wakes others.
+    FromOutside,
+    /// On a thread of the pool, while all others look for work.
+    Attended,
+}
+
 /// A network for batches of one size.
 pub(super) struct OnCpu {
+    spread: Spread,
+    attendants: Attendants,
     batch: usize,
     /// `[batch, input]`.
     images: Vec<f32>,
@@ -139,7 +155,7 @@ impl OnCpu {
             builder.buffers.iter().map(|buffer| vec![0.0; buffer.floats]).collect();
 
         let size = |shape: Shape| shape.iter().product::<usize>();
-        let count = rayon::current_num_threads();
+        let count = threads();
         let workspace = Workspace { buffers, seconds: vec![0.0; image_steps.len()] };
         let workspaces = if count > 1 && batch >= count { count } else { 1 };
         let features = if image_steps.is_empty() {
@@ -152,7 +168,9 @@ impl OnCpu {
         let bytes = image_steps.iter().map(|step| step.about.bytes).sum::<usize>()
             + batch_steps.iter().map(|step| step.about.bytes).sum::<usize>();
         let classes = size(plan.output);
-        let engine = Self {
+        let mut engine = Self {
+            spread: Spread::FromOutside,
+            attendants: Attendants::default(),
             batch,
             images: vec![0.0; batch * size(plan.input)],
             workspaces: vec![workspace; workspaces],
@@ -164,7 +182,31 @@ impl OnCpu {
             batch_steps,
             classes,
         };
+        let about = engine.image_steps.iter().map(|step| &step.about);
+        let about = about.chain(engine.batch_steps.iter().map(|step| &step.about));
+        let steps = about.map(|about| format!("{} {} {}", about.layer, about.shape, about.kernel));
+        let steps = steps.collect::<Vec<_>>().join(", ");
+        let key = format!("{count} threads | {} x {batch}, {bytes} bytes | {steps}", plan.network);
+        engine.choose_spread(&key, choices)?;
         Ok((engine, bytes))
+    }
+
+    fn choose_spread(&mut self, key: &str, choices: &mut Choices) -> Result<()> {
+        if threads() == 1 {
+            return Ok(());
+        }
+        let all = [Spread::Alone, Spread::FromOutside, Spread::Attended];
+        let candidates = all.map(|spread| -> Candidate<'_, Spread> {
+            (format!("{spread:?}"), Box::new(move || Ok(spread)))
+        });
+        let engine = RefCell::new(&mut *self);
+        let spread = choices.fastest(key, &candidates, THREADS, |spread, calls| {
+            let mut engine = engine.borrow_mut();
+            engine.spread = *spread;
+            engine.seconds(calls)
+        })?;
+        self.spread = spread;
+        Ok(())
     }
 
     pub fn load(&mut self, images: &[f32]) {
@@ -208,6 +250,17 @@ impl OnCpu {
     }
 
     fn forward<const TIMED: bool>(&mut self) -> Result<()> {
+        match self.spread {
+            Spread::Alone => alone(|| self.steps::<TIMED>()),
+            Spread::FromOutside => self.steps::<TIMED>(),
+            Spread::Attended => {
+                let attendants = self.attendants.clone();
+                attendants.during(|| self.steps::<TIMED>())
+            }
+        }
+    }
+
+    fn steps<const TIMED: bool>(&mut self) -> Result<()> {
         self.each_image::<TIMED>()?;
         if self.batch_steps.is_empty() {
             return Ok(());
@@ -252,7 +305,8 @@ impl OnCpu {
         if self.image_steps.is_empty() || end == 0 {
             return Ok(());
         }
-        if let [workspace] = self.workspaces.as_mut_slice() {
+        if threads() == 1 || self.workspaces.len() == 1 {
+            let workspace = &mut self.workspaces[0];
             let images = self.images.chunks(input).zip(ends.chunks_mut(end));
             for (image, end) in images {
                 workspace.image::<TIMED>(steps, image, end)?;
@@ -263,7 +317,9 @@ impl OnCpu {
         let shares = self.images.par_chunks(share * input).zip(ends.par_chunks_mut(share * end));
         shares.zip(&mut self.workspaces).try_for_each(|((images, ends), workspace)| {
             let mut images = images.chunks(input).zip(ends.chunks_mut(end));
-            images.try_for_each(|(image, end)| workspace.image::<TIMED>(steps, image, end))
+            alone(|| {
+                images.try_for_each(|(image, end)| workspace.image::<TIMED>(steps, image, end))
+            })
         })
     }
 }
@@ -473,8 +529,8 @@ impl Builder<'_, '_> {
         );
         let x = random(Convolution::map_floats(geometry));
         let mut y = vec![0.0; to.floats(step.output, 1).max(to.image)];
-        let y = std::cell::RefCell::new(&mut y);
-        self.choices.fastest(&self.key(&key), &candidates, |(convolution, _), calls| {
+        let y = RefCell::new(&mut y);
+        self.choices.fastest(&self.key(&key), &candidates, KERNELS, |(convolution, _), calls| {
             let start = Instant::now();
             for _ in 0..calls {
                 convolution.run_map(&x, &mut y.borrow_mut(), to)?;
@@ -578,8 +634,8 @@ impl Builder<'_, '_> {
         }
         let key = format!("dense {m}x{k}x{batch} {}", sparsity(product, &all));
         let x = random(k * batch);
-        let y = std::cell::RefCell::new(vec![0.0; m * batch]);
-        self.choices.fastest(&self.key(&key), &candidates, |(kernel, _), calls| {
+        let y = RefCell::new(vec![0.0; m * batch]);
+        self.choices.fastest(&self.key(&key), &candidates, KERNELS, |(kernel, _), calls| {
             let start = Instant::now();
             for _ in 0..calls {
                 kernel.run(&x, batch, &mut y.borrow_mut())?;
@@ -596,7 +652,7 @@ impl Builder<'_, '_> {
     /// A key of a choice among the formats on these threads.
     fn key(&self, layer: &str) -> String {
         let formats: Vec<String> = self.formats.iter().map(|&format| tag(format)).collect();
-        format!("{} threads | {} | {layer}", rayon::current_num_threads(), formats.join(", "))
+        format!("{} threads | {} | {layer}", threads(), formats.join(", "))
     }
 }
 

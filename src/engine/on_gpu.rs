@@ -4,7 +4,7 @@
 
 use rand::RngExt;
 
-use super::choices::{Candidate, Choices};
+use super::choices::{Candidate, Choices, KERNELS};
 use super::explain::{Description, Explained, explained};
 use super::plan::{Between, Plan, Product, Step, Work};
 use super::stored::{Stored, describe, sparsity, tag};
@@ -234,7 +234,7 @@ impl Builder<'_> {
         } else {
             None
         };
-        self.choices.fastest(&key, &candidates, |(packed, _), calls| {
+        self.choices.fastest(&key, &candidates, KERNELS, |(packed, _), calls| {
             let Some([x, y]) = &operands else { return Ok(0.0) };
             let bound = packed.bind(gpu, x, y)?;
             gpu.time(&mut || (0..calls).try_for_each(|_| bound.enqueue(gpu)))

@@ -19,6 +19,7 @@ pub mod planes;
 #[cfg(test)]
 mod programs;
 
+use std::cell::Cell;
 use std::ops::Range;
 
 use crate::error::{Error, Result};
@@ -73,6 +74,27 @@ fn bias(operation: &str, bias: Option<&[f32]>, rows: usize) -> Result<Vec<f32>> 
             Err(Error::argument(operation, expected, bias.len().to_string()))
         }
     }
+}
+
+thread_local! {
+    static ALONE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Threads that a kernel called on this thread may use: those of the pool, or one within [`alone`].
+pub(crate) fn threads() -> usize {
+    if ALONE.get() { 1 } else { rayon::current_num_threads() }
+}
+
+/// Does work whose kernels keep to the thread that calls them.
+pub(crate) fn alone<R>(work: impl FnOnce() -> R) -> R {
+    struct Before(bool);
+    impl Drop for Before {
+        fn drop(&mut self) {
+            ALONE.set(self.0);
+        }
+    }
+    let _before = Before(ALONE.replace(true));
+    work()
 }
 
 /// A product Y = act(W X + b) packed for this processor, on operands that lie anywhere.

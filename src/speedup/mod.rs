@@ -16,6 +16,7 @@ use ndarray::{ArrayD, IxDyn};
 use rand::RngExt;
 use tch::Tensor;
 
+use crate::baselines::mkl::Mkl;
 use crate::baselines::torch::{TorchNetwork, to_array, to_tensor};
 use crate::engine::{self, Choices, Executable, Policy, Request, compile};
 use crate::error::{Error, Result};
@@ -48,6 +49,33 @@ pub struct Venue<'a> {
     pub products: Option<Arc<dyn DenseLibrary>>,
 }
 
+impl Venue<'_> {
+    /// This processor on so many threads: those of rayon's global pool and of libtorch are set to them. MKL
+    /// may take dense layers on one thread; the threads of a pool of its own would be in our way.
+    ///
+    /// # Errors
+    /// The global pool has been made already.
+    pub fn cpu(threads: usize) -> Result<Self> {
+        tch::set_num_threads(threads as i32);
+        // The calling thread is one of the pool's: nobody has to be woken for the first step.
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).use_current_thread();
+        pool.build_global().map_err(|error| {
+            Error::argument("set the threads", "a pool that is not made yet", error.to_string())
+        })?;
+        let products = match threads {
+            1 => Mkl::load(1).ok().map(|mkl| mkl as Arc<dyn DenseLibrary>),
+            _ => None,
+        };
+        Ok(Self {
+            name: "cpu".into(),
+            device: engine::Device::Cpu,
+            library: Some(tch::Device::Cpu),
+            threads,
+            products,
+        })
+    }
+}
+
 /// A contestant that has been compared with libtorch.
 struct Contestant<'a> {
     policy: &'static str,
@@ -62,7 +90,20 @@ enum Runner<'a> {
     Library { network: TorchNetwork, images: Tensor, device: tch::Device },
 }
 
+/// How long a library's idle threads may still turn over: GCC's OpenMP, on which libtorch runs, lets them
+/// for some milliseconds, on cores that the next contestant needs.
+const SETTLING: Duration = Duration::from_millis(8);
+
 impl Runner<'_> {
+    /// As [`Runner::seconds`], once nobody else's threads are busy any more, and warm.
+    fn settled_seconds(&mut self, calls: u32, threads: usize) -> Result<f64> {
+        if threads > 1 {
+            std::thread::sleep(SETTLING);
+            self.seconds(1)?;
+        }
+        self.seconds(calls)
+    }
+
     fn seconds(&mut self, calls: u32) -> Result<f64> {
         match self {
             Self::Ours(executable) => executable.seconds(calls),
@@ -108,6 +149,9 @@ pub fn compiled<'a>(
     };
     let mut executable = compile(&request, venue.device, choices)?;
     verify(&mut executable, network, weights, masks, batch)?;
+    if venue.threads > 1 {
+        std::thread::sleep(SETTLING);
+    }
     Ok(executable)
 }
 
@@ -119,7 +163,6 @@ fn verify(
     masks: &NodeMasks,
     batch: usize,
 ) -> Result<()> {
-    // The first images stand for all: the others run through the same kernels.
     let images = images(network, batch);
     let torch = TorchNetwork::new(network, weights, masks, tch::Device::Cpu)?;
     let expected = to_array(&torch.run(&to_tensor(&images, tch::Device::Cpu)?)?)?;
@@ -178,7 +221,7 @@ pub fn measure(
         };
         contestants.extend(contestant);
     }
-    let timings = contest(&mut contestants)?;
+    let timings = contest(&mut contestants, venue.threads)?;
     let time = |policy: &str| {
         let place = contestants.iter().position(|contestant| contestant.policy == policy)?;
         Some(timings[place].median)
@@ -260,14 +303,14 @@ fn scalpel<'a>(
         let executable = compiled(model, Policy::Scalpel, batch, venue, choices)?;
         candidates.push(ours(Policy::Scalpel, model, executable));
     }
-    let timings = contest(&mut candidates)?;
+    let timings = contest(&mut candidates, venue.threads)?;
     let times = timings.iter().map(|timing| timing.median).enumerate();
     let best = times.min_by(|a, b| a.1.total_cmp(&b.1)).map(|(place, _)| place);
     Ok(best.map(|place| candidates.swap_remove(place)))
 }
 
 /// Times contestants in turns, for as many rounds as they bear.
-fn contest(contestants: &mut [Contestant<'_>]) -> Result<Vec<Timing>> {
+fn contest(contestants: &mut [Contestant<'_>], threads: usize) -> Result<Vec<Timing>> {
     let turn = Effort::USUAL.turn.as_secs_f64();
     let mut round = 0.0;
     for contestant in &mut *contestants {
@@ -278,7 +321,7 @@ fn contest(contestants: &mut [Contestant<'_>]) -> Result<Vec<Timing>> {
     let effort = Effort { rounds, turn: Duration::from_secs_f64(turn) };
     let mut turns: Vec<_> = contestants
         .iter_mut()
-        .map(|contestant| |calls: u32| contestant.runner.seconds(calls))
+        .map(|contestant| |calls: u32| contestant.runner.settled_seconds(calls, threads))
         .collect();
     let mut turns: Vec<&mut dyn FnMut(u32) -> Result<f64>> =
         turns.iter_mut().map(|turn| turn as _).collect();

@@ -256,7 +256,7 @@ impl Convolution {
             return Ok(());
         }
         let image = |index: usize| &x[index * input..(index + 1) * input];
-        let threads = rayon::current_num_threads();
+        let threads = crate::kernels::threads();
         if threads > 1 && images >= threads {
             let work = y.par_chunks_mut(output).enumerate();
             return work.try_for_each(|(index, y)| self.image(image(index), y));

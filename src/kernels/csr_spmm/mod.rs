@@ -167,7 +167,7 @@ impl PackedProduct for CsrSpmm {
         if n == 0 || rows == 0 {
             return Ok(());
         }
-        let threads = rayon::current_num_threads();
+        let threads = crate::kernels::threads();
         let alone = threads == 1 || 2 * self.values.len() * n < WORTH_A_THREAD;
         if y.is_plain(n) {
             let run = |first: usize, y: &mut [f32]| {

@@ -447,15 +447,17 @@ impl Kernel for ColumnsKernel {
 impl ColumnsKernel {
     /// Computes all blocks.
     fn blocks_of(&self, x: &Operand<'_>, n: usize, output: &SharedOutput<'_>) {
-        let threads = rayon::current_num_threads();
+        let threads = crate::kernels::threads();
         if threads == 1 || 2 * self.nnz * n < WORTH_A_THREAD {
             self.blocks.iter().for_each(|block| self.block(block, x, 0..n, output));
             return;
         }
-        // Ranges of whole tiles, so many that there is work for all even with one block.
+        // Ranges of whole tiles, in as many parts as leave the busiest thread the least.
         let wide = self.functions.wide.width;
-        let parts = n.div_ceil(wide).min(threads.div_ceil(self.blocks.len().max(1)) * 2).max(1);
-        let width = n.div_ceil(wide).div_ceil(parts) * wide;
+        let (tiles, blocks) = (n.div_ceil(wide), self.blocks.len());
+        let busiest = |parts: &usize| (blocks * parts).div_ceil(threads) * tiles.div_ceil(*parts);
+        let parts = (1..=tiles.min(2 * threads)).min_by_key(busiest).unwrap_or(1);
+        let width = tiles.div_ceil(parts) * wide;
         let tasks: Vec<_> = self
             .blocks
             .iter()

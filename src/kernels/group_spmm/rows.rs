@@ -209,7 +209,7 @@ impl Kernel for RowsKernel {
         rows.copy(x, &mut copy);
         out.resize(rows.bias.len(), [0.0; ROWS]);
         let slices = rows.bias.len();
-        let threads = rayon::current_num_threads();
+        let threads = crate::kernels::threads();
         // SAFETY (of both calls): whoever made this kernel vouched for the processor; the copy is that
         // of these rows, and the output has an entry for each slice.
         if threads == 1 || rows.values.len() < WORTH_A_THREAD {

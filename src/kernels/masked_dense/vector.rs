@@ -159,7 +159,7 @@ impl Kernel for VectorKernel {
         living.resize(self.padded, 0.0);
         let blocks = layer.bias.len().div_ceil(ROWS);
         sums.resize(blocks, [0.0; ROWS]);
-        let threads = rayon::current_num_threads();
+        let threads = crate::kernels::threads();
         let share = blocks.div_ceil(threads).max(1);
         let floats = self.padded * ROWS;
         let run = |first: usize, sums: &mut [[f32; ROWS]]| {

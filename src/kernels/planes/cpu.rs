@@ -184,7 +184,7 @@ impl Planes {
         let run = |channels: Range<usize>, y: &mut [f32]| unsafe {
             (self.function)(self, x, channels, y);
         };
-        let threads = rayon::current_num_threads();
+        let threads = crate::kernels::threads();
         if threads == 1 || channels == 1 || self.reads() < WORTH_A_THREAD {
             run(0..channels, y);
         } else {

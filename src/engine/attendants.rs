@@ -1,0 +1,119 @@
+//! Threads of a pool that keep looking for work while a network runs, and a little longer.
+//!
+//! A thread of rayon's that finds nothing to do goes to sleep, and waking it takes as long as a small layer
+//! does (30 to 100 us). A network on several threads is a chain of short parallel sections, so the other
+//! threads wait actively from its first to its last, as those of OpenMP do, and linger behind it for the
+//! next batch.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+/// How long attendants stay behind a run that no other follows.
+const LINGER: Duration = Duration::from_millis(1);
+
+/// Looks for work between two looks at the clock.
+const LOOKS: usize = 64;
+
+/// The attendants of one executable.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Attendants(Arc<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    running: AtomicBool,
+    /// Threads that attend now.
+    present: AtomicUsize,
+}
+
+impl Attendants {
+    /// Does `work` on a thread of the pool, while all others look for what it shares out.
+    pub fn during<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+        rayon::scope(|_| {
+            let others = rayon::current_num_threads() - 1;
+            self.0.running.store(true, Ordering::Release);
+            if self.0.present.load(Ordering::Acquire) < others {
+                self.call(rayon::current_thread_index());
+            }
+            let done = Done(&self.0);
+            let result = work();
+            drop(done);
+            result
+        })
+    }
+
+    /// Has every thread but `owner` attend.
+    fn call(&self, owner: Option<usize>) {
+        let state = Arc::clone(&self.0);
+        rayon::spawn_broadcast(move |context| {
+            // One that waits for its own work may come here too, and must go back to it.
+            if Some(context.index()) != owner {
+                state.attend(context.num_threads() - 1);
+            }
+        });
+    }
+}
+
+/// Says so when the work is done, even by a panic.
+struct Done<'a>(&'a State);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.running.store(false, Ordering::Release);
+    }
+}
+
+impl State {
+    fn attend(&self, most: usize) {
+        if self.present.fetch_add(1, Ordering::AcqRel) < most {
+            let mut idle_since = Instant::now();
+            loop {
+                for _ in 0..LOOKS {
+                    if rayon::yield_now() == Some(rayon::Yield::Executed) {
+                        idle_since = Instant::now();
+                    }
+                    std::hint::spin_loop();
+                }
+                // A run without parallel sections has no need of anybody either.
+                if idle_since.elapsed() > LINGER && !self.running.load(Ordering::Acquire)
+                    || idle_since.elapsed() > 20 * LINGER
+                {
+                    break;
+                }
+            }
+        }
+        self.present.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rayon::prelude::*;
+
+    #[test]
+    fn work_is_done_again_and_again_and_panics_leave_nobody_behind() {
+        for threads in [1, 2, 4] {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let attendants = Attendants::default();
+            for run in 0..200_u64 {
+                let sum: u64 = pool.install(|| {
+                    attendants.during(|| {
+                        (0..8)
+                            .map(|_| (0..100_u64).into_par_iter().map(|i| i + run).sum::<u64>())
+                            .sum()
+                    })
+                });
+                assert_eq!(sum, 8 * (4950 + 100 * run));
+            }
+            let panics = || pool.install(|| attendants.during(|| panic!("as it must")));
+            let unwound = std::panic::catch_unwind(std::panic::AssertUnwindSafe(panics));
+            assert!(unwound.is_err());
+            assert!(!attendants.0.running.load(Ordering::Acquire));
+            let sum: u64 = pool.install(|| attendants.during(|| (0..10_u64).into_par_iter().sum()));
+            assert_eq!(sum, 45);
+            std::thread::sleep(20 * LINGER);
+            assert_eq!(attendants.0.present.load(Ordering::Acquire), 0, "{threads} threads");
+        }
+    }
+}
