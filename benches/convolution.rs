@@ -142,7 +142,7 @@ fn main() -> anyhow::Result<()> {
                     layer.name.clone(),
                     format!("{}x{}", conv.outputs, case.total / conv.outputs),
                     format!("{:.3}", case.nnz as f64 / case.total as f64),
-                    case.ours.variant().map_or_else(String::new, |variant| variant.name.to_owned()),
+                    case.ours.variant().unwrap_or_default().to_owned(),
                     format!("{:.1}", 1e6 * ours),
                     format!("{:.1}", 1e6 * dense),
                     rate(case.nnz, ours),

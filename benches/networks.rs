@@ -17,7 +17,7 @@ use clap::ValueEnum;
 use scalpel::engine::{Choices, Policy, explanation};
 use scalpel::network::zoo;
 use scalpel::report::Table;
-use scalpel::speedup::{PrunedModel, Subject, Venue, compiled, measure};
+use scalpel::speedup::{Place, PrunedModel, Subject, compiled, measure};
 
 fn main() -> anyhow::Result<()> {
     let threads = std::env::var("SCALPEL_THREADS").map_or(Ok(1), |text| text.parse())?;
@@ -30,7 +30,8 @@ fn main() -> anyhow::Result<()> {
         None => Policy::Scalpel,
     };
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("zoo");
-    let venue = Venue::cpu(threads)?;
+    let place = Place::open("cpu")?;
+    let venue = place.venue(threads)?;
     let mut choices = Choices::in_memory();
     for name in names {
         let subject = match Subject::open(name, &models) {
@@ -65,13 +66,7 @@ fn main() -> anyhow::Result<()> {
         println!("\n{name}, batch {batch}, {threads} threads\n\n{}", table.markdown());
         let chosen = rows.iter().find(|row| row.policy == policy.name());
         let chosen = chosen.context("a row of the policy")?;
-        // The model that ran: of its own technique, or the one that scalpel chose.
-        let ran = |model: &&PrunedModel| match policy {
-            Policy::Scalpel => {
-                model.from == chosen.weights_from && model.policy != Policy::Traditional
-            }
-            policy => model.policy == policy,
-        };
+        let ran = |model: &&PrunedModel| subject.ran(model, policy, &chosen.weights_from);
         if let Some(model) = subject.models.iter().find(ran) {
             let mut executable = compiled(model, policy, batch, &venue, &mut choices)?;
             let steps = explanation(&executable.explain()?);

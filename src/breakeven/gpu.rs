@@ -10,6 +10,7 @@ use ndarray::{Array2, ArrayView2};
 use super::{Case, contest, point};
 use crate::baselines::rotation::{Rotation, Set};
 use crate::baselines::{Product, Products, cuda::CudaLibraries};
+use crate::device::Named;
 use crate::device::cuda::Cuda;
 use crate::device::gpu::{self, Buffer, Gpu, Language};
 use crate::device::wgpu::Wgpu;
@@ -40,21 +41,18 @@ pub struct Device {
 /// # Errors
 /// Another name; what the device or its libraries lack.
 pub fn device(name: &str) -> Result<Device> {
-    let ordinal = match name.split_once(':') {
-        _ if name == "cuda" => Some(0),
-        Some(("cuda", number)) => number.parse().ok(),
-        _ => None,
-    };
-    if let Some(ordinal) = ordinal {
-        let cuda = Arc::new(Cuda::new(ordinal)?);
-        let library = Box::new(CudaLibraries::new(Arc::clone(&cuda), false)?);
-        return Ok(Device { gpu: cuda, library });
+    match Named::parse(name)? {
+        Named::Cuda(ordinal) => {
+            let cuda = Arc::new(Cuda::new(ordinal)?);
+            let library = Box::new(CudaLibraries::new(Arc::clone(&cuda), false)?);
+            Ok(Device { gpu: cuda, library })
+        }
+        Named::Wgpu => {
+            let gpu: Arc<dyn Gpu> = Arc::new(Wgpu::new()?);
+            Ok(Device { library: Box::new(OurProducts { gpu: Arc::clone(&gpu) }), gpu })
+        }
+        Named::Cpu => Err(Error::argument("--device", "a GPU", name)),
     }
-    if name != "wgpu" {
-        return Err(Error::argument("--device", "cpu, cuda, cuda:<number> or wgpu", name));
-    }
-    let gpu: Arc<dyn Gpu> = Arc::new(Wgpu::new()?);
-    Ok(Device { library: Box::new(OurProducts { gpu: Arc::clone(&gpu) }), gpu })
 }
 
 impl Device {

@@ -11,3 +11,50 @@ pub mod cuda;
 pub(crate) mod dry;
 pub mod gpu;
 pub mod wgpu;
+
+use crate::error::{Error, Result};
+
+/// A device, as it is called on a command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Named {
+    /// `cpu`.
+    Cpu,
+    /// `cuda`, `cuda:1`: an NVIDIA GPU by the driver's order.
+    Cuda(usize),
+    /// `wgpu`.
+    Wgpu,
+}
+
+impl Named {
+    /// The device of that name.
+    ///
+    /// # Errors
+    /// Another name.
+    pub fn parse(name: &str) -> Result<Self> {
+        let numbered = name.strip_prefix("cuda:").and_then(|number| number.parse().ok());
+        match (name, numbered) {
+            ("cpu", _) => Ok(Self::Cpu),
+            ("wgpu", _) => Ok(Self::Wgpu),
+            ("cuda", _) => Ok(Self::Cuda(0)),
+            (_, Some(ordinal)) => Ok(Self::Cuda(ordinal)),
+            _ => Err(Error::argument("--device", "cpu, cuda, cuda:<number> or wgpu", name)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_have_names() {
+        assert_eq!(Named::parse("cpu").unwrap(), Named::Cpu);
+        assert_eq!(Named::parse("cuda:3").unwrap(), Named::Cuda(3));
+        for name in ["", "cuda:", "cuda:x", "CPU", "vulkan"] {
+            assert!(
+                Named::parse(name).unwrap_err().to_string().contains("cuda:<number>"),
+                "{name}"
+            );
+        }
+    }
+}

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::breakeven::{BreakevenPoint, StoredSweep, Sweep};
 use super::environment::Environment;
+use super::speedup::StoredSpeedup;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::measure::Timing;
@@ -165,11 +166,7 @@ impl ResultsTree {
         let StoredSweep { hash, sweep, points, environment } = &stored;
         let hardware =
             if sweep.device.is_some() { environment.hardware() } else { environment.cpu.clone() };
-        let processor: String = hardware
-            .chars()
-            .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' })
-            .collect();
-        let folder = self.root.join("breakeven").join(processor).join(hash);
+        let folder = self.root.join("breakeven").join(slug(&hardware)).join(hash);
         write_json(&folder.join("points.json"), points)?;
         write_json(&folder.join("environment.json"), environment)?;
         // Last: a folder without it is not yet one.
@@ -198,6 +195,50 @@ impl ResultsTree {
             }
         }
         Ok(sweeps)
+    }
+
+    /// Stores what was measured of a network at one batch size, in the place of an earlier measurement on the
+    /// same hardware, and returns the folder.
+    ///
+    /// # Errors
+    /// No rows; a folder that cannot be written.
+    pub fn store_speedup(&self, speedup: &StoredSpeedup) -> Result<PathBuf> {
+        let StoredSpeedup { rows, environment } = speedup;
+        let Some(row) = rows.first() else {
+            return Err(Error::argument("store a measurement", "at least one row", "none"));
+        };
+        let hardware = if row.device == "cpu" {
+            format!("{} {} threads", environment.cpu, row.threads)
+        } else {
+            format!("{} {}", environment.hardware(), row.device)
+        };
+        let folder = self.root.join("speedup").join(slug(&hardware)).join(&row.network);
+        let folder = folder.join(format!("batch-{}", row.batch));
+        write_json(&folder.join("environment.json"), environment)?;
+        // Last: a folder without them is not yet one.
+        write_json(&folder.join("rows.json"), rows)?;
+        Ok(folder)
+    }
+
+    /// The stored measurements of whole networks, in order of hardware, network and batch.
+    ///
+    /// # Errors
+    /// A folder that cannot be read, a file that is not what its name says.
+    pub fn speedups(&self) -> Result<Vec<StoredSpeedup>> {
+        let mut speedups = Vec::new();
+        for hardware in subfolders(&self.root.join("speedup"))? {
+            for network in subfolders(&hardware)? {
+                for folder in subfolders(&network)? {
+                    if folder.join("rows.json").exists() {
+                        speedups.push(StoredSpeedup {
+                            rows: read_json(&folder.join("rows.json"))?,
+                            environment: read_json(&folder.join("environment.json"))?,
+                        });
+                    }
+                }
+            }
+        }
+        Ok(speedups)
     }
 
     /// The runs of an experiment on a network that have a summary, in order of hash and seed.
@@ -265,6 +306,12 @@ impl RunFolder {
     pub fn path(&self) -> &Path {
         &self.folder
     }
+}
+
+/// A name as a folder is called.
+fn slug(name: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
+    name.chars().map(plain).collect()
 }
 
 /// Writes a value as indented JSON, whole or not at all.

@@ -208,6 +208,43 @@ impl SpeedupGroup<'_> {
         table
     }
 
+    /// A summary's row: the geometric means.
+    fn means(&self) -> Vec<String> {
+        let times = |ratio: Option<f64>| {
+            ratio.map_or_else(|| "not measured".to_owned(), |ratio| format!("{ratio:.2}x"))
+        };
+        let over_dense = |row: &SpeedupRow| Some(row.speedup_over_dense);
+        let over_library = |row: &SpeedupRow| row.speedup_over_library;
+        let class = self.members.first().and_then(|one| one.class());
+        let authors = Authors::published().ok();
+        let paper = class.and_then(|class| authors?.mean_speedup(class));
+        let environment = self.members.first().map(|one| &one.environment);
+        vec![
+            environment.map_or_else(String::new, Environment::hardware),
+            self.title(),
+            self.members.len().to_string(),
+            times(self.mean("traditional", over_dense)),
+            times(self.mean("simd", over_dense)),
+            times(self.mean("node", over_dense)),
+            times(self.mean("both", over_dense)),
+            times(self.mean(SCALPEL, over_dense)),
+            times(self.mean(SCALPEL, over_library)),
+            times(paper),
+        ]
+    }
+
+    /// Its hardware, date and commit.
+    fn measured_on(&self) -> String {
+        let Some(first) = self.members.first() else { return String::new() };
+        let mut dates: Vec<&str> =
+            self.members.iter().map(|one| one.environment.date.as_str()).collect();
+        dates.sort_unstable();
+        dates.dedup();
+        let commit = first.environment.commit.as_deref().unwrap_or("unknown");
+        let hardware = first.environment.hardware();
+        format!("Measured on {} ({hardware}), commit {commit}.", dates.join(", "))
+    }
+
     /// Bars of the speedup over the library's dense network, by network and policy, with their geometric
     /// means, and the paper's mean as a line. Equal rows give equal bytes.
     ///
@@ -299,5 +336,207 @@ impl SpeedupGroup<'_> {
             .draw()
             .map_err(|e| text(&e))?;
         area.present().map_err(|e| text(&e))
+    }
+}
+
+/// What the tables say of whole networks.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct SpeedupSection {
+    /// For RESULTS.md.
+    pub results: String,
+    /// For README.md.
+    pub readme: String,
+    /// Plots by name.
+    pub plots: Vec<(String, String)>,
+}
+
+const READING: &str = "Geometric means over the networks of how many times faster than the fastest dense \
+    contestant each policy is, libtorch's or our own dense kernels, whichever is faster; *scalpel over \
+    libtorch* is over what a user would take. The paper compares with MKL and its own dense code. \
+    *traditional*: compressed rows; *SIMD-aware*: groups of weights; *node*: the nodes that are left; \
+    *both*; *scalpel*: of these, the model and for every layer the kernel that is the fastest here.";
+
+impl SpeedupSection {
+    /// The section on measurements that lie in the tree.
+    ///
+    /// # Errors
+    /// What the drawing library refuses; the authors' numbers cannot be read.
+    pub fn of(stored: &[StoredSpeedup]) -> Result<Self> {
+        let groups = speedup_groups(stored);
+        let mut summary = Table::new([
+            "hardware",
+            "device, batch",
+            "networks",
+            "traditional",
+            "SIMD-aware",
+            "node",
+            "both",
+            "scalpel",
+            "scalpel over libtorch",
+            "paper",
+        ]);
+        groups.iter().for_each(|group| summary.row(group.means()));
+        for device in ["cuda", "wgpu"] {
+            if !stored.iter().flat_map(|one| &one.rows).any(|row| row.device.starts_with(device)) {
+                let mut cells = vec!["a GPU".to_owned(), device.to_owned(), "0".to_owned()];
+                cells.resize(9, "not measured".into());
+                summary.row(cells);
+            }
+        }
+        let mut section = Self::default();
+        let means = format!("{}\n{READING}\n", summary.markdown());
+        section.readme = format!("### Speedup of whole networks\n\n{means}");
+        section.results = format!(
+            "\n## Speedup of whole networks\n\nBy `cargo run --release --bin speedup`.\n\n{means}"
+        );
+        if let Some(table) = sizes(stored)? {
+            section.results += &format!("\n### Size\n\n{}", table.markdown());
+        }
+        for group in &groups {
+            let (title, table) = (group.title(), group.table().markdown());
+            let name = group.plot_name();
+            section.results += &format!(
+                "\n### {title}\n\n{} Times a policy is faster are over libtorch's dense network.\n\n\
+                 {table}\n![{title}](results/plots/{name}.svg)\n",
+                group.measured_on()
+            );
+            // The two that the paper's first two classes are about stand in front of the reader.
+            let row = group.first();
+            if row.is_some_and(|row| row.device == "cpu" && row.batch == 1) {
+                section.readme += &format!(
+                    "\n{title} ({}):\n\n{table}",
+                    group.measured_on().trim_end_matches('.')
+                );
+                if row.is_some_and(|row| row.threads == 1) {
+                    section.readme += &format!("\n![{title}](results/plots/{name}.svg)\n");
+                }
+            }
+            section.plots.push((name, group.plot()?));
+        }
+        Ok(section)
+    }
+}
+
+/// How much smaller the stored models are than the dense ones: geometric means over the networks.
+fn sizes(stored: &[StoredSpeedup]) -> Result<Option<Table>> {
+    let mut of: BTreeMap<&str, BTreeMap<&str, f64>> = BTreeMap::new();
+    for one in stored {
+        let Some(dense) = one.row(DENSE) else { continue };
+        for policy in ["traditional", "simd", "node", "both"] {
+            if let Some(row) = one.row(policy) {
+                let share = row.bytes as f64 / dense.bytes.max(1) as f64;
+                of.entry(policy).or_default().insert(&row.network, share);
+            }
+        }
+    }
+    if of.is_empty() {
+        return Ok(None);
+    }
+    let authors = Authors::published()?;
+    let paper = |policy: &str| {
+        let class = match policy {
+            "simd" => HardwareClass::Low,
+            "both" => HardwareClass::Moderate,
+            "node" => HardwareClass::High,
+            _ => return None,
+        };
+        authors.speedup.iter().find(|row| row.class == class).map(|row| row.bytes_reduced)
+    };
+    let header = ["policy", "networks", "reduced by, geometric mean", "paper"];
+    let mut table = Table::new(header.into_iter().chain(zoo::NAMES));
+    for (policy, shares) in of {
+        let mean = geometric_mean(&shares.values().copied().collect::<Vec<_>>());
+        let percent = |share: f64| format!("{:.1}%", 100.0 * (1.0 - share));
+        let mut cells = vec![
+            policy.to_owned(),
+            shares.len().to_string(),
+            percent(mean),
+            paper(policy).map_or("not stated".into(), |reduced| format!("{reduced:.0}%")),
+        ];
+        let own = |name: &&str| shares.get(*name).map_or("not measured".into(), |&s| percent(s));
+        cells.extend(zoo::NAMES.iter().map(own));
+        table.row(cells);
+    }
+    Ok(Some(table))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A measurement in which a policy takes the given microseconds.
+    fn measured(network: &str, threads: usize, times: &[(&str, f64, usize)]) -> StoredSpeedup {
+        let of = |policy: &str| times.iter().find(|time| time.0 == policy).map(|time| time.1);
+        let library = of(LIBRARY);
+        let dense = [library, of(DENSE)].into_iter().flatten().fold(f64::INFINITY, f64::min);
+        let row = |&(policy, microseconds, bytes): &(&str, f64, usize)| SpeedupRow {
+            network: network.into(),
+            device: "cpu".into(),
+            threads,
+            batch: 1,
+            policy: policy.into(),
+            microseconds,
+            interval: [microseconds; 2],
+            speedup_over_library: library.map(|library| library / microseconds),
+            speedup_over_dense: dense / microseconds,
+            bytes,
+            weights_from: "random".into(),
+            accuracy: (policy == SCALPEL).then_some([98.5, 98.25]),
+        };
+        let mut environment = Environment::read("cpu");
+        environment.date = "2026-01-02".into();
+        environment.commit = Some("abc".into());
+        StoredSpeedup { rows: times.iter().map(row).collect(), environment }
+    }
+
+    fn both() -> Vec<StoredSpeedup> {
+        vec![
+            measured("lenet-5", 1, &[(LIBRARY, 80.0, 100), (DENSE, 40.0, 100), (SCALPEL, 5.0, 10)]),
+            measured(
+                "lenet-300-100",
+                1,
+                &[(LIBRARY, 10.0, 100), (DENSE, 20.0, 100), (SCALPEL, 5.0, 40)],
+            ),
+        ]
+    }
+
+    #[test]
+    fn means_are_geometric_over_the_fastest_dense_contestant_of_each_network() {
+        let stored = both();
+        let groups = speedup_groups(&stored);
+        let [group] = groups.as_slice() else { panic!("one group") };
+        assert_eq!(group.title(), "one thread, batch 1");
+        let over_dense = group.mean(SCALPEL, |row| Some(row.speedup_over_dense)).unwrap();
+        approx::assert_relative_eq!(over_dense, 4.0, max_relative = 1e-12); // of 8 and 2
+        let over_library = group.mean(SCALPEL, |row| row.speedup_over_library).unwrap();
+        approx::assert_relative_eq!(over_library, 32_f64.sqrt(), max_relative = 1e-12);
+        assert_eq!(group.mean("simd", |row| row.speedup_over_library), None);
+        let table = group.table().markdown();
+        let first = table.lines().nth(2).unwrap();
+        assert!(first.contains("lenet-300-100") && first.contains("10.0 (libtorch)"), "{table}");
+        assert!(table.contains("40.0 (dense)") && table.contains("98.50 -> 98.25"), "{table}");
+    }
+
+    #[test]
+    fn the_section_says_what_was_not_measured_and_equal_rows_give_equal_bytes() {
+        let section = SpeedupSection::of(&both()).unwrap();
+        assert_eq!(section, SpeedupSection::of(&both()).unwrap());
+        assert!(section.readme.contains("| cuda ") && section.readme.contains("not measured"));
+        assert!(section.results.contains("3.54x"), "{}", section.results);
+        let [(name, svg)] = section.plots.as_slice() else { panic!("one plot") };
+        assert_eq!(name, "speedup-one-thread-batch-1");
+        assert!(svg.contains("geometric mean") && svg.contains("the paper"), "{svg}");
+    }
+
+    #[test]
+    fn sizes_are_means_of_what_is_left() {
+        let stored = [
+            measured("lenet-5", 1, &[(DENSE, 1.0, 100), ("simd", 1.0, 10)]),
+            measured("nin", 1, &[(DENSE, 1.0, 100), ("simd", 1.0, 40)]),
+        ];
+        let table = sizes(&stored).unwrap().unwrap().markdown();
+        let row = table.lines().find(|line| line.contains("simd")).unwrap();
+        assert!(row.contains("80.0%") && row.contains("88%") && row.contains("90.0%"), "{table}");
+        assert!(sizes(&[]).unwrap().is_none());
     }
 }

@@ -9,6 +9,7 @@ use super::results::{Latency, ResultsTree, StoredRun, Summary};
 use super::runs::{
     Group, accuracies, by_recipe, fractions, percent, share_left, technique_name, weights_left,
 };
+use super::speedup::SpeedupSection;
 use super::text::Table;
 use crate::error::{Error, Result};
 use crate::network::zoo;
@@ -121,13 +122,15 @@ impl Tables {
             }
         }
 
+        let speedup = SpeedupSection::of(&tree.speedups()?)?;
         let reading = "Accuracy in percent on the test set, mean ± standard deviation over the seeds. \
             *After* is the best epoch by test accuracy where the last stage keeps its best, since the \
             authors selected so; *last epoch* selects nothing.";
         let readme = format!(
-            "### Node pruning\n\n{}\n### SIMD-aware weight pruning\n\n{}\n{reading}\n",
+            "### Node pruning\n\n{}\n### SIMD-aware weight pruning\n\n{}\n{reading}\n\n{}",
             node.markdown(),
-            simd.markdown()
+            simd.markdown(),
+            speedup.readme
         );
         let mut results = format!(
             "# Results\n\nWritten by `cargo run --release --bin tables` from `results/`; no number is \
@@ -145,6 +148,7 @@ impl Tables {
             inference.markdown(),
             all_runs.markdown()
         );
+        results.push_str(&speedup.results);
         let sweeps = tree.sweeps()?;
         if !sweeps.is_empty() {
             results.push_str(BREAKEVEN);
@@ -182,6 +186,8 @@ impl Tables {
                 results.push_str(&format!("\n![{name}](results/plots/{name}.svg)\n"));
             }
         }
+        // They are shown where their tables are.
+        plots.extend(speedup.plots);
         Ok(Self { results, readme, plots })
     }
 

@@ -7,7 +7,8 @@
 
 mod subject;
 
-pub use subject::{PrunedModel, Subject};
+use self::subject::SCALPELS_OWN;
+pub use self::subject::{PrunedModel, Subject};
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +19,10 @@ use tch::Tensor;
 
 use crate::baselines::mkl::Mkl;
 use crate::baselines::torch::{TorchNetwork, to_array, to_tensor};
+use crate::device::Named;
+use crate::device::cuda::Cuda;
+use crate::device::gpu::Gpu;
+use crate::device::wgpu::Wgpu;
 use crate::engine::{self, Choices, Executable, Policy, Request, compile};
 use crate::error::{Error, Result};
 use crate::kernels::masked_dense::DenseLibrary;
@@ -49,30 +54,54 @@ pub struct Venue<'a> {
     pub products: Option<Arc<dyn DenseLibrary>>,
 }
 
-impl Venue<'_> {
-    /// This processor on so many threads: those of rayon's global pool and of libtorch are set to them. MKL
-    /// may take dense layers on one thread; the threads of a pool of its own would be in our way.
+/// What a device's name stands for.
+pub struct Place {
+    name: String,
+    gpu: Option<Arc<dyn Gpu>>,
+}
+
+impl Place {
+    /// The device of that name: `cpu`, `cuda`, `cuda:1` or `wgpu`.
     ///
     /// # Errors
-    /// The global pool has been made already.
-    pub fn cpu(threads: usize) -> Result<Self> {
+    /// Another name; what the device or its libraries lack.
+    pub fn open(name: &str) -> Result<Self> {
+        let gpu: Option<Arc<dyn Gpu>> = match Named::parse(name)? {
+            Named::Cpu => None,
+            Named::Wgpu => Some(Arc::new(Wgpu::new()?)),
+            Named::Cuda(ordinal) => Some(Arc::new(Cuda::new(ordinal)?)),
+        };
+        Ok(Self { name: name.to_owned(), gpu })
+    }
+
+    /// The GPU, where it is one.
+    pub fn gpu(&self) -> Option<&dyn Gpu> {
+        self.gpu.as_deref()
+    }
+
+    /// Makes it a venue, with so many threads of the processor: those of rayon's global pool and of libtorch
+    /// are set to them. On a GPU through CUDA, libtorch runs on the same one; through wgpu it cannot. MKL may
+    /// take dense layers of a CPU on one thread; the threads of a pool of its own would be in our way.
+    ///
+    /// # Errors
+    /// The global pool has been made already; a libtorch without CUDA.
+    pub fn venue(&self, threads: usize) -> Result<Venue<'_>> {
         tch::set_num_threads(threads as i32);
         // The calling thread is one of the pool's: nobody has to be woken for the first step.
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).use_current_thread();
         pool.build_global().map_err(|error| {
             Error::argument("set the threads", "a pool that is not made yet", error.to_string())
         })?;
-        let products = match threads {
-            1 => Mkl::load(1).ok().map(|mkl| mkl as Arc<dyn DenseLibrary>),
+        let library = match self.name.as_str() {
+            "wgpu" => None,
+            name => Some(crate::train::device::by_name(name)?),
+        };
+        let products = match (&self.gpu, threads) {
+            (None, 1) => Mkl::load(1).ok().map(|mkl| mkl as Arc<dyn DenseLibrary>),
             _ => None,
         };
-        Ok(Self {
-            name: "cpu".into(),
-            device: engine::Device::Cpu,
-            library: Some(tch::Device::Cpu),
-            threads,
-            products,
-        })
+        let device = self.gpu().map_or(engine::Device::Cpu, engine::Device::Gpu);
+        Ok(Venue { name: self.name.clone(), device, library, threads, products })
     }
 }
 
@@ -201,15 +230,7 @@ pub fn measure(
 ) -> Result<Vec<SpeedupRow>> {
     let original = &subject.original;
     let mut contestants = opponents(subject, batch, venue)?;
-    let untouched = PrunedModel {
-        policy: Policy::Dense,
-        network: original.clone(),
-        weights: subject.dense.clone(),
-        masks: NodeMasks::new(),
-        group_width: 8,
-        from: "random".into(),
-        card: None,
-    };
+    let untouched = subject.untouched();
     for &policy in policies {
         let contestant = match policy {
             Policy::Scalpel => scalpel(subject, batch, venue, choices)?,
@@ -297,9 +318,8 @@ fn scalpel<'a>(
     venue: &Venue<'a>,
     choices: &mut Choices,
 ) -> Result<Option<Contestant<'a>>> {
-    let techniques = [Policy::Simd, Policy::Node, Policy::Both];
     let mut candidates = Vec::new();
-    for model in techniques.iter().filter_map(|&policy| model_of(subject, policy)) {
+    for model in SCALPELS_OWN.iter().filter_map(|&policy| model_of(subject, policy)) {
         let executable = compiled(model, Policy::Scalpel, batch, venue, choices)?;
         candidates.push(ours(Policy::Scalpel, model, executable));
     }

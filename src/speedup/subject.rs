@@ -60,6 +60,9 @@ const TECHNIQUES: [(Policy, Technique); 4] = [
     (Policy::Both, Technique::CombinedPruning),
 ];
 
+/// The policies whose techniques are Scalpel's own.
+pub(super) const SCALPELS_OWN: [Policy; 3] = [Policy::Simd, Policy::Node, Policy::Both];
+
 impl Subject {
     /// The network of that name, with what is published in the folder `models`.
     ///
@@ -82,6 +85,29 @@ impl Subject {
             made.push(drawn(&original, &dense, policy, densities)?);
         }
         Ok(Self { original, dense, models: made })
+    }
+}
+
+impl Subject {
+    /// The original network as a model: what the dense policy runs.
+    pub fn untouched(&self) -> PrunedModel {
+        PrunedModel {
+            policy: Policy::Dense,
+            network: self.original.clone(),
+            weights: self.dense.clone(),
+            masks: NodeMasks::new(),
+            group_width: GROUP_WIDTH,
+            from: "random".into(),
+            card: None,
+        }
+    }
+
+    /// Whether a policy ran this model, by where its row says that its weights came from.
+    pub fn ran(&self, model: &PrunedModel, policy: Policy, weights_from: &str) -> bool {
+        match policy {
+            Policy::Scalpel => model.from == weights_from && SCALPELS_OWN.contains(&model.policy),
+            policy => model.policy == policy,
+        }
     }
 }
 

@@ -6,24 +6,23 @@
 //! the whole batch. Where there are as many images as threads, each thread has images of its own; else the
 //! kernels share out their rows and columns.
 
+mod build;
+
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Instant;
 
-use rand::RngExt;
 use rayon::prelude::*;
 
+use self::build::Builder;
 use super::attendants::Attendants;
-use super::choices::{Candidate, Choices, KERNELS, THREADS};
+use super::choices::{Candidate, Choices, THREADS};
 use super::explain::{Description, Explained, explained};
-use super::plan::{Between, Plan, Product, Step, Work};
-use super::stored::{Stored, describe, sparsity, tag};
-use crate::error::{Error, Result};
-use crate::kernels::convolution::{self, Convolution, Geometry};
-use crate::kernels::csr_spmm::{self, CsrSpmm};
-use crate::kernels::group_spmm::{self, GroupSpmm};
+use super::plan::{Plan, Step, Work};
+use crate::error::Result;
+use crate::kernels::convolution::Convolution;
 use crate::kernels::layout::{Input, Output};
-use crate::kernels::masked_dense::{self, DenseLibrary, MaskedDense, Nodes};
+use crate::kernels::masked_dense::{DenseLibrary, MaskedDense};
 use crate::kernels::planes::{Map, cpu::Planes};
 use crate::kernels::{PackedProduct, alone, threads};
 use crate::network::Shape;
@@ -147,12 +146,11 @@ impl OnCpu {
         let first_dense = |step: &Step<'_>| matches!(step.work, Work::Linear(_));
         let split = plan.steps.iter().position(first_dense).unwrap_or(plan.steps.len());
         let (on_images, on_batch) = plan.steps.split_at(split);
-        let mut builder = Builder { plan, formats, batch, library, choices, buffers: Vec::new() };
+        let mut builder = Builder::new(plan, formats, batch, library, choices);
         let image_steps = builder.image_steps(on_images)?;
         let batch_steps =
             on_batch.iter().map(|step| builder.batch_step(step)).collect::<Result<Vec<_>>>()?;
-        let buffers: Vec<Vec<f32>> =
-            builder.buffers.iter().map(|buffer| vec![0.0; buffer.floats]).collect();
+        let buffers = builder.buffers();
 
         let size = |shape: Shape| shape.iter().product::<usize>();
         let count = threads();
@@ -392,293 +390,6 @@ fn turn(from: &[f32], [rows, columns]: [usize; 2], to: &mut [f32]) {
             }
         }
     }
-}
-
-/// A buffer of a workspace, planned.
-#[derive(Clone, Copy, Debug)]
-struct Planned {
-    floats: usize,
-    /// Zeros lie around what is written, so that nothing else may use it.
-    bordered: bool,
-}
-
-/// Where a value lies, and how.
-#[derive(Clone, Copy, Debug)]
-struct Value {
-    place: Place,
-    map: Map,
-}
-
-struct Builder<'a, 'p> {
-    plan: &'a Plan<'p>,
-    formats: &'a [Format],
-    batch: usize,
-    library: Option<&'a Arc<dyn DenseLibrary>>,
-    choices: &'a mut Choices,
-    buffers: Vec<Planned>,
-}
-
-impl Builder<'_, '_> {
-    fn image_steps(&mut self, steps: &[Step<'_>]) -> Result<Vec<ImageStep>> {
-        let mut value = Value { place: Place::Image, map: Map::plain(self.plan.input) };
-        let mut made = Vec::new();
-        for (index, step) in steps.iter().enumerate() {
-            let to = match steps.get(index + 1) {
-                None => Value { place: Place::End, map: Map::plain(step.output) },
-                Some(next) => self.value_for(next, step.output, value.place),
-            };
-            let work = match &step.work {
-                Work::Conv { geometry, product } => {
-                    let map = Convolution::input_map(geometry);
-                    if let Some(map) = map.filter(|map| *map != value.map) {
-                        let bordered = self.bordered(map, step.input);
-                        made.push(border(step, value, bordered)?);
-                        value = bordered;
-                    }
-                    let (convolution, about) =
-                        self.convolution(step, geometry, product, &to.map)?;
-                    let split = map.is_none().then(|| {
-                        let floats = Convolution::map_floats(geometry);
-                        self.buffers.push(Planned { floats, bordered: true });
-                        self.buffers.len() - 1
-                    });
-                    (ImageWork::Conv { convolution, split, to: to.map }, about)
-                }
-                Work::Planes(between) => {
-                    let planes = Planes::new(&between.op(), step.input, [value.map, to.map])?;
-                    let about = about_planes(step, between, &planes);
-                    (ImageWork::Planes(planes), about)
-                }
-                Work::Linear(_) => return Err(self.behind_dense(step)), // steps end before it
-            };
-            let (work, about) = work;
-            made.push(ImageStep { work, from: value.place, to: to.place, about });
-            value = to;
-        }
-        Ok(made)
-    }
-
-    /// Where the next step wants to find a value that is made from one at `from`.
-    fn value_for(&mut self, next: &Step<'_>, shape: Shape, from: Place) -> Value {
-        if let Work::Conv { geometry, .. } = &next.work
-            && let Some(map) = Convolution::input_map(geometry)
-            && map != Map::plain(shape)
-        {
-            return self.bordered(map, shape);
-        }
-        // A plain value takes a plain buffer that is not being read.
-        let floats = shape.iter().product();
-        let free = |(index, buffer): &(usize, &mut Planned)| {
-            !buffer.bordered && Place::Buffer(*index) != from
-        };
-        let index = match self.buffers.iter_mut().enumerate().find(free) {
-            Some((index, buffer)) => {
-                buffer.floats = buffer.floats.max(floats);
-                index
-            }
-            None => {
-                self.buffers.push(Planned { floats, bordered: false });
-                self.buffers.len() - 1
-            }
-        };
-        Value { place: Place::Buffer(index), map: Map::plain(shape) }
-    }
-
-    /// A buffer of its own for a value with zeros around it.
-    fn bordered(&mut self, map: Map, shape: Shape) -> Value {
-        let floats = map.floats(shape, 1).max(map.image);
-        self.buffers.push(Planned { floats, bordered: true });
-        Value { place: Place::Buffer(self.buffers.len() - 1), map }
-    }
-
-    /// The fastest convolution of the formats, and what there is to know of it.
-    fn convolution(
-        &mut self,
-        step: &Step<'_>,
-        geometry: &Geometry,
-        product: &Product<'_>,
-        to: &Map,
-    ) -> Result<(Convolution, Description)> {
-        let columns = Convolution::columns(geometry)?;
-        let all = self.stored(product)?;
-        let mut candidates: Vec<Candidate<'_, (Convolution, Description)>> = Vec::new();
-        for (&format, stored) in self.formats.iter().zip(&all) {
-            let variants = match format {
-                Format::Csr => vec![None],
-                _ => group_spmm::contenders(columns)?.into_iter().map(Some).collect(),
-            };
-            for variant in variants {
-                let name = variant.map_or("csr", |variant| variant.name);
-                let make = move || {
-                    let pack = |layer: &convolution::Layer<'_>| match variant {
-                        Some(variant) => Convolution::with(variant, layer),
-                        None => Convolution::new(layer),
-                    };
-                    let convolution = stored.with_convolution(*geometry, product, pack)?;
-                    let kernel = convolution.variant().unwrap_or("none").to_owned();
-                    let about = describe(step, product, stored, kernel);
-                    Ok((convolution, about))
-                };
-                candidates.push((format!("{} {name}", tag(format)), Box::new(make)));
-            }
-        }
-        let key = format!(
-            "conv {geometry:?} {:?} {to:?} {}",
-            product.matrices.iter().map(|m| m.dim()).collect::<Vec<_>>(),
-            sparsity(product, &all),
-        );
-        let x = random(Convolution::map_floats(geometry));
-        let mut y = vec![0.0; to.floats(step.output, 1).max(to.image)];
-        let y = RefCell::new(&mut y);
-        self.choices.fastest(&self.key(&key), &candidates, KERNELS, |(convolution, _), calls| {
-            let start = Instant::now();
-            for _ in 0..calls {
-                convolution.run_map(&x, &mut y.borrow_mut(), to)?;
-            }
-            Ok(start.elapsed().as_secs_f64())
-        })
-    }
-
-    fn batch_step(&mut self, step: &Step<'_>) -> Result<BatchStep> {
-        let [features, height, width] = step.input;
-        match &step.work {
-            Work::Linear(product) => {
-                let (kernel, about) = self.dense(step, product)?;
-                let shape = product.matrices[0].dim().into();
-                Ok(BatchStep { work: BatchWork::Dense(kernel, shape), about })
-            }
-            Work::Planes(between @ (Between::Relu | Between::Affine { .. } | Between::Copy))
-                if height * width == 1 =>
-            {
-                // The images of a feature lie side by side, as the pixels of a row.
-                let shape = [features, 1, self.batch];
-                let plain = Map::plain(shape);
-                let planes = Planes::new(&between.op(), shape, [plain, plain])?;
-                let about = about_planes(step, between, &planes);
-                Ok(BatchStep { work: BatchWork::Planes(planes), about })
-            }
-            Work::Planes(_) | Work::Conv { .. } => Err(self.behind_dense(step)),
-        }
-    }
-
-    fn behind_dense(&self, step: &Step<'_>) -> Error {
-        Error::Layer {
-            network: self.plan.network.to_owned(),
-            layer: step.name.to_owned(),
-            expected:
-                "no convolution, pooling or response normalisation behind a dense layer, where \
-                a CPU runs the network"
-                    .into(),
-            found: "one".into(),
-        }
-    }
-
-    /// The fastest product of the formats, and what there is to know of it.
-    fn dense(
-        &mut self,
-        step: &Step<'_>,
-        product: &Product<'_>,
-    ) -> Result<(DenseProduct, Description)> {
-        let (batch, library) = (self.batch, self.library);
-        let matrix = product.matrices[0];
-        let (m, k) = matrix.dim();
-        let (bias, relu) = (Some(product.bias), product.relu);
-        let [inputs, outputs]: [Vec<usize>; 2] = [(0..k).collect(), (0..m).collect()];
-        let (inputs, outputs) = (&inputs, &outputs);
-        let all = self.stored(product)?;
-        let mut candidates: Vec<Candidate<'_, (DenseProduct, Description)>> = Vec::new();
-        for (&format, stored) in self.formats.iter().zip(&all) {
-            let mut kernels: Vec<(&str, Box<dyn Fn() -> Result<DenseProduct> + '_>)> = Vec::new();
-            match stored {
-                Stored::Dense(_) => {
-                    for variant in masked_dense::contenders(batch, library.is_some())? {
-                        let make = move || {
-                            let layer = masked_dense::Layer {
-                                weights: matrix,
-                                inputs: Nodes { living: inputs, compacted: true },
-                                outputs: Nodes { living: outputs, compacted: true },
-                                bias,
-                                relu,
-                            };
-                            let kernel = MaskedDense::with(variant, &layer, batch, library)?;
-                            Ok(DenseProduct::Masked(kernel))
-                        };
-                        kernels.push((variant.name, Box::new(make)));
-                    }
-                }
-                Stored::Groups(all) => {
-                    let layer = group_spmm::Layer { weights: &all[0], bias, relu };
-                    for variant in group_spmm::contenders(batch)? {
-                        let make = move || {
-                            let kernel = GroupSpmm::with(variant, &layer)?;
-                            Ok(DenseProduct::Sparse(Box::new(kernel)))
-                        };
-                        kernels.push((variant.name, Box::new(make)));
-                    }
-                }
-                Stored::Csr(all) => {
-                    let layer = csr_spmm::Layer { weights: &all[0], bias, relu };
-                    let make =
-                        move || Ok(DenseProduct::Sparse(Box::new(CsrSpmm::new(&layer)?) as _));
-                    kernels.push(("csr", Box::new(make)));
-                }
-            }
-            for (name, make) in kernels {
-                let make = move || {
-                    let kernel = make()?;
-                    let about = describe(step, product, stored, kernel.name().to_owned());
-                    Ok((kernel, about))
-                };
-                candidates.push((format!("{} {name}", tag(format)), Box::new(make)));
-            }
-        }
-        let key = format!("dense {m}x{k}x{batch} {}", sparsity(product, &all));
-        let x = random(k * batch);
-        let y = RefCell::new(vec![0.0; m * batch]);
-        self.choices.fastest(&self.key(&key), &candidates, KERNELS, |(kernel, _), calls| {
-            let start = Instant::now();
-            for _ in 0..calls {
-                kernel.run(&x, batch, &mut y.borrow_mut())?;
-            }
-            Ok(start.elapsed().as_secs_f64())
-        })
-    }
-
-    /// A product's weights in each of the formats.
-    fn stored<'a>(&self, product: &Product<'a>) -> Result<Vec<Stored<'a>>> {
-        self.formats.iter().map(|&format| Stored::new(&product.matrices, format)).collect()
-    }
-
-    /// A key of a choice among the formats on these threads.
-    fn key(&self, layer: &str) -> String {
-        let formats: Vec<String> = self.formats.iter().map(|&format| tag(format)).collect();
-        format!("{} threads | {} | {layer}", threads(), formats.join(", "))
-    }
-}
-
-/// A step that copies a value between zeros.
-fn border(step: &Step<'_>, from: Value, to: Value) -> Result<ImageStep> {
-    let planes = Planes::new(&Between::Copy.op(), step.input, [from.map, to.map])?;
-    let mut about = about_planes(step, &Between::Copy, &planes);
-    about.layer = format!("{} input", step.name);
-    about.shape = format!("{:?}", step.input);
-    Ok(ImageStep { work: ImageWork::Planes(planes), from: from.place, to: to.place, about })
-}
-
-fn about_planes(step: &Step<'_>, between: &Between, planes: &Planes) -> Description {
-    Description {
-        layer: step.name.to_owned(),
-        shape: format!("{:?}", step.output),
-        kernel: planes.variant().name.to_owned(),
-        bytes: between.bytes(),
-        ..Description::default()
-    }
-}
-
-/// Activations to time kernels on.
-fn random(floats: usize) -> Vec<f32> {
-    let mut rng = crate::seed::stream(1, "activations", &[]);
-    (0..floats).map(|_| rng.random_range(-1.0..1.0)).collect()
 }
 
 #[cfg(test)]

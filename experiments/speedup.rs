@@ -1,0 +1,145 @@
+//! Whole networks, end to end: every policy beside the library a user would otherwise take, by network and
+//! batch, in turns in one run.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::Parser;
+use scalpel::device::class::Hardware;
+use scalpel::engine::{Choices, Policy, explanation};
+use scalpel::network::zoo;
+use scalpel::report::{
+    DENSE, Environment, LIBRARY, ResultsTree, SCALPEL, SpeedupRow, StoredSpeedup, speedup_groups,
+};
+use scalpel::speedup::{Place, PrunedModel, Subject, Venue, compiled, measure};
+
+#[derive(Parser)]
+#[command(about = "Measures how much faster pruned networks are than dense ones on this machine")]
+struct Cli {
+    /// Networks of the zoo, separated by commas; all, where absent
+    #[arg(long, value_delimiter = ',')]
+    network: Vec<String>,
+    /// What runs them: cpu, cuda, cuda:1 and so on, or wgpu (SCALPEL_WGPU_ADAPTER chooses)
+    #[arg(long, default_value = "cpu")]
+    device: String,
+    /// Threads of every contestant on a CPU; all cores, where absent
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    threads: Option<u16>,
+    /// Images in a batch, such as 1,16,128
+    #[arg(long, value_delimiter = ',', default_value = "1,16,128")]
+    batch: Vec<usize>,
+    /// Policies to run beside the library; all, where absent
+    #[arg(long, value_enum, value_delimiter = ',')]
+    policy: Vec<Policy>,
+    /// Print each step of the networks as the policies run them
+    #[arg(long)]
+    explain: bool,
+    /// Measure which kernel is the fastest anew, instead of remembering it
+    #[arg(long)]
+    fresh: bool,
+    /// The folder of published models
+    #[arg(long, default_value = "zoo")]
+    models: PathBuf,
+    /// Where results go
+    #[arg(long, default_value = "results")]
+    results: PathBuf,
+    /// Print an array of rows instead of tables
+    #[arg(long)]
+    json: bool,
+}
+
+fn main() -> anyhow::Result<()> {
+    let cli = Cli::parse();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = cli.threads.map_or(cores, usize::from);
+    let all = zoo::NAMES.map(str::to_owned).to_vec();
+    let networks = if cli.network.is_empty() { all } else { cli.network.clone() };
+    // All that can be refused is refused before anything is measured.
+    let subjects = networks
+        .iter()
+        .map(|name| Subject::open(name, &cli.models))
+        .collect::<Result<Vec<_>, _>>()?;
+    let policies = if cli.policy.is_empty() { Policy::ALL.to_vec() } else { cli.policy.clone() };
+    anyhow::ensure!(cli.batch.iter().all(|&batch| batch > 0), "--batch takes 1 or more images");
+
+    let place = Place::open(&cli.device)?;
+    let venue = place.venue(threads)?;
+    let hardware = match place.gpu() {
+        None => Hardware::cpu(threads),
+        Some(gpu) => Hardware::gpu(gpu),
+    };
+    eprintln!("{}: {hardware}", cli.device);
+    let mut environment = Environment::read(&cli.device);
+    environment.threads = Some(threads);
+    if let Some(gpu) = place.gpu()
+        && (cli.device == "wgpu" || environment.gpu.is_none())
+    {
+        environment.gpu = Some(gpu.name());
+    }
+    let machine = format!("{}, {}", environment.cpu, environment.isa.join(" "));
+    let mut choices = if cli.fresh { Choices::in_memory() } else { Choices::of_user(&machine)? };
+
+    let tree = ResultsTree::at(&cli.results);
+    let mut stored = Vec::new();
+    for subject in &subjects {
+        for &batch in &cli.batch {
+            let rows = measure(subject, &policies, batch, &venue, &mut choices)
+                .with_context(|| format!("{}, batch {batch}", subject.original.name))?;
+            choices.save()?;
+            progress(&rows);
+            if cli.explain {
+                explain(subject, &policies, &rows, &venue, &mut choices)?;
+            }
+            let measured = StoredSpeedup { rows, environment: environment.clone() };
+            // A selection of the policies must not take the place of all.
+            if policies.len() == Policy::ALL.len() {
+                tree.store_speedup(&measured)?;
+            }
+            stored.push(measured);
+        }
+    }
+    if cli.json {
+        let rows: Vec<&SpeedupRow> = stored.iter().flat_map(|one| &one.rows).collect();
+        println!("{}", serde_json::to_string_pretty(&rows)?);
+        return Ok(());
+    }
+    for group in speedup_groups(&stored) {
+        println!("\n{}\n\n{}", group.title(), group.table().markdown());
+    }
+    if policies.len() == Policy::ALL.len() {
+        eprintln!("stored under {}: `tables` shows them", cli.results.display());
+    }
+    Ok(())
+}
+
+/// A line on what was measured.
+fn progress(rows: &[SpeedupRow]) {
+    let time = |policy: &str| {
+        let row = rows.iter().find(|row| row.policy == policy)?;
+        Some(format!("{policy} {:.1} us", row.microseconds))
+    };
+    let times: Vec<String> = [LIBRARY, DENSE, SCALPEL].into_iter().filter_map(time).collect();
+    if let Some(row) = rows.first() {
+        eprintln!("{}, batch {}: {}", row.network, row.batch, times.join(", "));
+    }
+}
+
+/// Prints the steps of every policy's network.
+fn explain(
+    subject: &Subject,
+    policies: &[Policy],
+    rows: &[SpeedupRow],
+    venue: &Venue<'_>,
+    choices: &mut Choices,
+) -> anyhow::Result<()> {
+    for &policy in policies {
+        let Some(row) = rows.iter().find(|row| row.policy == policy.name()) else { continue };
+        let ran = |model: &&PrunedModel| subject.ran(model, policy, &row.weights_from);
+        let untouched = subject.untouched();
+        let model = subject.models.iter().find(ran).unwrap_or(&untouched);
+        let mut executable = compiled(model, policy, row.batch, venue, choices)?;
+        let steps = explanation(&executable.explain()?);
+        eprintln!("\n{} by policy {}, {}:\n{steps}", row.network, row.policy, row.weights_from);
+    }
+    Ok(())
+}
