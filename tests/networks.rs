@@ -1,0 +1,213 @@
+//! Whole networks as a user runs them: what the engine computes beside libtorch, that it allocates nothing
+//! while it runs, and what `speedup` prints and stores.
+#![cfg(feature = "torch")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::path::Path;
+
+use assert_cmd::Command;
+use ndarray::{ArrayD, IxDyn};
+use rand::RngExt;
+use scalpel::baselines::torch::{TorchNetwork, to_array, to_tensor};
+use scalpel::device::gpu::Gpu;
+use scalpel::device::wgpu::Wgpu;
+use scalpel::engine::{Choices, Device, Policy, Request, compile};
+use scalpel::network::{Network, NodeMasks, Weights, zoo};
+use scalpel::prune::whole::{Criterion, prune};
+use scalpel::report::{CONTESTANTS, ResultsTree};
+use scalpel::requirement;
+use serde_json::Value;
+
+/// Counts what each thread allocates.
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+}
+
+// SAFETY: the system's allocator, asked for just what was asked of this one.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // A thread that ends may allocate after its counter is gone.
+        let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
+        // SAFETY: by the caller's word.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: by the caller's word.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
+        // SAFETY: by the caller's word.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// A pruned model: four groups in ten, and two nodes of three, are left.
+fn pruned(network: &Network) -> (Weights, NodeMasks) {
+    let criterion = Criterion::Random { width: 8, fraction: 0.6, seed: 3 };
+    let weights = prune(&Weights::random(network, 4).unwrap(), criterion).unwrap();
+    let alive = |nodes: usize| (0..nodes).map(|node| node % 3 != 1).collect();
+    let sites = network.mask_sites().unwrap().into_iter();
+    (weights, sites.map(|site| (site.name, alive(site.nodes))).collect())
+}
+
+fn images(network: &Network, batch: usize) -> ArrayD<f32> {
+    let shape = [&[batch], &network.input[..]].concat();
+    let mut rng = scalpel::seed::stream(9, "images", &[]);
+    ArrayD::from_shape_simple_fn(IxDyn(&shape), || rng.random_range(-1.0..1.0))
+}
+
+/// Compares every policy with libtorch on the same weights and masks.
+fn agree(network: &Network, batch: usize, device: Device<'_>) {
+    let (weights, masks) = pruned(network);
+    let images = images(network, batch);
+    let torch = TorchNetwork::new(network, &weights, &masks, tch::Device::Cpu).unwrap();
+    let scores = torch.run(&to_tensor(&images, tch::Device::Cpu).unwrap()).unwrap();
+    let expected = to_array(&scores).unwrap();
+    let largest = expected.iter().fold(f32::MIN_POSITIVE, |most, score| most.max(score.abs()));
+    let pixels: Vec<f32> = images.iter().copied().collect();
+    for policy in Policy::ALL {
+        let request = Request {
+            network,
+            weights: &weights,
+            masks: &masks,
+            policy,
+            group_width: 8,
+            batch,
+            library: None,
+        };
+        let mut executable = compile(&request, device, &mut Choices::in_memory()).unwrap();
+        let mut scores = vec![f32::NAN; expected.len()];
+        executable.run(&pixels, &mut scores).unwrap();
+        for (expected, found) in expected.iter().zip(&scores) {
+            let near = (expected - found).abs() <= 1e-4 * largest;
+            assert!(near, "{}, {policy:?}, batch {batch}: {found}, not {expected}", network.name);
+        }
+    }
+}
+
+#[test]
+fn all_five_networks_compute_by_every_policy_what_libtorch_does() {
+    for name in zoo::NAMES {
+        let network = zoo::by_name(name).unwrap();
+        agree(&network, 1, Device::Cpu);
+        if name != "alexnet" {
+            agree(&network, 5, Device::Cpu);
+        }
+    }
+}
+
+#[test]
+fn all_five_networks_do_so_through_wgpu() {
+    let gpu = match Wgpu::new() {
+        Ok(gpu) => gpu,
+        Err(error) => return requirement::skip("wgpu", &error.to_string()),
+    };
+    let software = gpu.limits().software;
+    for name in zoo::NAMES {
+        // Where a CPU stands in for the GPU, the two largest have fewer nodes.
+        let small = software && ["nin", "alexnet"].contains(&name);
+        let network = if small { zoo::narrow(name) } else { zoo::by_name(name) };
+        agree(&network.unwrap(), 2, Device::Gpu(&gpu));
+    }
+}
+
+#[test]
+fn a_network_on_one_thread_allocates_nothing_while_it_runs() {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+    for name in ["lenet-300-100", "lenet-5", "convnet", "nin"] {
+        let network = zoo::by_name(name).unwrap();
+        let (weights, masks) = pruned(&network);
+        for (policy, batch) in Policy::ALL.into_iter().flat_map(|policy| [(policy, 1), (policy, 3)]) {
+            let request = Request {
+                network: &network,
+                weights: &weights,
+                masks: &masks,
+                policy,
+                group_width: 8,
+                batch,
+                library: None,
+            };
+            let images: Vec<f32> = images(&network, batch).iter().copied().collect();
+            let mut scores = vec![0.0; 10 * batch];
+            let count = pool.install(|| {
+                let device = Device::Cpu;
+                let mut executable = compile(&request, device, &mut Choices::in_memory()).unwrap();
+                // The first run makes the scratch that the kernels keep.
+                executable.run(&images, &mut scores).unwrap();
+                let before = ALLOCATIONS.get();
+                for _ in 0..3 {
+                    executable.run(&images, &mut scores).unwrap();
+                }
+                ALLOCATIONS.get() - before
+            });
+            assert_eq!(count, 0, "{name}, {policy:?}, batch {batch}");
+        }
+    }
+}
+
+fn speedup(arguments: &[&str], results: &Path) -> Command {
+    let mut command = Command::cargo_bin("speedup").unwrap();
+    command.args(arguments).arg("--results").arg(results);
+    command.args(["--models", concat!(env!("CARGO_MANIFEST_DIR"), "/zoo"), "--fresh"]);
+    command
+}
+
+#[test]
+fn speedup_prints_every_contestant_and_stores_what_tables_shows() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments =
+        ["--network", "lenet-300-100", "--threads", "1", "--batch", "1", "--json", "--explain"];
+    let output = speedup(&arguments, folder.path()).assert().success().get_output().clone();
+    let rows: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let rows = rows.as_array().unwrap();
+    let policies: Vec<&str> = rows.iter().map(|row| row["policy"].as_str().unwrap()).collect();
+    assert_eq!(policies, CONTESTANTS);
+    for row in rows {
+        assert_eq!((row["network"].as_str(), row["device"].as_str()), (Some("lenet-300-100"), Some("cpu")));
+        assert_eq!((row["threads"].as_u64(), row["batch"].as_u64()), (Some(1), Some(1)));
+        for number in ["microseconds", "speedup_over_library", "speedup_over_dense", "bytes"] {
+            assert!(row[number].as_f64().unwrap() > 0.0, "{number} of {row}");
+        }
+        assert!(!row["weights_from"].as_str().unwrap().is_empty());
+    }
+    let of = |policy: &str| rows.iter().find(|row| row["policy"] == policy).unwrap();
+    assert_eq!(of("simd")["weights_from"], "zoo/lenet-300-100-simd-pruning");
+    assert_eq!(of("libtorch")["speedup_over_library"], 1.0);
+    // Nine tenths of the weights are gone: nothing on this machine may make that slower than dense.
+    assert!(of("simd")["speedup_over_dense"].as_f64().unwrap() > 1.0);
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(text.contains("low parallelism") && text.contains("group_spmm_f32_"), "{text}");
+
+    let stored = ResultsTree::at(folder.path()).speedups().unwrap();
+    assert_eq!(stored.len(), 1);
+    assert_eq!(serde_json::to_value(&stored[0].rows).unwrap(), Value::Array(rows.clone()));
+}
+
+#[test]
+fn what_speedup_cannot_measure_it_refuses_before_it_starts() {
+    let folder = tempfile::tempdir().unwrap();
+    for (arguments, message) in [
+        (["--network", "lenet-6"], "lenet-300-100, lenet-5"),
+        (["--batch", "0"], "1 or more images"),
+        (["--device", "vulkan"], "cuda:<number> or wgpu"),
+        (["--policy", "fast"], "scalpel"),
+    ] {
+        let mut all = arguments.to_vec();
+        if !arguments.contains(&"--network") {
+            all.extend(["--network", "lenet-5"]);
+        }
+        let output = speedup(&all, folder.path()).assert().failure().get_output().clone();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(text.contains(message), "{arguments:?}: {text}");
+    }
+    assert!(!folder.path().join("speedup").exists());
+}
