@@ -243,6 +243,18 @@ mod tests {
     }
 
     #[test]
+    fn a_full_matrix_stores_its_zeros_too() {
+        let mut dense = Array2::<f32>::zeros((3, 19));
+        dense[[1, 9]] = 2.0;
+        let (full, sparse) = (
+            GroupSparse::full(dense.view(), 8).unwrap(),
+            GroupSparse::from_dense(dense.view(), 8).unwrap(),
+        );
+        assert_eq!((full.nnz(), sparse.nnz()), (3 * 19, 8 + 3 * 3));
+        assert_eq!((full.to_dense(), sparse.to_dense()), (dense.clone(), dense));
+    }
+
+    #[test]
     fn the_message_names_the_broken_part() {
         let parts = |row_ptr: &[u32], groups: &[u32]| GroupParts {
             row_ptr: row_ptr.to_vec(),

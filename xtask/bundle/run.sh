@@ -6,8 +6,9 @@
 #   ./run.sh sanitizer                the same under compute-sanitizer
 #   ./run.sh bench                    every variant beside cuBLAS and cuSPARSE
 #   ./run.sh breakeven                the sweeps, through CUDA and, where Vulkan shows the GPU, through wgpu
+#   ./run.sh speedup                  whole networks beside libtorch (cuDNN, cuBLAS), CUDA and wgpu
 #   ./run.sh train plans/cifar-10.toml ...   a campaign, four runs at once on each GPU (--gpus 2)
-#   ./run.sh all                      conformance, sanitizer, breakeven, bench, one after the other
+#   ./run.sh all                      conformance, sanitizer, breakeven, speedup, bench, one after the other
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 out=${SCALPEL_OUT:-$here/results}
@@ -38,7 +39,7 @@ prepare() {
 }
 
 conformance() {
-  SCALPEL_REQUIRE=cuda,nvrtc "$here/bin/conformance" kernels:: device:: engine::on_gpu baselines::cuda \
+  SCALPEL_REQUIRE=cuda,nvrtc "$here/bin/conformance" kernels:: device:: engine::suite baselines::cuda \
     --test-threads=4 --nocapture 2>&1 | tee "$out/conformance.log"
 }
 
@@ -64,6 +65,13 @@ bench() {
   "$here/bin/bench_masked_dense" --device cuda 2>&1 | tee "$out/bench-masked_dense.txt"
 }
 
+speedup() {
+  local common=(--models "$here/zoo" --results "$out" --threads 1 --fresh --explain)
+  "$here/bin/speedup" --device cuda "${common[@]}" "$@" 2>&1 | tee "$out/speedup-cuda.log"
+  "$here/bin/speedup" --device wgpu "${common[@]}" "$@" 2>&1 | tee "$out/speedup-wgpu.log" ||
+    echo 'through wgpu: not measured' >&2
+}
+
 train() {
   [ -f "${1:-}" ] || fail "train <plan>, such as $here/plans/cifar-10.toml"
   "$here/bin/campaign" "$@" --device cuda --results "$out" --checkpoints "$out/checkpoints"
@@ -72,7 +80,7 @@ train() {
 command=${1:-}
 [ $# -gt 0 ] && shift
 case $command in
-  conformance | sanitizer | breakeven | bench | train) prepare; "$command" "$@" ;;
-  all) prepare; conformance; sanitizer || true; breakeven; bench ;;
-  *) sed -n '2,12s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+  conformance | sanitizer | breakeven | speedup | bench | train) prepare; "$command" "$@" ;;
+  all) prepare; conformance; sanitizer || true; breakeven; speedup; bench ;;
+  *) sed -n '2,13s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac

@@ -10,9 +10,10 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail, ensure};
 
 /// What `run.sh` calls, and the name it has there.
-const BINARIES: [&str; 3] = ["breakeven", "campaign", "evaluate"];
-/// Campaigns that can be run there.
-const PLANS: &str = "experiments/plans";
+const BINARIES: [&str; 4] = ["breakeven", "campaign", "evaluate", "speedup"];
+/// Campaigns that can be run there, and models whose speed can be measured: folders of the checkout, and
+/// what they are called in the bundle.
+const FOLDERS: [(&str, &str); 2] = [("experiments/plans", "plans"), ("zoo", "zoo")];
 const BENCHES: [&str; 2] = ["group_spmm", "masked_dense"];
 const TESTS: &str = "conformance";
 const SCRIPT: &str = include_str!("../bundle/run.sh");
@@ -47,7 +48,9 @@ pub fn make(root: &Path, folder: &Path) -> Result<()> {
     let script = fresh.join("run.sh");
     fs::write(&script, SCRIPT).with_context(|| format!("cannot write {}", script.display()))?;
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
-    copy_plans(root, &fresh.join("plans"))?;
+    for (from, to) in FOLDERS {
+        copy_files(&root.join(from), &fresh.join(to))?;
+    }
     fs::write(fresh.join("COMMIT"), commit(root)).context("cannot write COMMIT")?;
     let bytes = size(&fresh)?;
     ensure!(bytes <= MOST_BYTES, "the bundle has {bytes} bytes, more than {MOST_BYTES}");
@@ -122,10 +125,9 @@ fn size(folder: &Path) -> Result<u64> {
     Ok(bytes)
 }
 
-fn copy_plans(root: &Path, into: &Path) -> Result<()> {
+fn copy_files(from: &Path, into: &Path) -> Result<()> {
     fs::create_dir_all(into).with_context(|| format!("cannot create {}", into.display()))?;
-    let plans = root.join(PLANS);
-    for entry in fs::read_dir(&plans).with_context(|| format!("cannot read {}", plans.display()))? {
+    for entry in fs::read_dir(from).with_context(|| format!("cannot read {}", from.display()))? {
         let path = entry?.path();
         let to = into.join(path.file_name().unwrap_or_default());
         fs::copy(&path, &to).with_context(|| format!("cannot copy {}", path.display()))?;

@@ -6,7 +6,9 @@ use rand::RngExt;
 
 use super::{CsrSpmm, Layer, VARIANTS, gpu, reference};
 use crate::error::Error;
+use crate::kernels::PackedProduct;
 use crate::kernels::gpu::{Operands, devices};
+use crate::kernels::layout::{Input, Lines, Output, RowTable, Rows};
 use crate::seed;
 use crate::sparse::Csr;
 
@@ -109,6 +111,40 @@ fn threads_and_hostile_values_agree() {
         check([if n == 1 { 3000 } else { 301 }, 1000, n], 0.9, 3, 2, |_| ());
         check([9, 50, n], 0.3, 1, 3, |x| x[7] = f32::NAN);
         check([9, 50, n], 0.3, 1, 4, |x| x[7] = f32::INFINITY);
+    }
+}
+
+#[test]
+fn results_between_other_floats_are_the_same_by_all_threads() {
+    const UNTOUCHED: f32 = -77.0;
+    let (rows, inner, n) = (300, 400, 60);
+    let dense = Array2::from_shape_fn((rows, inner), |(row, column)| {
+        if (row * 31 + column * 17) % 3 == 0 { (row % 7) as f32 - 3.0 } else { 0.0 }
+    });
+    let weights = Csr::from_dense(dense.view()).unwrap();
+    let packed = CsrSpmm::new(&Layer { weights: &weights, bias: None, relu: true }).unwrap();
+    let x: Vec<f32> = (0..inner * n).map(|place| (place % 13) as f32 - 6.0).collect();
+    let mut plain = vec![f32::NAN; rows * n];
+    packed.run(&x, n, &mut plain).unwrap();
+    // Of every ten columns eight are kept, and a row of Y has room for more.
+    let (lines, stride) = (Lines { computed: 10, kept: 8, pitch: 9 }, 60);
+    let turned = RowTable::new((0..rows).map(|row| (rows - 1 - row) * stride).collect());
+    for threads in [1, 3] {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        for at in [Rows::Every(stride), Rows::At(&turned)] {
+            // The last row ends with its last line.
+            let mut values = vec![UNTOUCHED; (rows - 1) * stride + 53];
+            let y = Output { values: &mut values, rows: at, lines };
+            pool.install(|| packed.run_at(Input::plain(&x, n), n, y)).unwrap();
+            for (row, column) in (0..rows).flat_map(|row| (0..n).map(move |column| (row, column))) {
+                let place = at.start(row) + column / 10 * 9 + column % 10;
+                if column % 10 < 8 {
+                    assert_eq!(values[place], plain[row * n + column], "{row}, {column}");
+                    values[place] = UNTOUCHED;
+                }
+            }
+            assert!(values.iter().all(|&value| value == UNTOUCHED));
+        }
     }
 }
 
