@@ -126,7 +126,8 @@ fn a_network_on_one_thread_allocates_nothing_while_it_runs() {
     for name in ["lenet-300-100", "lenet-5", "convnet", "nin"] {
         let network = zoo::by_name(name).unwrap();
         let (weights, masks) = pruned(&network);
-        for (policy, batch) in Policy::ALL.into_iter().flat_map(|policy| [(policy, 1), (policy, 3)]) {
+        for (policy, batch) in Policy::ALL.into_iter().flat_map(|policy| [(policy, 1), (policy, 3)])
+        {
             let request = Request {
                 network: &network,
                 weights: &weights,
@@ -172,7 +173,10 @@ fn speedup_prints_every_contestant_and_stores_what_tables_shows() {
     let policies: Vec<&str> = rows.iter().map(|row| row["policy"].as_str().unwrap()).collect();
     assert_eq!(policies, CONTESTANTS);
     for row in rows {
-        assert_eq!((row["network"].as_str(), row["device"].as_str()), (Some("lenet-300-100"), Some("cpu")));
+        assert_eq!(
+            (row["network"].as_str(), row["device"].as_str()),
+            (Some("lenet-300-100"), Some("cpu"))
+        );
         assert_eq!((row["threads"].as_u64(), row["batch"].as_u64()), (Some(1), Some(1)));
         for number in ["microseconds", "speedup_over_library", "speedup_over_dense", "bytes"] {
             assert!(row[number].as_f64().unwrap() > 0.0, "{number} of {row}");

@@ -2,7 +2,7 @@
 //! written.
 
 use super::results::{StageSummary, StoredRun, Summary};
-use crate::train::recipe::Technique;
+use crate::train::recipe::{Recipe, Technique};
 
 /// Runs of one recipe.
 pub(super) struct Group<'a> {
@@ -37,6 +37,10 @@ impl Group<'_> {
         }
         if !first.precision.is_f32() {
             notes.push("bf16".to_owned());
+        }
+        let hash = &self.runs[0].hash;
+        if let Some(variant) = Recipe::variant_of(&first.network, first.technique, hash) {
+            notes.push(format!("recipe {variant}"));
         }
         let seeds: Vec<String> = self.summaries().map(|s| s.seed.to_string()).collect();
         notes.push(format!("seed{} {}", if seeds.len() == 1 { "" } else { "s" }, seeds.join(", ")));

@@ -22,8 +22,8 @@ built_in! {
         "node_pruning" "simd_pruning" "combined_pruning" "combined_pruning_all" "magnitude_pruning"
         "random_pruning";
     "convnet":
-        "node_pruning" "simd_pruning" "combined_pruning" "combined_pruning_all" "magnitude_pruning"
-        "random_pruning";
+        "node_pruning" "simd_pruning" "simd_pruning_short" "combined_pruning" "combined_pruning_all"
+        "magnitude_pruning" "random_pruning";
     "nin": "node_pruning" "simd_pruning" "combined_pruning" "magnitude_pruning" "random_pruning";
     "alexnet":
         "node_pruning" "simd_pruning" "combined_pruning" "combined_pruning_all" "magnitude_pruning"
@@ -61,6 +61,18 @@ impl Recipe {
                 Technique::ALL.into_iter().find(|t| name.starts_with(t.experiment()))?;
             let variant = name.strip_prefix(technique.experiment())?.strip_prefix('_');
             Some((network, technique, variant))
+        })
+    }
+}
+
+impl Recipe {
+    /// The variant, such as `short`, of the carried recipe that has this hash; none for a plain one or one
+    /// of a user's own.
+    pub fn variant_of(network: &str, technique: Technique, hash: &str) -> Option<&'static str> {
+        let all = Self::all_built_in().filter(|&(of, by, _)| of == network && by == technique);
+        all.filter_map(|(.., variant)| variant).find(|&variant| {
+            Self::built_in(network, technique, Some(variant))
+                .is_ok_and(|recipe| recipe.full().hash() == hash)
         })
     }
 }
@@ -117,6 +129,16 @@ mod tests {
             let recipe = Recipe::built_in(network, technique, None).unwrap();
             assert_eq!(recipe.full().hash(), hash, "{network}");
         }
+    }
+
+    #[test]
+    fn variants_are_known_by_their_hash() {
+        let of = |variant| {
+            let recipe = Recipe::built_in("convnet", Technique::SimdPruning, variant).unwrap();
+            let hash = Recipe { seed: 7, ..recipe.full() }.hash();
+            Recipe::variant_of("convnet", Technique::SimdPruning, &hash)
+        };
+        assert_eq!((of(Some("short")), of(None)), (Some("short"), None));
     }
 
     #[test]
