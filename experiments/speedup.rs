@@ -71,10 +71,11 @@ fn main() -> anyhow::Result<()> {
     eprintln!("{}: {hardware}", cli.device);
     let mut environment = Environment::read(&cli.device);
     environment.threads = Some(threads);
-    if let Some(gpu) = place.gpu()
-        && (cli.device == "wgpu" || environment.gpu.is_none())
-    {
-        environment.gpu = Some(gpu.name());
+    if let Some(gpu) = place.gpu() {
+        environment.software_gpu = gpu.limits().software;
+        if cli.device == "wgpu" || environment.gpu.is_none() {
+            environment.gpu = Some(gpu.name());
+        }
     }
     let machine = format!("{}, {}", environment.cpu, environment.isa.join(" "));
     let mut choices = if cli.fresh { Choices::in_memory() } else { Choices::of_user(&machine)? };

@@ -25,6 +25,9 @@ pub struct Environment {
     pub device: String,
     /// Name and driver of the GPU: the NVIDIA one, where there is one, or the one that ran.
     pub gpu: Option<String>,
+    /// Whether a CPU stood in for the GPU: its times are no GPU's.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub software_gpu: bool,
     /// What the device reaches at best, where that was measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ceilings: Option<Ceilings>,
@@ -63,6 +66,7 @@ impl Environment {
             isa: cpu::instruction_sets().into_iter().map(str::to_owned).collect(),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             threads: None,
+            software_gpu: false,
             ceilings: None,
             device: device.into(),
             gpu: first_line(
@@ -79,6 +83,9 @@ impl Environment {
     /// The hardware in a few words, for a table's row.
     pub fn hardware(&self) -> String {
         match (&self.gpu, self.device.as_str()) {
+            (Some(gpu), device) if device != "cpu" && self.software_gpu => {
+                format!("{gpu}: A CPU STANDS IN FOR THE GPU, these are no GPU's times")
+            }
             (Some(gpu), device) if device != "cpu" => gpu.clone(),
             _ => format!("{}, {} cores", self.cpu, self.cores),
         }

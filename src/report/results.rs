@@ -210,7 +210,7 @@ impl ResultsTree {
         let hardware = if row.device == "cpu" {
             format!("{} {} threads", environment.cpu, row.threads)
         } else {
-            format!("{} {}", environment.hardware(), row.device)
+            format!("{} {}", environment.gpu.as_deref().unwrap_or("gpu"), row.device)
         };
         let folder = self.root.join("speedup").join(slug(&hardware)).join(&row.network);
         let folder = folder.join(format!("batch-{}", row.batch));

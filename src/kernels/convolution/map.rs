@@ -89,13 +89,28 @@ impl Map {
                 for phase in 0..stride {
                     // The first pixel of this row that lies in the phase, and its column there.
                     let first = (phase + stride - padding % stride) % stride;
-                    let to = self.tap(channel, down, first + padding);
-                    let pixels = from.iter().skip(first).step_by(stride);
-                    for (to, &pixel) in map[to..].iter_mut().zip(pixels) {
-                        *to = pixel;
+                    let to = &mut map[self.tap(channel, down, first + padding)..];
+                    let from = from.get(first..).unwrap_or_default();
+                    match stride {
+                        2 => every::<2>(from, to),
+                        4 => every::<4>(from, to),
+                        _ => {
+                            let pixels = from.iter().step_by(stride);
+                            to.iter_mut().zip(pixels).for_each(|(to, &pixel)| *to = pixel);
+                        }
                     }
                 }
             }
         }
+    }
+}
+
+/// Copies every `S`-th value. The stride is known when it is compiled, so that it is of whole vectors.
+fn every<const S: usize>(from: &[f32], to: &mut [f32]) {
+    let (groups, rest) = from.as_chunks::<S>();
+    let (whole, last) = to.split_at_mut(groups.len());
+    whole.iter_mut().zip(groups).for_each(|(to, group)| *to = group[0]);
+    if let (Some(to), Some(&pixel)) = (last.first_mut(), rest.first()) {
+        *to = pixel;
     }
 }
