@@ -9,14 +9,18 @@ use crate::data::{self, Source};
 use crate::error::{Error, Result};
 use crate::measure::Effort;
 use crate::report::{
-    Environment, Latency, Progress, ResultsTree, Summary, measure_latency, run_table, summarise,
-    write_run,
+    Environment, Latency, Progress, ResultsTree, Summary, measure_latency, run_table,
+    storage_format, summarise, write_run,
 };
+use crate::sparse::Format;
 use crate::train::recipe::{Precision, Recipe, Technique};
 use crate::train::{Observer, Run, device};
 
 /// Batch sizes at which inference is timed.
 const BATCHES: [usize; 2] = [1, 128];
+
+/// Weights in a group of our kernels, where a run pruned no groups.
+const GROUP_WIDTH: usize = 8;
 
 /// Arguments of the binaries that run one technique.
 #[derive(Args, Clone, Debug)]
@@ -164,7 +168,11 @@ pub fn run_recipe(
 
     let checkpoints = &options.checkpoints;
     let outcome = Run { recipe, data: &data, device, checkpoints }.run(observer)?;
-    let latency = measure_latency(&outcome, device, &BATCHES, Effort::USUAL)?;
+    let group_width = match storage_format(recipe) {
+        Format::Groups(width) => width,
+        _ => GROUP_WIDTH,
+    };
+    let latency = measure_latency(&outcome, group_width, device, &BATCHES, Effort::USUAL)?;
     let summary = summarise(recipe, data.name(), &outcome)?;
     // Results made on other data are another run: they must not take the place of the real ones.
     let filed = Recipe { dataset: data.name().to_owned(), ..recipe.clone() };

@@ -92,6 +92,10 @@ pub fn compile<'a>(
     }
     let (network, weights) = policy.prepare(network, request.weights, request.masks)?;
     let plan = plan::Plan::of(&network, &weights)?;
+    if plan.steps.is_empty() {
+        let expected = "a network with a layer that computes";
+        return Err(Error::argument(format!("compile {}", network.name), expected, "none"));
+    }
     let formats = policy.formats(request.group_width);
     let classes = plan.output.iter().product();
     let (engine, bytes) = match device {

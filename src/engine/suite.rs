@@ -218,6 +218,12 @@ fn what_does_not_fit_is_refused() {
     };
     assert!(refusal(0, 8, &pruned.masks).contains("a batch and a group width of at least 1"));
     assert!(refusal(1, 0, &pruned.masks).contains("groups of 0"));
+    let empty = Network { layers: Vec::new(), ..pruned.network.clone() };
+    let (weights, masks) = (Weights::default(), NodeMasks::new());
+    let nothing = Pruned { network: empty, weights, masks };
+    let refused = nothing.compile(Policy::Dense, 1, Device::Cpu, &mut Choices::in_memory());
+    let error = refused.map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("a layer that computes"), "{error}");
     let wrong = NodeMasks::from([("mask_conv1".to_owned(), vec![true; 3])]);
     assert!(refusal(1, 8, &wrong).contains("expected 20 nodes"));
 

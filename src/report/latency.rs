@@ -1,7 +1,5 @@
 //! Measured inference times of one network before and after pruning.
 
-use std::cell::RefCell;
-
 use ndarray::ArrayD;
 use rand::RngExt;
 use tch::{Device, Tensor};
@@ -9,21 +7,24 @@ use tch::{Device, Tensor};
 use super::environment::Environment;
 use super::results::{Latency, LatencyRow};
 use crate::baselines::torch::{TorchNetwork, to_array, to_tensor};
+use crate::engine::{self, Choices, Policy, Request, compile};
 use crate::error::{Error, Result};
-use crate::measure::{Effort, interleave};
+use crate::measure::{Effort, try_interleave};
 use crate::network::{Network, NodeMasks, Weights};
 use crate::prune::compact::compact;
 use crate::seed;
 use crate::train::Outcome;
 
-/// Times the dense network, the masked one and, where nodes were pruned, the compacted one, in
-/// libtorch, in turns. Before that, the compacted network must compute what the masked one does. A run
-/// that removed nodes for good has no masked network any more, and its dense one has random weights.
+/// Times the dense network, the masked one and, where nodes were pruned, the compacted one, in libtorch, and
+/// on a CPU the pruned network on our own kernels (`scalpel`), in turns. Before that, the compacted network
+/// and ours must compute what the masked one does. A run that removed nodes for good has no masked network
+/// any more, and its dense one has random weights. `group_width` is that of the groups that were pruned.
 ///
 /// # Errors
-/// A compacted network that computes something else; whatever libtorch refuses.
+/// A network that computes something else; whatever libtorch or the compiler refuses.
 pub fn measure_latency(
     outcome: &Outcome,
+    group_width: usize,
     device: Device,
     batches: &[usize],
     effort: Effort,
@@ -31,6 +32,7 @@ pub fn measure_latency(
     let Outcome { original, network, weights, .. } = outcome;
     let masks = weights.node_masks(network)?;
     let none = NodeMasks::new();
+    let pruned = TorchNetwork::new(network, weights, &masks, device)?;
     let mut contestants = Vec::new();
     if network == original {
         contestants.push(("dense", TorchNetwork::new(network, weights, &none, device)?));
@@ -43,34 +45,64 @@ pub fn measure_latency(
         let (small, small_weights) = compact(network, weights, &masks)?;
         contestants.push(("compacted", TorchNetwork::new(&small, &small_weights, &none, device)?));
     }
+    let threads = tch::get_num_threads() as usize;
+    // Ours run on a pool of all cores, or on one thread.
+    let alone = threads != rayon::current_num_threads();
     let mut rows = Vec::with_capacity(batches.len());
     for &batch in batches {
         let images = random_images(original, batch, device)?;
-        if let [_, (_, masked), (_, compacted)] = contestants.as_slice() {
-            agree(&masked.run(&images)?, &compacted.run(&images)?)?;
+        let expected = to_array(&pruned.run(&images)?)?;
+        if let Some((_, compacted)) = contestants.iter().find(|(name, _)| *name == "compacted") {
+            agree("compact a network", &expected, &to_array(&compacted.run(&images)?)?)?;
         }
-        let failure = RefCell::new(None);
-        let mut calls: Vec<_> = contestants
-            .iter()
-            .map(|(_, contestant)| {
-                || match contestant.run(&images) {
-                    Ok(_) => wait_for(device),
-                    Err(error) => drop(failure.replace(Some(error))),
-                }
-            })
-            .collect();
-        let mut turns: Vec<&mut dyn FnMut()> = Vec::new();
+        let request = Request {
+            network,
+            weights,
+            masks: &masks,
+            policy: Policy::Scalpel,
+            group_width,
+            batch,
+            library: None,
+        };
+        let on = |work: &mut dyn FnMut() -> Result<()>| {
+            if alone { crate::kernels::alone(work) } else { work() }
+        };
+        let mut ours = None;
+        if device == Device::Cpu {
+            on(&mut || {
+                let mut choices = Choices::in_memory();
+                let mut executable = compile(&request, engine::Device::Cpu, &mut choices)?;
+                let pixels: Vec<f32> = to_array(&images)?.iter().copied().collect();
+                let mut scores = expected.clone();
+                let found = scores.as_slice_mut().unwrap_or_default();
+                executable.run(&pixels, found)?;
+                agree("run a network on our kernels", &expected, &scores)?;
+                ours = Some(executable);
+                Ok(())
+            })?;
+        }
+        let mut calls: Vec<Box<dyn FnMut() -> Result<()> + '_>> = Vec::new();
+        let mut names = Vec::new();
+        for (name, contestant) in &contestants {
+            names.push((*name).to_owned());
+            let images = &images;
+            calls.push(Box::new(move || {
+                drop(contestant.run(images)?);
+                wait_for(device);
+                Ok(())
+            }));
+        }
+        if let Some(executable) = &mut ours {
+            names.push("scalpel".to_owned());
+            calls.push(Box::new(move || on(&mut || executable.execute())));
+        }
+        let mut turns: Vec<&mut dyn FnMut() -> Result<()>> = Vec::new();
         for call in &mut calls {
             turns.push(call);
         }
-        let timings = interleave(&mut turns, effort);
-        if let Some(error) = failure.into_inner() {
-            return Err(error);
-        }
-        let names = contestants.iter().map(|(name, _)| (*name).to_owned());
-        rows.push(LatencyRow { batch, times: names.zip(timings).collect() });
+        let timings = try_interleave(&mut turns, effort)?;
+        rows.push(LatencyRow { batch, times: names.into_iter().zip(timings).collect() });
     }
-    let threads = tch::get_num_threads() as usize;
     let name = if device == Device::Cpu { "cpu" } else { "cuda" };
     Ok(Latency { library: "libtorch".into(), threads, environment: Environment::read(name), rows })
 }
@@ -83,15 +115,14 @@ fn random_images(network: &Network, batch: usize, device: Device) -> Result<Tens
 }
 
 /// Refuses scores that differ by more than 1e-4 of the largest.
-fn agree(masked: &Tensor, compacted: &Tensor) -> Result<()> {
-    let (masked, compacted) = (to_array(masked)?, to_array(compacted)?);
-    let largest = masked.iter().fold(0.0_f32, |largest, score| largest.max(score.abs()));
-    let apart = masked.iter().zip(&compacted).map(|(a, b)| (a - b).abs()).fold(0.0_f32, f32::max);
-    if masked.shape() == compacted.shape() && apart <= 1e-4 * largest {
+fn agree(operation: &str, expected: &ArrayD<f32>, found: &ArrayD<f32>) -> Result<()> {
+    let largest = expected.iter().fold(0.0_f32, |largest, score| largest.max(score.abs()));
+    let apart = expected.iter().zip(found).map(|(a, b)| (a - b).abs()).fold(0.0_f32, f32::max);
+    if expected.shape() == found.shape() && apart <= 1e-4 * largest {
         return Ok(());
     }
     let expected = format!("the masked network's scores, within 1e-4 of {largest}");
-    Err(Error::argument("compact a network", expected, format!("scores {apart} apart")))
+    Err(Error::argument(operation, expected, format!("scores {apart} apart")))
 }
 
 /// Waits until the device has done what was asked of it.

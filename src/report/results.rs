@@ -89,7 +89,7 @@ impl Summary {
 /// Measured inference times of the network before and after: `latency.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Latency {
-    /// The library that ran all of them.
+    /// The library that ran all but ours.
     pub library: String,
     /// Threads that it used.
     pub threads: usize,
@@ -99,7 +99,8 @@ pub struct Latency {
     pub rows: Vec<LatencyRow>,
 }
 
-/// Times of one batch of images, by contestant: `dense`, `masked`, `compacted`.
+/// Times of one batch of images, by contestant: `dense`, `masked`, `compacted`, all in libtorch, and
+/// `scalpel`, the pruned network on our own kernels.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LatencyRow {
     /// Images in the batch.

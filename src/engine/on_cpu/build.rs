@@ -69,7 +69,7 @@ impl<'a, 'p> Builder<'a, 'p> {
                 None => Value { place: Place::End, map: Map::plain(step.output) },
                 Some(next) => self.value_for(next, step.output, value.place),
             };
-            let work = match &step.work {
+            let (work, about) = match &step.work {
                 Work::Conv { geometry, product } => {
                     let map = Convolution::input_map(geometry);
                     if let Some(map) = map.filter(|map| *map != value.map) {
@@ -93,7 +93,6 @@ impl<'a, 'p> Builder<'a, 'p> {
                 }
                 Work::Linear(_) => return Err(self.behind_dense(step)), // steps end before it
             };
-            let (work, about) = work;
             made.push(ImageStep { work, from: value.place, to: to.place, about });
             value = to;
         }
