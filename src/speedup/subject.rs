@@ -209,7 +209,7 @@ impl Densities {
             };
             (name, share)
         });
-        Ok(Self { of: of.collect(), source: format!("densities as in {}", like.source) })
+        Ok(Self { of: of.collect(), source: format!("{}, by position", like.source) })
     }
 
     fn published(name: &str, folder: &Path) -> Result<Option<Self>> {

@@ -31,14 +31,12 @@ use crate::sparse::Format;
 /// Runs of which the steps' times are medians.
 const EXPLAINED_RUNS: usize = 15;
 
-/// How a network is spread over threads. The fastest is found out by running it: waking a thread takes as
-/// long as a small network.
+/// How a network is spread over threads. The faster is found out by running it: handing work to another
+/// thread takes as long as a small network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Spread {
     /// On the calling thread.
     Alone,
-    /// From the calling thread: each kernel that is worth it wakes others.
-    FromOutside,
     /// On a thread of the pool, while all others look for work.
     Attended,
 }
@@ -167,7 +165,7 @@ impl OnCpu {
             + batch_steps.iter().map(|step| step.about.bytes).sum::<usize>();
         let classes = size(plan.output);
         let mut engine = Self {
-            spread: Spread::FromOutside,
+            spread: Spread::Alone,
             attendants: Attendants::default(),
             batch,
             images: vec![0.0; batch * size(plan.input)],
@@ -193,7 +191,7 @@ impl OnCpu {
         if threads() == 1 {
             return Ok(());
         }
-        let all = [Spread::Alone, Spread::FromOutside, Spread::Attended];
+        let all = [Spread::Alone, Spread::Attended];
         let candidates = all.map(|spread| -> Candidate<'_, Spread> {
             (format!("{spread:?}"), Box::new(move || Ok(spread)))
         });
@@ -250,7 +248,6 @@ impl OnCpu {
     fn forward<const TIMED: bool>(&mut self) -> Result<()> {
         match self.spread {
             Spread::Alone => alone(|| self.steps::<TIMED>()),
-            Spread::FromOutside => self.steps::<TIMED>(),
             Spread::Attended => {
                 let attendants = self.attendants.clone();
                 attendants.during(|| self.steps::<TIMED>())
