@@ -74,6 +74,8 @@ impl State {
                     }
                     std::hint::spin_loop();
                 }
+                // Whoever shares this core, such as the thread that runs the network, goes first.
+                std::thread::yield_now();
                 // A run without parallel sections has no need of anybody either.
                 if idle_since.elapsed() > LINGER && !self.running.load(Ordering::Acquire)
                     || idle_since.elapsed() > 20 * LINGER

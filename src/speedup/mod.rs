@@ -120,15 +120,22 @@ enum Runner<'a> {
 }
 
 /// How long a library's idle threads may still turn over: GCC's OpenMP, on which libtorch runs, lets them
-/// for some milliseconds, on cores that the next contestant needs.
-const SETTLING: Duration = Duration::from_millis(8);
+/// for more than ten milliseconds, on cores that the next contestant needs.
+const SETTLING: Duration = Duration::from_millis(50);
+
+/// How long threads that slept are given to get going.
+const WARMING: Duration = Duration::from_millis(15);
 
 impl Runner<'_> {
     /// As [`Runner::seconds`], once nobody else's threads are busy any more, and warm.
     fn settled_seconds(&mut self, calls: u32, threads: usize) -> Result<f64> {
         if threads > 1 {
             std::thread::sleep(SETTLING);
-            self.seconds(1)?;
+            // Until the system has spread the threads over the cores again.
+            let start = std::time::Instant::now();
+            while start.elapsed() < WARMING {
+                self.seconds(1)?;
+            }
         }
         self.seconds(calls)
     }
