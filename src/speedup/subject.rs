@@ -423,11 +423,12 @@ mod tests {
         let node = of(Policy::Node);
         let ip6 = node.weights.get("ip6.weight").unwrap();
         assert_eq!(ip6.shape()[0], 3001);
-        assert_eq!(share(node, "ip6.weight"), 1.0);
+        // Of millions of random weights, one or two are 0 by themselves.
+        assert!(share(node, "ip6.weight") > 0.999_999);
         // Both: nodes of the convolutions, groups of the dense layers, of which as many weights are left
         // as without nodes.
         let both = of(Policy::Both);
-        assert_eq!(share(both, "conv3.weight"), 1.0);
+        assert!(share(both, "conv3.weight") > 0.999_99);
         assert_eq!(both.weights.get("conv3.weight").unwrap().shape()[0], 233);
         let ip6 = both.weights.get("ip6.weight").unwrap();
         let left = share(both, "ip6.weight") * ip6.len() as f64;
