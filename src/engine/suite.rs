@@ -156,7 +156,7 @@ impl DenseLibrary for Loops {
 }
 
 #[test]
-fn a_library_is_taken_where_a_choice_says_so_and_slow_ones_are_not() {
+fn a_library_that_is_slower_than_our_kernels_is_not_taken() {
     let Pruned { network, weights, masks } = Pruned::new(zoo::lenet_300_100());
     let library: Arc<dyn DenseLibrary> = Arc::new(Loops);
     let request = Request {
