@@ -7,15 +7,16 @@
 //!
 //! The step never waits where the first number is above the second. Reading scales with the threads.
 
+mod steps;
+
 use std::path::PathBuf;
 use std::time::Instant;
 
-use scalpel::baselines::torch::{Mode, Tensors, forward, to_tensor};
+use scalpel::baselines::memory_format::MemoryFormat;
 use scalpel::data::{Cropping, ImageFolder, SyntheticCounts, crop, synthetic_image_folder};
-use scalpel::network::{Network, zoo};
-use scalpel::train::recipe::{Distribution, Initial};
-use scalpel::train::{Batch, ImageFiles, Images, Order, initial_weights};
-use tch::{Device, Reduction, Tensor};
+use scalpel::network::zoo;
+use scalpel::train::{ImageFiles, Images, Order};
+use tch::Device;
 
 const CROPPING: Cropping = Cropping { resize: 256, least_area: 0.08 };
 const SIDE: usize = 227;
@@ -56,14 +57,17 @@ fn main() {
     }
 
     let network = zoo::alexnet();
-    let parameters = parameters(&network);
+    let format = MemoryFormat::preferred(Device::Cpu);
+    let parameters = steps::parameters(&network, format);
     let files = ImageFiles::new(folder, &CROPPING, SIDE, &mean, Device::Cpu).expect("a loader");
     let batch = files.batches(Order::Stored, BATCH).expect("batches").next();
     let batch = batch.expect("a batch").expect("images");
-    step(&network, &parameters, &batch); // warm-up
+    let images = format.of(&batch.images).expect("images in that format");
+    let step = || steps::step(&network, &parameters, &images, &batch.labels);
+    step(); // warm-up
     let rates = (0..ROUNDS).map(|_| {
         let start = Instant::now();
-        step(&network, &parameters, &batch);
+        step();
         batch.len() as f64 / start.elapsed().as_secs_f64()
     });
     let (rate, threads) = (median(rates.collect()), tch::get_num_threads());
@@ -73,32 +77,4 @@ fn main() {
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
-}
-
-fn parameters(network: &Network) -> Tensors {
-    let normal = || Distribution::Normal { deviation: 0.01, bias: 0.0 };
-    let initial = Initial { conv: normal(), ip: normal() };
-    let weights = initial_weights(network, &initial, 1).expect("weights");
-    let tensor = |name: &str, learns: bool| {
-        let array = weights.get(name).expect("a parameter");
-        to_tensor(array, Device::Cpu).expect("a tensor").set_requires_grad(learns)
-    };
-    let all = network.parameters().expect("parameters");
-    all.iter().map(|p| (p.name.clone(), tensor(&p.name, p.role.is_trained()))).collect()
-}
-
-/// A forward and a backward pass.
-fn step(network: &Network, parameters: &Tensors, batch: &Batch) {
-    let (none, rates) = (Tensors::new(), Tensors::new());
-    let scores = forward(network, parameters, &none, &batch.images, Mode::Training(&rates));
-    let loss = scores.expect("scores").cross_entropy_loss::<&Tensor>(
-        &batch.labels,
-        None,
-        Reduction::Mean,
-        -100,
-        0.0,
-    );
-    let learning: Vec<&Tensor> = parameters.values().filter(|p| p.requires_grad()).collect();
-    let gradients = Tensor::run_backward(&[&loss], &learning, false, false);
-    assert_eq!(gradients.len(), learning.len());
 }

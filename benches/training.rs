@@ -1,15 +1,22 @@
 //! One epoch of LeNet-300-100 as this project trains it (gathering, masks, evaluation and checkpoint
-//! included) against a bare tch loop over the same matrices, in turns in one run.
+//! included) against a bare tch loop over the same matrices; or a step of other networks in each memory
+//! format of libtorch. In turns in one run.
 //!
 //! ```text
 //! cargo bench --bench training
+//! cargo bench --bench training -- lenet-5 convnet nin
 //! ```
 //!
-//! Prints the median seconds of both and their ratio.
+//! Prints the medians and their ratio.
+
+mod steps;
 
 use std::time::Instant;
 
+use scalpel::baselines::memory_format::MemoryFormat;
 use scalpel::data::{SyntheticCounts, synthetic_digits};
+use scalpel::measure::{Effort, interleave};
+use scalpel::network::zoo;
 use scalpel::train::recipe::{Keep, Prune, Recipe, Stage, Target, Technique};
 use scalpel::train::{EpochMetrics, ImageTensors, Images as _, Observer, Preparation, Run};
 use tch::nn::{self, Module, OptimizerConfig};
@@ -79,7 +86,42 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
+/// A step of a network in each memory format.
+fn formats(name: &str) {
+    let network = zoo::by_name(name).expect("a network");
+    let batch = Recipe::built_in(name, Technique::NodePruning, None).expect("a recipe").batch_size;
+    let [channels, height, width] = network.input.map(|length| length as i64);
+    let shape = [batch as i64, channels, height, width];
+    let images = Tensor::rand(shape, (Kind::Float, Device::Cpu));
+    let labels = Tensor::randint(10, [batch as i64], (Kind::Int64, Device::Cpu));
+    let mut calls = MemoryFormat::ALL.map(|format| {
+        let parameters = steps::parameters(&network, format);
+        let (network, images, labels) = (&network, &images, &labels);
+        move || {
+            // As in training, where a gathered batch is contiguous.
+            let images = format.of(images).expect("images in that format");
+            steps::step(network, &parameters, &images, labels);
+        }
+    });
+    let mut turns = calls.each_mut().map(|call| call as &mut dyn FnMut());
+    let timings = interleave(&mut turns, Effort { rounds: ROUNDS, ..Effort::USUAL });
+    let [contiguous, last] = [0, 1].map(|place| timings[place].median);
+    println!(
+        "{name}, a step of {batch} images, {} threads: contiguous {:.2} ms, channels last {:.2} ms, ratio {:.2}",
+        tch::get_num_threads(),
+        1e3 * contiguous,
+        1e3 * last,
+        contiguous / last
+    );
+}
+
 fn main() {
+    let names: Vec<String> =
+        std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    if names.is_empty() { epochs() } else { names.iter().for_each(|name| formats(name)) }
+}
+
+fn epochs() {
     let dataset = synthetic_digits(SyntheticCounts::LIKE_MNIST, 1);
     let built_in =
         Recipe::built_in("lenet-300-100", Technique::NodePruning, None).expect("a recipe");

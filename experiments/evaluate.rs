@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
+use scalpel::baselines::memory_format::MemoryFormat;
 use scalpel::baselines::torch::TorchNetwork;
 use scalpel::data::{self, Source};
 use scalpel::error::Error;
@@ -84,6 +85,7 @@ fn main() -> anyhow::Result<ExitCode> {
     let masks = weights.node_masks(&network)?;
     let device = device::by_name(&cli.device)?;
     let on_device = TorchNetwork::new(&network, &weights, &masks, device)?;
+    let on_device = on_device.in_format(MemoryFormat::preferred(device))?;
 
     let source = if cli.synthetic { Source::Synthetic } else { Source::Real };
     let recipe = Recipe::built_in(&original.name, Technique::NodePruning, None)?;

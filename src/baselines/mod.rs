@@ -6,6 +6,8 @@
 //! cuSPARSE ([`cuda`]).
 
 pub mod cuda;
+#[cfg(feature = "torch")]
+pub mod memory_format;
 pub mod mkl;
 pub mod rotation;
 #[cfg(feature = "torch")]

@@ -287,7 +287,8 @@ fn ours<'a>(policy: Policy, model: &PrunedModel, executable: Executable<'a>) -> 
     }
 }
 
-/// libtorch on the original network and on the one that node pruning leaves.
+/// libtorch on the original network and on the one that node pruning leaves, each in the memory format in
+/// which it is faster.
 fn opponents<'a>(
     subject: &Subject,
     batch: usize,
@@ -300,6 +301,7 @@ fn opponents<'a>(
         let parameters = network.parameters()?;
         let bytes = 4 * parameters.iter().map(Parameter::len).sum::<usize>();
         let network = TorchNetwork::new(network, weights, &NodeMasks::new(), device)?;
+        let network = network.fastest_on(&images)?;
         contestants.push(Contestant {
             policy,
             bytes,

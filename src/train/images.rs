@@ -6,6 +6,7 @@ use rand::seq::SliceRandom;
 use tch::{Device, Kind, Tensor};
 
 use super::prepare::Preparation;
+use crate::baselines::memory_format::MemoryFormat;
 use crate::baselines::torch::{Mode, Tensors, forward};
 use crate::data::Split;
 use crate::error::{Error, Result};
@@ -180,7 +181,8 @@ pub fn score(
     for batch in images.batches(Order::Stored, images.evaluation_batch())? {
         let batch = batch?;
         let hits = tch::no_grad(|| {
-            let scores = forward(network, parameters, gates, &batch.images, Mode::Inference)?;
+            let images = MemoryFormat::preferred(batch.images.device()).of(&batch.images)?;
+            let scores = forward(network, parameters, gates, &images, Mode::Inference)?;
             count(&scores, &batch.labels).map_err(Error::torch("count correct images"))
         })?;
         total += batch.len();

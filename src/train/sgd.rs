@@ -58,7 +58,7 @@ impl Sgd {
         };
         let momentum = self.momentum;
         let mut update = |parameter: &mut Tensor| -> Result<(), tch::TchError> {
-            if on_host(&[parameter, gradient, velocity]) {
+            if on_host([parameter, gradient, velocity]) {
                 step_on_host(parameter, gradient, velocity, [rate, momentum, decay]);
                 return Ok(());
             }
@@ -73,14 +73,29 @@ impl Sgd {
     }
 }
 
-/// Whether all are contiguous f32 in host memory, of one size.
-fn on_host(tensors: &[&Tensor]) -> bool {
-    tensors.iter().all(|tensor| {
-        tensor.device() == tch::Device::Cpu
-            && tensor.kind() == Kind::Float
-            && tensor.is_contiguous()
-            && tensor.numel() == tensors[0].numel()
-    })
+/// Whether all are f32 in host memory, of one size and without gaps, their values in the same order.
+fn on_host(tensors: [&Tensor; 3]) -> bool {
+    let like = tensors[0];
+    let size = like.size();
+    let strides = |tensor: &Tensor| -> Vec<i64> {
+        // That of an axis of length 1 says nothing.
+        let pairs = tensor.stride().into_iter().zip(&size);
+        pairs.map(|(stride, &length)| if length == 1 { 0 } else { stride }).collect()
+    };
+    let expected = strides(like);
+    without_gaps(like)
+        && tensors.iter().all(|tensor| {
+            tensor.device() == tch::Device::Cpu
+                && tensor.kind() == Kind::Float
+                && tensor.size() == size
+                && strides(tensor) == expected
+        })
+}
+
+/// Whether a tensor's values fill a stretch of memory, planes or channels last.
+fn without_gaps(tensor: &Tensor) -> bool {
+    let last = || tensor.f_permute([0, 2, 3, 1]).is_ok_and(|tensor| tensor.is_contiguous());
+    tensor.is_contiguous() || (tensor.dim() == 4 && last())
 }
 
 /// The same in one pass over memory. libtorch's operations would take six.
@@ -91,8 +106,8 @@ fn step_on_host(
     [rate, momentum, decay]: [f64; 3],
 ) {
     let length = parameter.numel();
-    // SAFETY: `on_host` has seen that all three are contiguous f32 of `length` elements in host
-    // memory. They are three tensors: a parameter, its gradient, which autograd has just made, and a
+    // SAFETY: `on_host` has seen that all three are `length` f32 without gaps in host memory, in the
+    // same order. They are three tensors: a parameter, its gradient, which autograd has just made, and a
     // velocity, which only `Sgd` holds. So no two slices overlap, and nothing else runs on them now.
     let (parameter, gradient, velocity) = unsafe {
         (
@@ -111,6 +126,7 @@ fn step_on_host(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::baselines::memory_format::MemoryFormat;
     use tch::nn::{self, OptimizerConfig};
     use tch::{Device, Kind};
 
@@ -131,6 +147,30 @@ mod tests {
         }
         let apart = (&parameter - &theirs).abs().max().double_value(&[]);
         assert!(apart <= 1e-6, "{apart}");
+    }
+
+    #[test]
+    fn the_order_of_the_values_in_memory_changes_no_step() {
+        let shape = [4, 3, 5, 5];
+        let kernel = Tensor::arange(300, (Kind::Float, Device::Cpu)).view(shape) / 300.0;
+        let gradient = kernel.sin();
+        let last = |tensor: &Tensor| MemoryFormat::ChannelsLast.of(tensor).unwrap();
+        // In one format, in the other, and each in its own, which takes another path.
+        let kernels = [kernel.copy(), last(&kernel), last(&kernel)];
+        let gradients = [gradient.copy(), last(&gradient), gradient.copy()];
+        let stepped = kernels.into_iter().zip(gradients).enumerate().map(
+            |(place, (mut kernel, gradient))| {
+                let mut sgd = Sgd::new(0.9, 0.01, BTreeMap::new());
+                assert_eq!(on_host([&kernel, &gradient, &kernel.zeros_like()]), place < 2);
+                for _ in 0..3 {
+                    sgd.step("w", &mut kernel, &gradient, 0.1).unwrap();
+                }
+                kernel
+            },
+        );
+        let stepped: Vec<Tensor> = stepped.collect();
+        assert!(stepped[1].equal(&stepped[0]));
+        assert!(stepped[2].allclose(&stepped[0], 1e-6, 1e-6, false));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use super::outcome::EpochMetrics;
 use super::recipe::{Keep, Precision, Prune, Recipe, Stage};
 use super::sgd::Sgd;
 use super::weight_masks::{node_target, weight_masks};
+use crate::baselines::memory_format::MemoryFormat;
 use crate::baselines::torch::{Mode, Tensors, forward, to_array, to_tensor};
 use crate::error::{Error, Result};
 use crate::network::{Network, Weights};
@@ -51,6 +52,7 @@ pub(super) struct Trainer<'a> {
     context: &'a Context<'a>,
     stage: &'a Stage,
     index: usize,
+    format: MemoryFormat,
     parameters: Tensors,
     trained: Vec<String>,
     gates: Gates,
@@ -71,6 +73,7 @@ impl<'a> Trainer<'a> {
     ) -> Result<Self> {
         let (recipe, network, device) = (context.recipe, context.network, context.device);
         let stage = &recipe.stages[index];
+        let format = MemoryFormat::preferred(device);
         let masks = weight_masks(recipe, index, network, start)?;
         let mut begin = start.clone();
         for (name, array) in begin.iter_mut() {
@@ -84,8 +87,8 @@ impl<'a> Trainer<'a> {
         let mut trained = Vec::new();
         for parameter in network.parameters()? {
             let learns = parameter.role.is_trained();
-            let tensor =
-                to_tensor(weights.get(&parameter.name)?, device)?.set_requires_grad(learns);
+            let tensor = format.of(&to_tensor(weights.get(&parameter.name)?, device)?)?;
+            let tensor = tensor.set_requires_grad(learns);
             if learns {
                 trained.push(parameter.name.clone());
             }
@@ -96,7 +99,8 @@ impl<'a> Trainer<'a> {
             let flags = mask.map(|&kept| f32::from(u8::from(kept))).into_dyn();
             let shape = parameters[name].size();
             let tensor = to_tensor(&flags, device)?.f_reshape(&shape);
-            weight_masks.insert(name.clone(), tensor.map_err(Error::torch("shape a mask"))?);
+            let tensor = tensor.map_err(Error::torch("shape a mask"))?;
+            weight_masks.insert(name.clone(), format.of(&tensor)?);
         }
         let mut decays = recipe.weight_decay_of.clone();
         for site in network.mask_sites()? {
@@ -107,6 +111,7 @@ impl<'a> Trainer<'a> {
             context,
             stage,
             index,
+            format,
             parameters,
             trained,
             gates: Gates::new(network, weights, recipe.beta.as_ref(), target, device)?,
@@ -126,8 +131,9 @@ impl<'a> Trainer<'a> {
         match checkpoint {
             Some(checkpoint) => {
                 let velocities = checkpoint.velocities.iter();
-                let copy =
-                    |(name, array): (&str, _)| Ok((name.to_owned(), to_tensor(array, device)?));
+                let copy = |(name, array): (&str, _)| {
+                    Ok((name.to_owned(), format.of(&to_tensor(array, device)?)?))
+                };
                 trainer.sgd.resume(velocities.map(copy).collect::<Result<_>>()?);
                 trainer.state = checkpoint.state;
                 trainer.kept = checkpoint.kept;
@@ -211,7 +217,7 @@ impl<'a> Trainer<'a> {
         };
         let parameters = half.as_ref().unwrap_or(&self.parameters);
         let mode = Mode::Training(&dropout);
-        let scores = forward(network, parameters, &gates, &batch.images, mode)?;
+        let scores = forward(network, parameters, &gates, &self.format.of(&batch.images)?, mode)?;
         let refused = || Error::torch("differentiate the loss");
         let loss = scores
             .f_cross_entropy_loss::<&Tensor>(&batch.labels, None, Reduction::Mean, -100, 0.0)
