@@ -17,6 +17,7 @@ use scalpel::baselines::memory_format::MemoryFormat;
 use scalpel::data::{SyntheticCounts, synthetic_digits};
 use scalpel::measure::{Effort, interleave};
 use scalpel::network::zoo;
+use scalpel::train::device;
 use scalpel::train::recipe::{Keep, Prune, Recipe, Stage, Target, Technique};
 use scalpel::train::{EpochMetrics, ImageTensors, Images as _, Observer, Preparation, Run};
 use tch::nn::{self, Module, OptimizerConfig};
@@ -116,6 +117,7 @@ fn formats(name: &str) {
 }
 
 fn main() {
+    device::by_name("cpu").expect("a processor"); // keeps freed memory, as the experiments do
     let names: Vec<String> =
         std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     if names.is_empty() { epochs() } else { names.iter().for_each(|name| formats(name)) }

@@ -5,13 +5,16 @@ use std::str::FromStr;
 
 use tch::Device;
 
+use super::memory;
 use crate::error::{Error, Result};
 
-/// A device by the name it has on the command line: `cpu`, `cuda`, `cuda:1`.
+/// A device by the name it has on the command line: `cpu`, `cuda`, `cuda:1`, ready for libtorch. From then
+/// on the process keeps the memory that it frees.
 ///
 /// # Errors
 /// Another name; CUDA where libtorch cannot use it, and why.
 pub fn by_name(name: &str) -> Result<Device> {
+    memory::keep_freed();
     if name == "cpu" {
         return Ok(Device::Cpu);
     }

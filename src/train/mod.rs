@@ -22,6 +22,8 @@ mod gates;
 #[cfg(feature = "torch")]
 mod images;
 #[cfg(feature = "torch")]
+mod memory;
+#[cfg(feature = "torch")]
 mod prepare;
 #[cfg(feature = "torch")]
 mod run;

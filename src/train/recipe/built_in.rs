@@ -17,7 +17,8 @@ macro_rules! built_in {
 
 built_in! {
     "lenet-300-100":
-        "node_pruning" "simd_pruning" "combined_pruning" "magnitude_pruning" "random_pruning";
+        "node_pruning" "simd_pruning" "simd_pruning_lossless" "combined_pruning" "magnitude_pruning"
+        "random_pruning";
     "lenet-5":
         "node_pruning" "simd_pruning" "combined_pruning" "combined_pruning_all" "magnitude_pruning"
         "random_pruning";
