@@ -18,6 +18,12 @@ fail() { echo "$1" >&2; exit 1; }
 # Finds what the programs need on this host.
 prepare() {
   mkdir -p "$out"
+  # The programs come packed.
+  if [ "$here/bin.tar.gz" -nt "$here/bin/.unpacked" ]; then
+    rm -rf "$here/bin"
+    tar -xzf "$here/bin.tar.gz" -C "$here"
+    touch "$here/bin/.unpacked"
+  fi
   # libtorch of the very version that the programs were built for, and the libraries of CUDA beside it.
   local find='import os, torch; assert torch.__version__.startswith("2.11.0"); print(os.path.dirname(torch.__file__))'
   torch=$(python3 -c "$find") ||
