@@ -18,9 +18,9 @@ impl MemoryFormat {
     /// All of them.
     pub const ALL: [Self; 2] = [Self::Contiguous, Self::ChannelsLast];
 
-    /// The one to train and to evaluate in. On a processor oneDNN pads planes to blocks of 16 channels and libtorch pools
-    /// them pixel by pixel; with the channels last it does neither (`cargo bench --bench training --
-    /// lenet-5` times both). On a GPU it was not measured, and stays as libtorch makes it.
+    /// The one to train and to evaluate in. On a processor oneDNN pads planes to blocks of 16 channels, and
+    /// libtorch pools them pixel by pixel; with the channels last it does neither (`cargo bench --bench
+    /// training -- lenet-5` times both). On a GPU it was not measured, and stays as libtorch makes it.
     pub fn preferred(device: Device) -> Self {
         if device == Device::Cpu { Self::ChannelsLast } else { Self::Contiguous }
     }

@@ -127,11 +127,6 @@ impl TorchNetwork {
         Ok(candidates.swap_remove(best))
     }
 
-    /// The memory format of its kernels.
-    pub fn format(&self) -> MemoryFormat {
-        self.format
-    }
-
     /// The network, its parameters and the gates of its masks.
     pub fn parts(&self) -> (&Network, &Tensors, &Tensors) {
         (&self.network, &self.parameters, &self.gates)
