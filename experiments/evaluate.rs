@@ -88,14 +88,10 @@ fn main() -> anyhow::Result<ExitCode> {
     let on_device = on_device.in_format(MemoryFormat::preferred(device))?;
 
     let source = if cli.synthetic { Source::Synthetic } else { Source::Real };
-    // Images are prepared as they were for the model's training.
-    let recipe = match &card {
-        Some(Card { technique, recipe, .. }) => {
-            let variant = Recipe::variant_of(&original.name, *technique, recipe);
-            Recipe::built_in(&original.name, *technique, variant)?
-        }
-        None => Recipe::built_in(&original.name, Technique::NodePruning, None)?,
-    };
+    let mut recipe = Recipe::built_in(&original.name, Technique::NodePruning, None)?;
+    if let Some(Card { dataset, pixels, .. }) = &card {
+        (recipe.dataset, recipe.pixels) = (dataset.clone(), pixels.clone());
+    }
     let data = data::load(&recipe.dataset, source)?;
     let test = sets::open(&recipe, &data, Part::Test, device)?;
     let (network, parameters, gates) = on_device.parts();

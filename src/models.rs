@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::data::Preprocessing;
 use crate::data::fetch::sha256;
 use crate::error::{Error, Result};
 use crate::files;
@@ -54,6 +55,8 @@ pub struct Card {
     pub sha256: String,
     /// Hardware, date and commit of the training.
     pub trained: String,
+    /// How intensities become the inputs that it was trained on.
+    pub pixels: Preprocessing,
 }
 
 /// A model's file and its card in the folder of models.
@@ -129,6 +132,7 @@ pub fn publish(
             environment.date,
             environment.commit.as_deref().unwrap_or("unknown")
         ),
+        pixels: recipe.pixels.clone(),
     };
     let technique = experiment.replace('_', "-");
     let suffix = variant.map_or(String::new(), |variant| format!("-{variant}"));
@@ -237,6 +241,7 @@ mod tests {
         assert_eq!((card.accuracy, card.accuracy_last_epoch), (90.0, 89.9));
         assert_eq!((card.format.as_str(), card.recipe), ("groups of 8", recipe.hash()));
         assert_eq!(card.bytes, model.bytes().total());
+        assert_eq!(card.pixels, recipe.pixels);
         assert!(card.bytes < card.bytes_dense / 5);
         let stored = Model::load(&weights_path(&checkpoints, &recipe, "mnist")).unwrap();
         assert_eq!(model.to_weights().unwrap(), stored.to_weights().unwrap());
