@@ -135,7 +135,7 @@ pub fn publish(
         pixels: recipe.pixels.clone(),
     };
     let technique = experiment.replace('_', "-");
-    let suffix = variant.map_or(String::new(), |variant| format!("-{variant}"));
+    let suffix = variant.map_or(String::new(), |variant| format!("-{}", variant.replace('_', "-")));
     let name = format!("{}-{technique}{suffix}", recipe.network);
     let (file, toml) = paths(folder, &name);
     let text = toml::to_string(&card)
