@@ -246,6 +246,9 @@ mod tests {
         let stored = Model::load(&weights_path(&checkpoints, &recipe, "mnist")).unwrap();
         assert_eq!(model.to_weights().unwrap(), stored.to_weights().unwrap());
 
+        let variant = publish(&recipe, Some("half_rate"), &tree, &checkpoints, &folder).unwrap();
+        assert_eq!(variant, "lenet-300-100-simd-pruning-half-rate");
+
         let error = open(&folder, "lenet-6").unwrap_err().to_string();
         assert!(error.contains("lenet-300-100-simd-pruning"), "{error}");
         let file = folder.join(format!("{name}.safetensors"));

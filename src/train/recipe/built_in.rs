@@ -171,4 +171,22 @@ mod tests {
         let text = text.replace("combined-pruning", "random-pruning").replace(simd, share);
         assert!(Recipe::parse(&text, "recipe").is_err());
     }
+
+    #[test]
+    fn convnets_techniques_begin_with_the_stages_of_its_short_node_pruning() {
+        let recipe = |technique, variant| Recipe::built_in("convnet", technique, variant).unwrap();
+        let node = recipe(Technique::NodePruning, Some("half_rate_short"));
+        for (technique, variant, shared) in [
+            (Technique::NodePruning, Some("half_rate"), 1),
+            (Technique::SimdPruning, None, 1),
+            (Technique::MagnitudePruning, None, 1),
+            (Technique::RandomPruning, None, 1),
+            (Technique::CombinedPruning, None, 5),
+            (Technique::CombinedPruning, Some("all"), 5),
+        ] {
+            let other = recipe(technique, variant);
+            assert_eq!(other.stages[..shared], node.stages[..shared], "{technique:?} {variant:?}");
+            assert_eq!(other.pixels, node.pixels, "{technique:?} {variant:?}");
+        }
+    }
 }
