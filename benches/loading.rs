@@ -15,6 +15,7 @@ use std::time::Instant;
 use scalpel::baselines::memory_format::MemoryFormat;
 use scalpel::data::{Cropping, ImageFolder, SyntheticCounts, crop, synthetic_image_folder};
 use scalpel::network::zoo;
+use scalpel::train::recipe::Precision;
 use scalpel::train::{ImageFiles, Images, Order, device};
 use tch::Device;
 
@@ -64,7 +65,7 @@ fn main() {
     let batch = files.batches(Order::Stored, BATCH).expect("batches").next();
     let batch = batch.expect("a batch").expect("images");
     let images = format.of(&batch.images).expect("images in that format");
-    let step = || steps::step(&network, &parameters, &images, &batch.labels);
+    let step = || steps::step(&network, &parameters, Precision::F32, (&images, &batch.labels));
     step(); // warm-up
     let rates = (0..ROUNDS).map(|_| {
         let start = Instant::now();

@@ -1,6 +1,6 @@
 //! One epoch of LeNet-300-100 as this project trains it (gathering, masks, evaluation and checkpoint
 //! included) against a bare tch loop over the same matrices; or a step of other networks in each memory
-//! format of libtorch. In turns in one run.
+//! format of libtorch, and in bf16. In turns in one run.
 //!
 //! ```text
 //! cargo bench --bench training
@@ -18,7 +18,7 @@ use scalpel::data::{SyntheticCounts, synthetic_digits};
 use scalpel::measure::{Effort, interleave};
 use scalpel::network::zoo;
 use scalpel::train::device;
-use scalpel::train::recipe::{Keep, Prune, Recipe, Stage, Target, Technique};
+use scalpel::train::recipe::{Keep, Precision, Prune, Recipe, Stage, Target, Technique};
 use scalpel::train::{EpochMetrics, ImageTensors, Images as _, Observer, Preparation, Run};
 use tch::nn::{self, Module, OptimizerConfig};
 use tch::{Device, Kind, Tensor};
@@ -87,32 +87,37 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// A step of a network in each memory format.
-fn formats(name: &str) {
+/// A step of a network in each memory format, and with the channels last in bf16.
+fn steps_of(name: &str) {
     let network = zoo::by_name(name).expect("a network");
     let batch = Recipe::built_in(name, Technique::NodePruning, None).expect("a recipe").batch_size;
     let [channels, height, width] = network.input.map(|length| length as i64);
     let shape = [batch as i64, channels, height, width];
     let images = Tensor::rand(shape, (Kind::Float, Device::Cpu));
     let labels = Tensor::randint(10, [batch as i64], (Kind::Int64, Device::Cpu));
-    let mut calls = MemoryFormat::ALL.map(|format| {
+    let contestants = [
+        (MemoryFormat::Contiguous, Precision::F32),
+        (MemoryFormat::ChannelsLast, Precision::F32),
+        (MemoryFormat::ChannelsLast, Precision::Bf16),
+    ];
+    let mut calls = contestants.map(|(format, precision)| {
         let parameters = steps::parameters(&network, format);
         let (network, images, labels) = (&network, &images, &labels);
         move || {
             // As in training, where a gathered batch is contiguous.
             let images = format.of(images).expect("images in that format");
-            steps::step(network, &parameters, &images, labels);
+            steps::step(network, &parameters, precision, (&images, labels));
         }
     });
     let mut turns = calls.each_mut().map(|call| call as &mut dyn FnMut());
     let timings = interleave(&mut turns, Effort { rounds: ROUNDS, ..Effort::USUAL });
-    let [contiguous, last] = [0, 1].map(|place| timings[place].median);
+    let [contiguous, last, half] = [0, 1, 2].map(|place| 1e3 * timings[place].median);
     println!(
-        "{name}, a step of {batch} images, {} threads: contiguous {:.2} ms, channels last {:.2} ms, ratio {:.2}",
+        "{name}, a step of {batch} images, {} threads: contiguous {contiguous:.2} ms; channels last \
+         {last:.2} ms, ratio {:.2}; in bf16 too {half:.2} ms, ratio {:.2}",
         tch::get_num_threads(),
-        1e3 * contiguous,
-        1e3 * last,
-        contiguous / last
+        contiguous / last,
+        contiguous / half
     );
 }
 
@@ -120,7 +125,7 @@ fn main() {
     device::by_name("cpu").expect("a processor"); // keeps freed memory, as the experiments do
     let names: Vec<String> =
         std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
-    if names.is_empty() { epochs() } else { names.iter().for_each(|name| formats(name)) }
+    if names.is_empty() { epochs() } else { names.iter().for_each(|name| steps_of(name)) }
 }
 
 fn epochs() {

@@ -111,6 +111,25 @@ pub enum Error {
         loss: f64,
     },
 
+    /// A network gives all images the same scores, and no weight has a gradient any more.
+    #[error(
+        "stage {stage}: at epoch {epoch}, learning rate {learning_rate}, the loss is {loss} in one batch \
+         after the other: the network's scores do not depend on the image any more, its ReLUs are \
+         closed, and nothing can open them again; the checkpoint of the epoch before it is kept: lower \
+         the learning rate of this stage in the recipe, or that of the last layer \
+         (learning_rate_factor_of)"
+    )]
+    Dead {
+        /// The stage's name in the recipe.
+        stage: String,
+        /// Epoch, counted from 1.
+        epoch: usize,
+        /// Learning rate of that epoch.
+        learning_rate: f64,
+        /// The loss of each of its last batches.
+        loss: f64,
+    },
+
     /// A checkpoint belongs to another run.
     #[error(
         "{}: this checkpoint is of {found}, not of {expected}; nothing was overwritten: move it \

@@ -189,6 +189,7 @@ mod tests {
     use crate::network::Weights;
     use crate::prune::whole::{Criterion, prune};
     use crate::report::{Environment, summarise, write_run};
+    use crate::train::recipe::Prune;
     use crate::train::{Outcome, StageOutcome};
 
     /// A finished run of the built-in recipe, as it would lie there; returns its recipe.
@@ -274,5 +275,44 @@ mod tests {
         let error = publish(&recipe, None, &tree, &checkpoints, &folder).unwrap_err().to_string();
         assert!(error.contains("a full run"), "{error}");
         assert!(!folder.exists());
+    }
+
+    #[test]
+    fn baselines_leave_each_layer_as_many_weights_as_the_simd_aware_model() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("zoo");
+        let kept = |weights: &Weights, name: &str| {
+            weights.get(name).unwrap().iter().filter(|&&weight| weight != 0.0).count()
+        };
+        for name in ["lenet-5-simd-pruning"] {
+            let (card, model) = open(&folder, name).unwrap();
+            let weights = model.to_weights().unwrap();
+            let dense = Weights::random(&zoo::by_name(&card.network).unwrap(), 1).unwrap();
+            for technique in [Technique::MagnitudePruning, Technique::RandomPruning] {
+                let recipe = Recipe::built_in(&card.network, technique, None).unwrap();
+                let last = recipe.stages.last().and_then(|stage| stage.prune.as_ref());
+                let share = |layer: &str| match last {
+                    Some(Prune::Magnitude { fraction, fraction_of })
+                    | Some(Prune::Random { fraction, fraction_of, .. }) => {
+                        *fraction_of.get(layer).unwrap_or(fraction)
+                    }
+                    other => panic!("{technique:?} removes shares, not {other:?}"),
+                };
+                for (parameter, values) in weights.iter() {
+                    let Some(layer) = parameter.strip_suffix(".weight") else { continue };
+                    let fraction = share(layer);
+                    let criterion = match technique {
+                        Technique::RandomPruning => {
+                            Criterion::Random { width: 8, fraction, seed: 1 }
+                        }
+                        _ => Criterion::Magnitude { fraction, per_layer: true },
+                    };
+                    let theirs = kept(&prune(&dense, criterion).unwrap(), parameter);
+                    // Shares have three digits, and what goes are whole groups.
+                    let tolerance = 8.0 + 5e-4 * values.len() as f64;
+                    let apart = theirs.abs_diff(kept(&weights, parameter)) as f64;
+                    assert!(apart <= tolerance, "{technique:?} {parameter}: {apart} apart");
+                }
+            }
+        }
     }
 }

@@ -4,7 +4,8 @@ use scalpel::baselines::memory_format::MemoryFormat;
 use scalpel::baselines::torch::{Mode, Tensors, forward, to_tensor};
 use scalpel::network::Network;
 use scalpel::train::initial_weights;
-use scalpel::train::recipe::{Distribution, Initial};
+use scalpel::train::precision::working_copy;
+use scalpel::train::recipe::{Distribution, Initial, Precision};
 use tch::{Device, Reduction, Tensor};
 
 /// Random parameters of a network on the CPU, which learn, in a memory format.
@@ -21,10 +22,17 @@ pub fn parameters(network: &Network, format: MemoryFormat) -> Tensors {
     all.iter().map(|p| (p.name.clone(), tensor(&p.name, p.role.is_trained()))).collect()
 }
 
-/// A forward and a backward pass over images and their labels.
-pub fn step(network: &Network, parameters: &Tensors, images: &Tensor, labels: &Tensor) {
+/// A forward and a backward pass over images and their labels, multiplied in a precision.
+pub fn step(
+    network: &Network,
+    parameters: &Tensors,
+    precision: Precision,
+    (images, labels): (&Tensor, &Tensor),
+) {
     let (none, rates) = (Tensors::new(), Tensors::new());
-    let scores = forward(network, parameters, &none, images, Mode::Training(&rates));
+    let copy = working_copy(parameters, precision).expect("parameters in that precision");
+    let weights = copy.as_ref().unwrap_or(parameters);
+    let scores = forward(network, weights, &none, images, Mode::Training(&rates));
     let loss = scores.expect("scores").cross_entropy_loss::<&Tensor>(
         labels,
         None,

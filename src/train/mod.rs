@@ -24,6 +24,8 @@ mod images;
 #[cfg(feature = "torch")]
 mod memory;
 #[cfg(feature = "torch")]
+pub mod precision;
+#[cfg(feature = "torch")]
 mod prepare;
 #[cfg(feature = "torch")]
 mod run;

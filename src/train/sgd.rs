@@ -4,10 +4,9 @@
 //! The optimiser of `tch` would do, were its momentum not out of reach: a checkpoint without it
 //! could not go on where it stopped.
 
-use std::collections::BTreeMap;
-
 use tch::{Kind, Tensor};
 
+use super::recipe::PerParameter;
 use crate::baselines::torch::Tensors;
 use crate::error::{Error, Result};
 
@@ -16,14 +15,22 @@ use crate::error::{Error, Result};
 pub struct Sgd {
     momentum: f64,
     weight_decay: f64,
-    weight_decay_of: BTreeMap<String, f64>,
+    weight_decay_of: PerParameter,
+    rate_factor_of: PerParameter,
     velocities: Tensors,
 }
 
 impl Sgd {
-    /// An optimiser at rest. `weight_decay_of` overrides the decay of single parameters by name.
-    pub fn new(momentum: f64, weight_decay: f64, weight_decay_of: BTreeMap<String, f64>) -> Self {
-        Self { momentum, weight_decay, weight_decay_of, velocities: Tensors::new() }
+    /// An optimiser at rest. `weight_decay_of` overrides the decay of single parameters,
+    /// `rate_factor_of` multiplies their learning rate.
+    pub fn new(
+        momentum: f64,
+        weight_decay: f64,
+        weight_decay_of: PerParameter,
+        rate_factor_of: PerParameter,
+    ) -> Self {
+        let velocities = Tensors::new();
+        Self { momentum, weight_decay, weight_decay_of, rate_factor_of, velocities }
     }
 
     /// The velocities by parameter name.
@@ -47,7 +54,8 @@ impl Sgd {
         gradient: &Tensor,
         rate: f64,
     ) -> Result<()> {
-        let decay = self.weight_decay_of.get(name).copied().unwrap_or(self.weight_decay);
+        let decay = self.weight_decay_of.get(name).unwrap_or(self.weight_decay);
+        let rate = rate * self.rate_factor_of.get(name).unwrap_or(1.0);
         let velocity = match self.velocities.get_mut(name) {
             Some(velocity) => velocity,
             None => {
@@ -137,7 +145,7 @@ mod tests {
         let mut optimiser = nn::sgd(0.9, 0.0, 0.01, false).build(&store, 0.1).unwrap();
 
         let mut parameter = Tensor::full([40], 0.5, (Kind::Float, Device::Cpu));
-        let mut ours = Sgd::new(0.9, 0.01, BTreeMap::new());
+        let mut ours = Sgd::new(0.9, 0.01, PerParameter::default(), PerParameter::default());
         let target = Tensor::arange(40, (Kind::Float, Device::Cpu)) / 40.0;
         for _ in 0..20 {
             let loss = (&theirs - &target).square().sum(Kind::Float);
@@ -160,7 +168,7 @@ mod tests {
         let gradients = [gradient.copy(), last(&gradient), gradient.copy()];
         let stepped = kernels.into_iter().zip(gradients).enumerate().map(
             |(place, (mut kernel, gradient))| {
-                let mut sgd = Sgd::new(0.9, 0.01, BTreeMap::new());
+                let mut sgd = Sgd::new(0.9, 0.01, PerParameter::default(), PerParameter::default());
                 assert_eq!(on_host([&kernel, &gradient, &kernel.zeros_like()]), place < 2);
                 for _ in 0..3 {
                     sgd.step("w", &mut kernel, &gradient, 0.1).unwrap();
@@ -174,14 +182,21 @@ mod tests {
     }
 
     #[test]
-    fn a_parameter_can_have_a_decay_of_its_own() {
-        let step = |decay_of: BTreeMap<String, f64>| {
+    fn a_parameter_can_have_a_decay_and_a_learning_rate_of_its_own() {
+        let own = |number| {
+            let mut numbers = PerParameter::default();
+            numbers.insert("w", number);
+            numbers
+        };
+        let step = |decay_of, factor_of| {
             let mut parameter = Tensor::ones([1], (Kind::Float, Device::Cpu));
             let gradient = parameter.zeros_like();
-            Sgd::new(0.9, 0.0, decay_of).step("w", &mut parameter, &gradient, 1.0).unwrap();
+            let mut sgd = Sgd::new(0.9, 0.0, decay_of, factor_of);
+            sgd.step("w", &mut parameter, &gradient, 1.0).unwrap();
             parameter.double_value(&[0])
         };
-        assert_eq!(step(BTreeMap::new()), 1.0);
-        assert_eq!(step(BTreeMap::from([("w".into(), 0.25)])), 0.75);
+        assert_eq!(step(PerParameter::default(), own(0.5)), 1.0);
+        assert_eq!(step(own(0.25), PerParameter::default()), 0.75);
+        assert_eq!(step(own(0.25), own(0.5)), 0.875);
     }
 }

@@ -8,7 +8,8 @@ use super::checkpoint::{Checkpoint, StageFolder, State};
 use super::gates::Gates;
 use super::images::{Batch, Images, Order, Score, score};
 use super::outcome::EpochMetrics;
-use super::recipe::{Keep, Precision, Prune, Recipe, Stage};
+use super::precision::working_copy;
+use super::recipe::{Keep, Prune, Recipe, Stage};
 use super::sgd::Sgd;
 use super::weight_masks::{node_target, weight_masks};
 use crate::baselines::memory_format::MemoryFormat;
@@ -102,11 +103,12 @@ impl<'a> Trainer<'a> {
             let tensor = tensor.map_err(Error::torch("shape a mask"))?;
             weight_masks.insert(name.clone(), format.of(&tensor)?);
         }
-        let mut decays = recipe.weight_decay_of.clone();
+        let (mut decays, factors) =
+            (recipe.weight_decay_of.clone(), recipe.learning_rate_factor_of.clone());
         for site in network.mask_sites()? {
             decays.insert(format!("{}.beta", site.name), 0.0);
         }
-        let sgd = Sgd::new(recipe.momentum, recipe.weight_decay, decays);
+        let sgd = Sgd::new(recipe.momentum, recipe.weight_decay, decays, factors);
         let mut trainer = Self {
             context,
             stage,
@@ -211,11 +213,8 @@ impl<'a> Trainer<'a> {
         let network = self.context.network;
         let dropout = self.gates.dropout_rates(network)?;
         let gates = self.gates.tensors()?;
-        let half = match self.context.recipe.precision {
-            Precision::F32 => None,
-            Precision::Bf16 => Some(in_bf16(&self.parameters)?),
-        };
-        let parameters = half.as_ref().unwrap_or(&self.parameters);
+        let copy = working_copy(&self.parameters, self.context.recipe.precision)?;
+        let parameters = copy.as_ref().unwrap_or(&self.parameters);
         let mode = Mode::Training(&dropout);
         let scores = forward(network, parameters, &gates, &self.format.of(&batch.images)?, mode)?;
         let refused = || Error::torch("differentiate the loss");
@@ -270,6 +269,10 @@ impl<'a> Trainer<'a> {
                 loss: values[batch],
             });
         }
+        if let Some(loss) = dead(&values) {
+            let stage = self.stage.name.clone();
+            return Err(Error::Dead { stage, epoch, learning_rate: rate, loss });
+        }
         let images: usize = losses.iter().map(|(_, length)| length).sum();
         let sum: f64 = values.iter().zip(losses).map(|(loss, (_, n))| loss * *n as f64).sum();
         Ok(sum / images as f64)
@@ -299,21 +302,28 @@ impl<'a> Trainer<'a> {
     }
 }
 
-/// The weights and biases of convolutions and dense layers in bf16, everything else as it is. Their
-/// gradients arrive in f32, at the parameters that were cast.
-fn in_bf16(parameters: &Tensors) -> Result<Tensors> {
-    let multiplies = |name: &str, tensor: &Tensor| match name.rsplit_once('.') {
-        // A batch normalisation has a weight too, but of one axis, and its bias beside a running mean.
-        Some((layer, "bias")) => !parameters.contains_key(&format!("{layer}.running_mean")),
-        _ => tensor.dim() >= 2,
-    };
-    let cast = |(name, tensor): (&String, &Tensor)| {
-        let tensor = if multiplies(name, tensor) {
-            tensor.f_to_kind(Kind::BFloat16)?
-        } else {
-            tensor.shallow_clone()
-        };
-        Ok((name.clone(), tensor))
-    };
-    parameters.iter().map(cast).collect::<Result<_, _>>().map_err(Error::torch("cast to bf16"))
+/// The loss of a network that learns no more: the very same in every batch of the second half of an
+/// epoch, whatever its images are. `None` while it varies, or where there are too few batches to tell.
+fn dead(losses: &[f64]) -> Option<f64> {
+    let late = &losses[losses.len() / 2..];
+    let &last = late.last()?;
+    (late.len() >= 4 && last > 0.0 && late.iter().all(|&loss| (loss - last).abs() <= 1e-6))
+        .then_some(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::dead;
+
+    #[test]
+    fn a_loss_that_no_batch_changes_is_that_of_a_dead_network() {
+        let chance = 10f64.ln();
+        let mut losses = vec![2.29, 2.31, 2.3, 2.28, chance, chance, chance, chance];
+        assert_eq!(dead(&losses), Some(chance));
+        losses[6] += 1e-3;
+        assert_eq!(dead(&losses), None);
+        assert_eq!(dead(&[chance; 7]), Some(chance));
+        assert_eq!(dead(&[chance; 6]), None, "too few to tell");
+        assert_eq!(dead(&[0.0; 8]), None, "learnt by heart");
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::per_parameter::matches;
 use super::{Beta, Prune, Recipe};
 use crate::error::{Error, Result};
 use crate::network::{Network, zoo};
@@ -32,14 +33,19 @@ impl Recipe {
             self.weight_decay.to_string(),
         )?;
         let parameters = network.parameters()?;
-        for (parameter, decay) in &self.weight_decay_of {
-            let known = parameters.iter().any(|p| p.name == *parameter);
-            require(
-                known && finite(*decay),
-                "weight_decay_of",
-                "a decay of 0 or more for a parameter of the network",
-                format!("{parameter} = {decay}"),
-            )?;
+        for (field, numbers) in [
+            ("weight_decay_of", &self.weight_decay_of),
+            ("learning_rate_factor_of", &self.learning_rate_factor_of),
+        ] {
+            for (pattern, number) in numbers.iter() {
+                let known = parameters.iter().any(|p| matches(pattern, &p.name));
+                require(
+                    known && finite(number),
+                    field,
+                    "0 or more for a parameter of the network, or for all of a kind (*.bias)",
+                    format!("{pattern} = {number}"),
+                )?;
+            }
         }
         if let Err((field, expected, found)) = self.pixels.check(network.input[0]) {
             require(false, &format!("pixels.{field}"), &expected, found)?;

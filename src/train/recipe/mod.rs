@@ -2,6 +2,9 @@
 
 mod built_in;
 mod check;
+mod per_parameter;
+
+pub use per_parameter::PerParameter;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -46,9 +49,12 @@ pub struct Recipe {
     pub momentum: f64,
     /// Weight decay of all trained parameters but `beta`.
     pub weight_decay: f64,
-    /// Weight decay of single parameters, by name, where it is another.
+    /// Weight decay of single parameters, where it is another.
     #[serde(default)]
-    pub weight_decay_of: BTreeMap<String, f64>,
+    pub weight_decay_of: PerParameter,
+    /// How many times the stage's learning rate single parameters learn at, where it is not 1.
+    #[serde(default, skip_serializing_if = "PerParameter::is_empty")]
+    pub learning_rate_factor_of: PerParameter,
     /// The number of the first epoch, from which the learning rate is counted (the authors count
     /// from 1, and for AlexNet from 0).
     pub first_epoch: usize,
@@ -402,7 +408,9 @@ impl Recipe {
             batch_size: usize,
             momentum: f64,
             weight_decay: f64,
-            weight_decay_of: &'a BTreeMap<String, f64>,
+            weight_decay_of: &'a PerParameter,
+            #[serde(skip_serializing_if = "PerParameter::is_empty")]
+            learning_rate_factor_of: &'a PerParameter,
             first_epoch: usize,
             pixels: &'a Preprocessing,
             initial: &'a Initial,
@@ -421,6 +429,7 @@ impl Recipe {
             momentum: self.momentum,
             weight_decay: self.weight_decay,
             weight_decay_of: &self.weight_decay_of,
+            learning_rate_factor_of: &self.learning_rate_factor_of,
             first_epoch: self.first_epoch,
             pixels: &self.pixels,
             initial: &self.initial,
