@@ -283,7 +283,7 @@ mod tests {
         let kept = |weights: &Weights, name: &str| {
             weights.get(name).unwrap().iter().filter(|&&weight| weight != 0.0).count()
         };
-        for name in ["lenet-5-simd-pruning"] {
+        for name in ["lenet-5-simd-pruning", "convnet-simd-pruning"] {
             let (card, model) = open(&folder, name).unwrap();
             let weights = model.to_weights().unwrap();
             let dense = Weights::random(&zoo::by_name(&card.network).unwrap(), 1).unwrap();
