@@ -24,7 +24,7 @@ built_in! {
         "magnitude_pruning" "random_pruning";
     "convnet":
         "node_pruning" "node_pruning_short" "node_pruning_half_rate" "node_pruning_half_rate_short"
-        "simd_pruning" "simd_pruning_short" "simd_pruning_short_deep" "combined_pruning"
+        "simd_pruning" "simd_pruning_deep" "simd_pruning_short" "simd_pruning_short_deep" "combined_pruning"
         "combined_pruning_all" "magnitude_pruning" "random_pruning";
     "nin": "node_pruning" "simd_pruning" "combined_pruning" "magnitude_pruning" "random_pruning";
     "alexnet":
@@ -179,6 +179,7 @@ mod tests {
         for (technique, variant, shared) in [
             (Technique::NodePruning, Some("half_rate"), 1),
             (Technique::SimdPruning, None, 1),
+            (Technique::SimdPruning, Some("deep"), 1),
             (Technique::MagnitudePruning, None, 1),
             (Technique::RandomPruning, None, 1),
             (Technique::CombinedPruning, None, 5),
