@@ -111,7 +111,8 @@ impl Subject {
     }
 }
 
-/// The published model of a technique: the plain one, or else the first of its variants.
+/// The published model of a technique: of the plain one and its variants the one that is most often right
+/// after pruning, and the plain one where several are.
 fn published(
     network: &str,
     policy: Policy,
@@ -119,12 +120,17 @@ fn published(
     folder: &Path,
 ) -> Result<Option<PrunedModel>> {
     let plain = format!("{network}-{}", technique.experiment().replace('_', "-"));
-    let names = models::names(folder);
-    let is_variant =
-        |name: &&String| name.strip_prefix(&plain).is_some_and(|rest| rest.starts_with('-'));
-    let found = names.iter().find(|name| **name == plain);
-    let Some(name) = found.or_else(|| names.iter().find(is_variant)) else { return Ok(None) };
-    let (card, model) = models::open(folder, name)?;
+    let is_of_it = |name: &String| {
+        name.strip_prefix(&plain).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+    };
+    let mut best = None;
+    for name in models::names(folder).into_iter().filter(is_of_it) {
+        let (card, model) = models::open(folder, &name)?;
+        if best.as_ref().is_none_or(|(_, other, _): &(_, Card, _)| card.accuracy > other.accuracy) {
+            best = Some((name, card, model));
+        }
+    }
+    let Some((name, card, model)) = best else { return Ok(None) };
     let width = model.iter().find_map(|(_, stored)| match stored {
         Stored::Groups(groups, _) => Some(groups.width()),
         _ => None,
@@ -399,8 +405,9 @@ mod tests {
         let policies: Vec<Policy> = subject.models.iter().map(|model| model.policy).collect();
         assert_eq!(policies, [Policy::Traditional, Policy::Simd, Policy::Node, Policy::Both]);
         let simd = &subject.models[1];
-        assert_eq!(simd.from, "zoo/lenet-5-simd-pruning");
-        assert!(simd.card.is_some());
+        assert_eq!(simd.from, "zoo/lenet-5-simd-pruning-high-rate");
+        let (plain, _) = models::open(zoo_folder(), "lenet-5-simd-pruning").unwrap();
+        assert!(simd.card.as_ref().unwrap().accuracy > plain.accuracy, "the more accurate one");
         simd.weights.check(&simd.network).unwrap();
     }
 
