@@ -91,10 +91,11 @@ fn convnet_learns_from_a_part_of_cifar_10() {
     };
     let outcome = outcome.unwrap();
     let [first, second] = metrics(&outcome) else { panic!("two epochs") };
-    // Seed 1 on an AMD EPYC: losses 2.144 and 1.746, then 40.6%. A first epoch depends on rounding.
+    // Seed 1 on an AMD EPYC: losses 2.144 and 1.746. What 500 images say after an epoch at the full rate
+    // depends on rounding: 40.6% on two threads, 47.0% on one.
     approx::assert_abs_diff_eq!(first.train_loss, 2.144, epsilon = 0.05);
     approx::assert_abs_diff_eq!(second.train_loss, 1.746, epsilon = 0.08);
-    approx::assert_abs_diff_eq!(second.accuracy(), 40.6, epsilon = 6.0);
+    assert!(second.accuracy() > 30.0, "{second:?}");
     assert_eq!(outcome.test_total, 500);
 }
 
