@@ -184,7 +184,7 @@ fn speedup_prints_every_contestant_and_stores_what_tables_shows() {
         assert!(!row["weights_from"].as_str().unwrap().is_empty());
     }
     let of = |policy: &str| rows.iter().find(|row| row["policy"] == policy).unwrap();
-    assert_eq!(of("simd")["weights_from"], "zoo/lenet-300-100-simd-pruning");
+    assert_eq!(of("simd")["weights_from"], "zoo/lenet-300-100-simd-pruning-lossless");
     assert_eq!(of("libtorch")["speedup_over_library"], 1.0);
     // Nine tenths of the weights are gone: nothing on this machine may make that slower than dense.
     assert!(of("simd")["speedup_over_dense"].as_f64().unwrap() > 1.0);
