@@ -95,7 +95,7 @@ fn convnet_learns_from_a_part_of_cifar_10() {
     // depends on rounding: 40.6% on two threads, 47.0% on one.
     approx::assert_abs_diff_eq!(first.train_loss, 2.144, epsilon = 0.05);
     approx::assert_abs_diff_eq!(second.train_loss, 1.746, epsilon = 0.08);
-    assert!(second.accuracy() > 30.0, "{second:?}");
+    assert!(second.accuracy() > 34.6, "{second:?}");
     assert_eq!(outcome.test_total, 500);
 }
 

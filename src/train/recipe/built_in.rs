@@ -173,6 +173,15 @@ mod tests {
     }
 
     #[test]
+    fn a_learning_rate_of_a_parameters_own_makes_another_training() {
+        let own = Recipe::built_in("nin", Technique::NodePruning, None).unwrap();
+        let one = Recipe { learning_rate_factor_of: Default::default(), ..own.clone() };
+        assert_eq!(own.learning_rate_factor_of.get("cccp6.bias"), Some(0.1));
+        assert_ne!(own.stage_hash(0, "cifar-10"), one.stage_hash(0, "cifar-10"));
+        assert!(!one.to_toml().unwrap().contains("factor"), "hashes of other recipes stay");
+    }
+
+    #[test]
     fn convnets_techniques_begin_with_the_stages_of_its_short_node_pruning() {
         let recipe = |technique, variant| Recipe::built_in("convnet", technique, variant).unwrap();
         let node = recipe(Technique::NodePruning, Some("half_rate_short"));

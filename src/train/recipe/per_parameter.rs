@@ -13,8 +13,8 @@ pub struct PerParameter(BTreeMap<String, f64>);
 impl PerParameter {
     /// The number for a parameter, where there is one.
     pub fn get(&self, name: &str) -> Option<f64> {
-        let kind = || Some(format!("*.{}", name.rsplit_once('.')?.1));
-        self.0.get(name).or_else(|| self.0.get(&kind()?)).copied()
+        let of_its_kind = || Some(self.0.iter().find(|(pattern, _)| matches(pattern, name))?.1);
+        self.0.get(name).or_else(of_its_kind).copied()
     }
 
     /// Says or changes a parameter's number.
