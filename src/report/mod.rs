@@ -2,10 +2,13 @@
 
 mod authors;
 mod breakeven;
+mod choices;
 mod environment;
 #[cfg(feature = "torch")]
 mod latency;
+mod metrics;
 mod plot;
+mod precision;
 #[cfg(feature = "torch")]
 mod progress;
 mod results;

@@ -124,6 +124,8 @@ pub struct RunFolder {
 /// A run that lies in the tree.
 #[derive(Clone, Debug)]
 pub struct StoredRun {
+    /// Where it lies.
+    pub folder: RunFolder,
     /// Hash of its recipe.
     pub hash: String,
     /// What it came to.
@@ -296,6 +298,7 @@ impl RunFolder {
         let hash = self.folder.parent().and_then(Path::file_name).unwrap_or_default();
         let latency = self.latency();
         Ok(StoredRun {
+            folder: self.clone(),
             hash: hash.to_string_lossy().into_owned(),
             summary: read_json(&self.summary())?,
             environment: read_json(&self.environment())?,
@@ -344,4 +347,32 @@ fn subfolders(folder: &Path) -> Result<Vec<PathBuf>> {
     }
     folders.sort();
     Ok(folders)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::zoo;
+
+    #[test]
+    fn stored_recipes_are_those_that_their_folders_name() {
+        let tree = ResultsTree::at(Path::new(env!("CARGO_MANIFEST_DIR")).join("results"));
+        let mut seen = 0;
+        for network in zoo::NAMES {
+            for technique in Technique::ALL {
+                for run in tree.runs(technique, network).unwrap() {
+                    let recipe = Recipe::load(&run.folder.recipe()).unwrap();
+                    let place = run.folder.path().display();
+                    assert_eq!(tree.run(&recipe).path(), run.folder.path(), "{place}");
+                    assert_eq!(
+                        (recipe.validation_images, recipe.precision, recipe.quick),
+                        (run.summary.validation_images, run.summary.precision, run.summary.quick),
+                        "{place}"
+                    );
+                    seen += 1;
+                }
+            }
+        }
+        assert!(seen > 40, "{seen} runs of results/");
+    }
 }

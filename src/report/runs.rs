@@ -32,11 +32,8 @@ impl Group<'_> {
         if first.is_synthetic() {
             notes.push("SYNTHETIC DIGITS".to_owned());
         }
-        if let Some(images) = first.validation_images {
-            notes.push(format!("VALIDATION on {images} held-out training images"));
-        }
         if !first.precision.is_f32() {
-            notes.push("bf16".to_owned());
+            notes.push(first.precision.name().to_owned());
         }
         let hash = &self.runs[0].hash;
         if let Some(variant) = Recipe::variant_of(&first.network, first.technique, hash) {
@@ -89,7 +86,7 @@ pub(super) fn fractions(kept: &[usize], total: &[usize]) -> String {
 }
 
 /// `mean ± sample deviation`, or the number itself where there is but one.
-fn mean_and_deviation(values: &[f64], digits: usize) -> String {
+pub(super) fn mean_and_deviation(values: &[f64], digits: usize) -> String {
     let count = values.len() as f64;
     let mean = values.iter().sum::<f64>() / count;
     if values.len() < 2 {

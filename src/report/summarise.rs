@@ -1,16 +1,15 @@
 //! From what a run came to, to what it leaves in the results tree.
 
-use std::fmt::Write as _;
-
 use super::environment::Environment;
+use super::metrics::metrics_csv;
 use super::results::{Latency, RunFolder, StageSummary, Summary, write_json};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::network::{Parameter, ParameterRole};
 use crate::prune::compact::compact;
 use crate::sparse::{Format, Model};
+use crate::train::Outcome;
 use crate::train::recipe::{Prune, Recipe, Stage};
-use crate::train::{EpochMetrics, Outcome};
 
 /// How a pruned network is stored: as its last stage that removed weights left it.
 pub fn storage_format(recipe: &Recipe) -> Format {
@@ -95,47 +94,4 @@ pub fn write_run(
         write_json(&folder.latency(), latency)?;
     }
     write_json(&folder.summary(), summary)
-}
-
-/// A row per epoch; a column of living nodes per masked layer, empty while nothing is masked.
-fn metrics_csv<'a>(rows: impl Iterator<Item = &'a EpochMetrics>, node_layers: &[String]) -> String {
-    let rows: Vec<&EpochMetrics> = rows.collect();
-    let top5 = rows.iter().any(|row| row.test_correct_top5.is_some());
-    let mut text = String::from("stage,epoch,learning_rate,train_loss,test_accuracy");
-    if top5 {
-        text.push_str(",test_accuracy_top5");
-    }
-    for layer in node_layers {
-        text.push_str(",nodes_");
-        text.push_str(layer);
-    }
-    text.push('\n');
-    for row in rows {
-        // Writing to a String cannot fail.
-        let _ = write!(
-            text,
-            "{},{},{},{},{}",
-            row.stage,
-            row.epoch,
-            row.learning_rate,
-            row.train_loss,
-            row.accuracy()
-        );
-        if top5 {
-            let _ = match row.test_correct_top5 {
-                Some(correct) => {
-                    write!(text, ",{}", 100.0 * correct as f64 / row.test_total.max(1) as f64)
-                }
-                None => write!(text, ","),
-            };
-        }
-        for index in 0..node_layers.len() {
-            let _ = match row.nodes_kept.get(index) {
-                Some(nodes) => write!(text, ",{nodes}"),
-                None => write!(text, ","),
-            };
-        }
-        text.push('\n');
-    }
-    text
 }

@@ -3,8 +3,10 @@
 
 use super::authors::{Authors, NodeRow, SimdRow};
 use super::breakeven::{StoredSweep, breakeven_table};
+use super::choices::choices_table;
 use super::environment::Environment;
 use super::plot::stages_plot;
+use super::precision::{precision_header, precision_rows};
 use super::results::{Latency, ResultsTree, StoredRun, Summary};
 use super::runs::{
     Group, accuracies, by_recipe, fractions, percent, share_left, technique_name, weights_left,
@@ -27,6 +29,14 @@ const BREAKEVEN: &str = "\n## Where group sparsity pays\n\nBy `cargo run --relea
     `group_spmm` beside the library's dense product and its CSR product with equally many weights, in \
     turns in one run, medians. Geometric means over the shapes. *Rate* is of useful operations: near \
     1, sparsity pays up to a density near 1.\n";
+
+const PRECISION: &str = "\n## Training in bf16\n\nThe same recipe and seeds, layers multiplying in bf16 \
+    (`--precision bf16`) and in f32. Accuracies are measured in f32.\n\n";
+
+const CHOICES: &str = "\n## Chosen on held-out images\n\nWhat was tried before a recipe was settled on, scored \
+    on the last training images, which none of these runs trained on; never on the test set. To run one again: \
+    `cargo run --release --bin <technique> -- <network> --recipe \
+    results/<technique>/<network>/<recipe>/seed-<n>/recipe.toml`.\n\n";
 
 /// Everything that `tables` writes.
 #[derive(Clone, Debug, PartialEq)]
@@ -79,7 +89,7 @@ impl Tables {
 
         let mut node = node_header();
         for row in &authors.node {
-            let runs = tree.runs(Technique::NodePruning, &row.network)?;
+            let runs = scored_on_the_test_set(tree, Technique::NodePruning, &row.network)?;
             for group in by_recipe(&runs) {
                 node.row(node_cells(row, &group));
                 plots.extend(plot(&group)?);
@@ -93,7 +103,7 @@ impl Tables {
         let mut simd = simd_header();
         for network in zoo::NAMES {
             let stated = authors.simd.iter().find(|row| row.network == network);
-            let runs = tree.runs(Technique::SimdPruning, network)?;
+            let runs = scored_on_the_test_set(tree, Technique::SimdPruning, network)?;
             for group in by_recipe(&runs) {
                 simd.row(simd_cells(network, stated, &group));
                 plots.extend(plot(&group)?);
@@ -106,9 +116,13 @@ impl Tables {
         }
 
         let mut all = techniques_header();
+        let mut precision = precision_header();
+        let mut chosen = Vec::new();
         for network in zoo::NAMES {
             for technique in Technique::ALL {
-                let runs = tree.runs(technique, network)?;
+                let (runs, trials) = runs_and_trials(tree, technique, network)?;
+                chosen.extend(trials);
+                precision_rows(&mut precision, &runs)?;
                 for group in by_recipe(&runs) {
                     all.row(techniques_cells(&group));
                 }
@@ -142,13 +156,15 @@ impl Tables {
              are of weights and biases in f32, with all indices.\n\n## Every technique\n\n{}\n\
              *Both* prunes nodes, then groups of what is left; *traditional* removes single weights by \
              magnitude, in stages with retraining; *random groups* chooses by lot. ImageNet: among the \
-             five highest scores.\n\n## Inference time\n\n{}\n\
+             five highest scores.\n{}{}\n## Inference time\n\n{}\n\
              Medians of one call, the contestants in turns in one run: *dense*, *masked* and *compacted* in \
              libtorch, *scalpel* the pruned network on our own kernels; *speedup* is dense over scalpel, or \
              over compacted where our kernels were not yet timed.\n\n## Runs\n\n{}",
             node.markdown(),
             simd.markdown(),
             all.markdown(),
+            section(PRECISION, &precision),
+            section(CHOICES, &choices_table(&chosen)?),
             inference.markdown(),
             all_runs.markdown()
         );
@@ -210,6 +226,29 @@ impl Tables {
         };
         Ok(format!("{before}{BEGIN}\n\n{}\n{END}{after}", self.readme))
     }
+}
+
+/// A table below its heading; nothing where it has no rows.
+fn section(heading: &str, table: &Table) -> String {
+    if table.is_empty() { String::new() } else { format!("{heading}{}", table.markdown()) }
+}
+
+/// The runs of an experiment that were scored on the test set, and those scored on held-out images.
+fn runs_and_trials(
+    tree: &ResultsTree,
+    technique: Technique,
+    network: &str,
+) -> Result<(Vec<StoredRun>, Vec<StoredRun>)> {
+    let runs = tree.runs(technique, network)?;
+    Ok(runs.into_iter().partition(|run| run.summary.validation_images.is_none()))
+}
+
+fn scored_on_the_test_set(
+    tree: &ResultsTree,
+    technique: Technique,
+    network: &str,
+) -> Result<Vec<StoredRun>> {
+    Ok(runs_and_trials(tree, technique, network)?.0)
 }
 
 /// The table that `reproduce` ends with: authors and ours, a column per run.
@@ -555,6 +594,9 @@ fn plot(group: &Group<'_>) -> Result<Option<(String, String)>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::files;
+    use crate::report::StageSummary;
+    use crate::train::recipe::{Precision, Recipe};
 
     #[test]
     fn an_empty_tree_gives_tables_that_say_so() {
@@ -569,6 +611,97 @@ mod tests {
             assert!(rows.iter().all(|row| row.contains(NOT_MEASURED)));
         }
         assert!(tables.readme.contains("161/300 64/100") && tables.plots.is_empty());
+    }
+
+    /// A run of a carried recipe with these accuracies after its two stages.
+    fn store(tree: &ResultsTree, recipe: &Recipe, accuracies: [f64; 2]) {
+        let folder = tree.run(recipe);
+        let stage = |name: &str, accuracy| StageSummary {
+            name: name.to_owned(),
+            accuracy,
+            accuracy_last_epoch: accuracy,
+            top5: None,
+            nodes_kept: Vec::new(),
+            weights_kept: 50,
+        };
+        let [before, after] = accuracies;
+        let summary = Summary {
+            network: recipe.network.clone(),
+            technique: recipe.technique,
+            dataset: recipe.dataset.clone(),
+            seed: recipe.seed,
+            quick: false,
+            validation_images: recipe.validation_images,
+            precision: recipe.precision,
+            accuracy_before: before,
+            accuracy_after: after,
+            accuracy_after_last_epoch: after,
+            node_layers: Vec::new(),
+            nodes_kept: Vec::new(),
+            nodes_total: Vec::new(),
+            weights_total: 100,
+            weights_kept: 50,
+            bytes_dense: 400,
+            bytes_pruned: 200,
+            stages: vec![stage("original", before), stage("simd-0", after)],
+        };
+        let text = |value: serde_json::Value| value.to_string();
+        let environment = Environment::read("cpu");
+        files::replace(&folder.recipe(), recipe.to_toml().unwrap()).unwrap();
+        files::replace(&folder.environment(), text(serde_json::to_value(environment).unwrap()))
+            .unwrap();
+        files::replace(&folder.summary(), text(serde_json::to_value(summary).unwrap())).unwrap();
+        let mut metrics = String::from("stage,epoch,learning_rate,train_loss,test_accuracy\n");
+        for epoch in 0..8 {
+            metrics +=
+                &format!("original,{epoch},0.1,0.375,{}\n", if epoch < 3 { 10.0 } else { before });
+        }
+        metrics += &format!("simd-0,1,0.1,0.25,{after}\n");
+        files::replace(&folder.metrics(), metrics).unwrap();
+    }
+
+    #[test]
+    fn trials_on_held_out_images_stand_in_a_table_of_their_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let tree = ResultsTree::at(folder.path());
+        let plain = Recipe::built_in("convnet", Technique::SimdPruning, None).unwrap().full();
+        let stages = plain.stages[..2].to_vec();
+        let mut trial = Recipe { validation_images: Some(5000), stages, ..plain };
+        trial.momentum = 0.75;
+        store(&tree, &trial, [81.25, 80.5]);
+        let tables = Tables::build(&tree).unwrap();
+        let (rest, choices) = tables.results.split_once("## Chosen on held-out images").unwrap();
+        assert!(
+            !rest.contains("81.25") && !tables.readme.contains("81.25") && tables.plots.is_empty()
+        );
+        let row = choices.lines().find(|line| line.contains(&trial.hash())).unwrap();
+        // The mean of the last five of eight epochs, and nothing that the plain recipe has too.
+        assert!(row.contains("| 81.25, 80.50 ") && row.contains("| momentum = 0.75 "), "{row}");
+        let (_, runs) = choices.split_once("## Runs").unwrap();
+        assert!(!runs.contains(&trial.hash()), "{runs}");
+    }
+
+    #[test]
+    fn runs_in_bf16_stand_beside_those_in_f32_of_the_same_recipe_and_seed() {
+        let folder = tempfile::tempdir().unwrap();
+        let tree = ResultsTree::at(folder.path());
+        let full = Recipe::built_in("convnet", Technique::SimdPruning, None).unwrap().full();
+        let low = Recipe { precision: Precision::Bf16, ..full.clone() };
+        for (seed, accuracies) in [(1, [82.0, 81.0]), (2, [83.0, 82.0]), (3, [10.0, 10.0])] {
+            store(&tree, &Recipe { seed, ..full.clone() }, accuracies);
+        }
+        for (seed, accuracies) in [(1, [82.5, 81.25]), (2, [83.0, 81.75]), (4, [10.0, 10.0])] {
+            store(&tree, &Recipe { seed, ..low.clone() }, accuracies);
+        }
+        let results = Tables::build(&tree).unwrap().results;
+        let (_, section) = results.split_once("## Training in bf16").unwrap();
+        let (section, _) = section.split_once("\n## ").unwrap();
+        let rows: Vec<&str> = section.lines().filter(|line| line.contains("SIMD-aware")).collect();
+        let [row] = rows[..] else { panic!("one row: {rows:?}") };
+        for cell in [&full.hash(), "bf16", "82.50 ± 0.71", "82.75 ± 0.35", "0.00 ± 0.35", "1, 2"]
+        {
+            assert!(row.contains(&format!("| {cell} ")), "{cell} in {row}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod built_in;
 mod check;
+mod difference;
 mod per_parameter;
 
 pub use per_parameter::PerParameter;
@@ -85,6 +86,14 @@ impl Precision {
     /// Whether it is the usual one.
     pub fn is_f32(&self) -> bool {
         *self == Self::F32
+    }
+
+    /// As `--precision` takes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+        }
     }
 }
 

@@ -1,0 +1,77 @@
+//! What training in fewer bits costs: runs that differ in nothing else, side by side.
+
+use super::results::{StoredRun, Summary};
+use super::runs::{accuracies, mean_and_deviation, technique_name};
+use super::text::Table;
+use crate::error::Result;
+use crate::train::recipe::{Precision, Recipe};
+
+pub(super) fn precision_header() -> Table {
+    Table::new([
+        "network",
+        "technique",
+        "recipe",
+        "numbers",
+        "before, f32",
+        "before",
+        "after, f32",
+        "after",
+        "last epoch, f32",
+        "last epoch",
+        "after, less f32's",
+        "seeds",
+    ])
+}
+
+/// A row for each recipe of these runs, all of one technique and network, that ran in fewer bits and in f32
+/// with the same seeds.
+///
+/// # Errors
+/// A run's recipe that cannot be read.
+pub(super) fn precision_rows(table: &mut Table, runs: &[StoredRun]) -> Result<()> {
+    let mut pairs: Vec<(String, Vec<[&Summary; 2]>)> = Vec::new();
+    for run in runs.iter().filter(|run| !run.summary.precision.is_f32()) {
+        let recipe = Recipe::load(&run.folder.recipe())?;
+        let hash = Recipe { precision: Precision::F32, ..recipe }.hash();
+        let same = |other: &&StoredRun| {
+            other.hash == hash
+                && other.summary.seed == run.summary.seed
+                && other.summary.dataset == run.summary.dataset
+        };
+        let Some(twin) = runs.iter().find(same) else { continue };
+        let pair = [&twin.summary, &run.summary];
+        match pairs
+            .iter_mut()
+            .find(|(of, others)| *of == hash && others[0][1].precision == run.summary.precision)
+        {
+            Some((_, others)) => others.push(pair),
+            None => pairs.push((hash, vec![pair])),
+        }
+    }
+    for (hash, pairs) in pairs {
+        table.row(cells(hash, &pairs));
+    }
+    Ok(())
+}
+
+fn cells(hash: String, pairs: &[[&Summary; 2]]) -> Vec<String> {
+    let low = pairs[0][1];
+    let of = |value: &dyn Fn(&[&Summary; 2]) -> f64| {
+        mean_and_deviation(&pairs.iter().map(value).collect::<Vec<_>>(), 2)
+    };
+    let mut cells = vec![
+        low.network.clone(),
+        technique_name(low.technique).to_owned(),
+        hash,
+        low.precision.name().to_owned(),
+    ];
+    for which in 0..3 {
+        for side in 0..2 {
+            cells.push(of(&|pair| accuracies(pair[side])[which]));
+        }
+    }
+    cells.push(of(&|[full, low]| accuracies(low)[1] - accuracies(full)[1]));
+    let seeds: Vec<String> = pairs.iter().map(|[_, low]| low.seed.to_string()).collect();
+    cells.push(seeds.join(", "));
+    cells
+}
