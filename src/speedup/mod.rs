@@ -10,6 +10,7 @@ mod subject;
 use self::subject::SCALPELS_OWN;
 pub use self::subject::{PrunedModel, Subject};
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -127,15 +128,20 @@ const SETTLING: Duration = Duration::from_millis(50);
 const WARMING: Duration = Duration::from_millis(15);
 
 impl Runner<'_> {
-    /// As [`Runner::seconds`], once nobody else's threads are busy any more, and warm.
-    fn settled_seconds(&mut self, calls: u32, threads: usize) -> Result<f64> {
-        if threads > 1 {
+    fn is_library(&self) -> bool {
+        matches!(self, Self::Library { .. })
+    }
+
+    /// As [`Runner::seconds`], with its own threads warm and nobody else's busy any more; `restless` is
+    /// whether a library had the turn before.
+    fn settled_seconds(&mut self, calls: u32, restless: bool) -> Result<f64> {
+        if restless && !self.is_library() {
             std::thread::sleep(SETTLING);
-            // Until the system has spread the threads over the cores again.
-            let start = std::time::Instant::now();
-            while start.elapsed() < WARMING {
-                self.seconds(1)?;
-            }
+        }
+        // Until the system has spread the threads over the cores again.
+        let start = std::time::Instant::now();
+        while start.elapsed() < WARMING {
+            self.seconds(1)?;
         }
         self.seconds(calls)
     }
@@ -348,10 +354,16 @@ fn contest(contestants: &mut [Contestant<'_>], threads: usize) -> Result<Vec<Tim
     }
     let rounds = ((BUDGET / round) as usize).clamp(FEWEST_ROUNDS, MOST_ROUNDS);
     let effort = Effort { rounds, turn: Duration::from_secs_f64(turn) };
-    let mut turns: Vec<_> = contestants
-        .iter_mut()
-        .map(|contestant| |calls: u32| contestant.runner.settled_seconds(calls, threads))
-        .collect();
+    let restless = Cell::new(true);
+    let turn = |contestant: &mut Contestant<'_>, calls: u32| {
+        if threads == 1 {
+            return contestant.runner.seconds(calls);
+        }
+        let library = contestant.runner.is_library();
+        contestant.runner.settled_seconds(calls, restless.replace(library))
+    };
+    let mut turns: Vec<_> =
+        contestants.iter_mut().map(|contestant| |calls: u32| turn(contestant, calls)).collect();
     let mut turns: Vec<&mut dyn FnMut(u32) -> Result<f64>> =
         turns.iter_mut().map(|turn| turn as _).collect();
     interleave_by(&mut turns, effort)
