@@ -12,6 +12,8 @@ mod precision;
 #[cfg(feature = "torch")]
 mod progress;
 mod results;
+mod rows;
+mod run_table;
 mod runs;
 mod speedup;
 mod summarise;
@@ -27,10 +29,11 @@ pub use plot::stages_plot;
 #[cfg(feature = "torch")]
 pub use progress::Progress;
 pub use results::{Latency, LatencyRow, ResultsTree, RunFolder, StageSummary, StoredRun, Summary};
+pub use run_table::run_table;
 pub use speedup::{
     CONTESTANTS, DENSE, LIBRARY, LIBRARY_COMPACTED, SCALPEL, SpeedupGroup, SpeedupRow,
     StoredSpeedup, speedup_groups,
 };
 pub use summarise::{storage_format, summarise, write_run};
-pub use tables::{Tables, run_table};
+pub use tables::Tables;
 pub use text::Table;

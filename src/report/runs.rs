@@ -4,6 +4,11 @@
 use super::results::{StageSummary, StoredRun, Summary};
 use crate::train::recipe::{Recipe, Technique};
 
+/// What stands where a number is missing.
+pub(super) const NOT_MEASURED: &str = "not measured";
+pub(super) const NOT_RUN: &str = "not run";
+pub(super) const NOT_STATED: &str = "not stated";
+
 /// Runs of one recipe.
 pub(super) struct Group<'a> {
     pub(super) runs: Vec<&'a StoredRun>,

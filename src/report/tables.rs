@@ -1,27 +1,24 @@
 //! The tables of the paper and of the authors' README, ours beside theirs, from the results tree
 //! alone.
 
-use super::authors::{Authors, NodeRow, SimdRow};
+use super::authors::Authors;
 use super::breakeven::{StoredSweep, breakeven_table};
 use super::choices::choices_table;
-use super::environment::Environment;
 use super::plot::stages_plot;
 use super::precision::{precision_header, precision_rows};
-use super::results::{Latency, ResultsTree, StoredRun, Summary};
-use super::runs::{
-    Group, accuracies, by_recipe, fractions, percent, share_left, technique_name, weights_left,
+use super::results::{ResultsTree, StoredRun, Summary};
+use super::rows::{
+    inference_header, inference_rows, node_cells, node_header, node_not_measured, run_cells,
+    runs_header, simd_cells, simd_header, simd_not_measured, techniques_cells, techniques_header,
+    techniques_not_run,
 };
+use super::runs::{Group, by_recipe, technique_name};
 use super::speedup::SpeedupSection;
 use super::text::Table;
 use crate::error::{Error, Result};
 use crate::network::zoo;
 use crate::train::recipe::Technique;
 
-const NOT_MEASURED: &str = "not measured";
-/// The contestants of a run's own measurement.
-const LATENCY_CONTESTANTS: [&str; 4] = ["dense", "masked", "compacted", "scalpel"];
-const NOT_RUN: &str = "not run";
-const NOT_STATED: &str = "not stated";
 const BEGIN: &str = "<!-- results:begin -->";
 const END: &str = "<!-- results:end -->";
 
@@ -57,35 +54,8 @@ impl Tables {
     pub fn build(tree: &ResultsTree) -> Result<Self> {
         let authors = Authors::published()?;
         let mut plots = Vec::new();
-        let mut inference = Table::new([
-            "network",
-            "technique",
-            "seed",
-            "batch",
-            "dense",
-            "masked",
-            "compacted",
-            "scalpel",
-            "speedup",
-            "threads",
-            "hardware",
-            "date",
-        ]);
-        let mut all_runs = Table::new([
-            "technique",
-            "network",
-            "recipe",
-            "seed",
-            "data",
-            "before",
-            "after",
-            "last epoch",
-            "left",
-            "hardware",
-            "threads",
-            "date",
-            "commit",
-        ]);
+        let mut inference = inference_header();
+        let mut all_runs = runs_header();
 
         let mut node = node_header();
         for row in &authors.node {
@@ -251,333 +221,6 @@ fn scored_on_the_test_set(
     Ok(runs_and_trials(tree, technique, network)?.0)
 }
 
-/// The table that `reproduce` ends with: authors and ours, a column per run.
-///
-/// # Errors
-/// The authors' numbers cannot be read.
-pub fn run_table(runs: &[(&Summary, Option<&Latency>, &Environment)]) -> Result<Table> {
-    let authors = Authors::published()?;
-    let mut header = vec![String::new()];
-    for (summary, ..) in runs {
-        let name = technique_name(summary.technique);
-        header.push(format!("{name}, authors"));
-        let quick = if summary.quick { " QUICK" } else { "" };
-        header.push(format!("{name}, ours{quick}"));
-    }
-    let mut table = Table::new(header);
-    let columns: Vec<[Vec<String>; 2]> = runs
-        .iter()
-        .map(|(summary, latency, environment)| {
-            [authors_column(&authors, summary), our_column(summary, *latency, environment)]
-        })
-        .collect();
-    let labels = [
-        "network",
-        "data",
-        "seed",
-        "accuracy before",
-        "accuracy after",
-        "accuracy, last epoch",
-        "nodes kept",
-        "weights left",
-        "bytes dense",
-        "bytes pruned",
-        "batch 1: dense",
-        "batch 1: masked",
-        "batch 1: compacted",
-        "batch 1: scalpel",
-        "batch 128: dense",
-        "batch 128: masked",
-        "batch 128: compacted",
-        "batch 128: scalpel",
-        "measured on",
-    ];
-    for (index, label) in labels.iter().enumerate() {
-        let cells = columns.iter().flatten().map(|column| column[index].clone());
-        table.row(std::iter::once((*label).to_owned()).chain(cells));
-    }
-    Ok(table)
-}
-
-fn authors_column(authors: &Authors, summary: &Summary) -> Vec<String> {
-    let stated = |value: Option<String>| value.unwrap_or_else(|| NOT_STATED.into());
-    let (dataset, before, after, nodes, left) = match summary.technique {
-        Technique::NodePruning => {
-            let row = authors.node.iter().find(|row| row.network == summary.network);
-            let kept = row.map(|row| fractions(&row.kept, &summary.nodes_total));
-            (row.map(|r| &r.dataset), row.map(|r| r.before), row.map(|r| r.after), kept, None)
-        }
-        Technique::SimdPruning => {
-            let row = authors.simd.iter().find(|row| row.network == summary.network);
-            let left =
-                row.and_then(|row| row.removed.last()).map(|removed| percent(100.0 - removed, 1));
-            (row.map(|r| &r.dataset), row.map(|r| r.before), None, None, left)
-        }
-        Technique::CombinedPruning | Technique::MagnitudePruning | Technique::RandomPruning => {
-            (None, None, None, None, None)
-        }
-    };
-    let mut column = vec![
-        summary.network.clone(),
-        stated(dataset.cloned()),
-        NOT_STATED.into(),
-        stated(before.map(|value| percent(value, 2))),
-        stated(after.map(|value| percent(value, 2))),
-        NOT_STATED.into(),
-        nodes.unwrap_or_default(),
-        stated(left),
-    ];
-    column.resize(19, NOT_STATED.into());
-    column
-}
-
-fn our_column(
-    summary: &Summary,
-    latency: Option<&Latency>,
-    environment: &Environment,
-) -> Vec<String> {
-    let mut column = vec![
-        summary.network.clone(),
-        summary.dataset.clone(),
-        summary.seed.to_string(),
-        percent(summary.accuracy_before, 2),
-        percent(summary.accuracy_after, 2),
-        percent(summary.accuracy_after_last_epoch, 2),
-        fractions(&summary.nodes_kept, &summary.nodes_total),
-        weights_left(summary),
-        summary.bytes_dense.to_string(),
-        summary.bytes_pruned.to_string(),
-    ];
-    for batch in [1, 128] {
-        for contestant in LATENCY_CONTESTANTS {
-            column.push(time_of(latency, batch, contestant));
-        }
-    }
-    let environment = latency.map_or(environment, |latency| &latency.environment);
-    column.push(format!("{}, {}", environment.hardware(), environment.date));
-    column
-}
-
-fn node_header() -> Table {
-    Table::new([
-        "network",
-        "data",
-        "kept, authors",
-        "kept, ours",
-        "before, authors",
-        "before, ours",
-        "after, authors",
-        "after, ours",
-        "last epoch",
-        "weights left, %",
-        "bytes dense",
-        "bytes pruned",
-        "runs",
-    ])
-}
-
-fn node_cells(authors: &NodeRow, group: &Group<'_>) -> Vec<String> {
-    let first = group.first();
-    let layers = 0..first.nodes_total.len();
-    let kept: Vec<String> =
-        layers.map(|i| group.mean(|s| s.nodes_kept.get(i).map_or(0.0, |&n| n as f64), 0)).collect();
-    let kept: Vec<String> = kept
-        .iter()
-        .zip(&first.nodes_total)
-        .map(|(kept, total)| format!("{kept} /{total}"))
-        .collect();
-    vec![
-        authors.network.clone(),
-        first.dataset.clone(),
-        fractions(&authors.kept, &first.nodes_total),
-        kept.join(", "),
-        format!("{:.2}", authors.before),
-        group.mean(|s| accuracies(s)[0], 2),
-        format!("{:.2}", authors.after),
-        group.mean(|s| accuracies(s)[1], 2),
-        group.mean(|s| accuracies(s)[2], 2),
-        group.mean(share_left, 1),
-        first.bytes_dense.to_string(),
-        group.mean(|s| s.bytes_pruned as f64, 0),
-        group.label(),
-    ]
-}
-
-fn node_not_measured(authors: &NodeRow) -> Vec<String> {
-    let totals = zoo::by_name(&authors.network).and_then(|network| network.mask_sites());
-    let totals: Vec<usize> = totals.unwrap_or_default().iter().map(|site| site.nodes).collect();
-    let mut cells = vec![
-        authors.network.clone(),
-        authors.dataset.clone(),
-        fractions(&authors.kept, &totals),
-        NOT_MEASURED.into(),
-        format!("{:.2}", authors.before),
-        NOT_MEASURED.into(),
-        format!("{:.2}", authors.after),
-    ];
-    cells.resize(12, NOT_MEASURED.into());
-    cells
-}
-
-fn simd_header() -> Table {
-    Table::new([
-        "network",
-        "data",
-        "removed by stage, authors, %",
-        "removed by stage, ours, %",
-        "before, authors",
-        "before, ours",
-        "after, authors",
-        "after, ours",
-        "bytes dense",
-        "bytes pruned",
-        "runs",
-    ])
-}
-
-fn stated_removed(stated: Option<&SimdRow>) -> String {
-    stated.map_or(NOT_STATED.into(), |row| {
-        row.removed.iter().map(|value| format!("{value:.1}")).collect::<Vec<_>>().join(" ")
-    })
-}
-
-fn simd_cells(network: &str, stated: Option<&SimdRow>, group: &Group<'_>) -> Vec<String> {
-    let first = group.first();
-    let removed = |summary: &Summary, stage: usize| {
-        let kept = summary.stages.get(stage).map_or(0, |stage| stage.weights_kept);
-        100.0 * (1.0 - kept as f64 / summary.weights_total.max(1) as f64)
-    };
-    let stages = 1..first.stages.len();
-    let removed: Vec<String> = stages.map(|stage| group.mean(|s| removed(s, stage), 1)).collect();
-    vec![
-        network.to_owned(),
-        first.dataset.clone(),
-        stated_removed(stated),
-        removed.join(", "),
-        stated.map_or(NOT_STATED.into(), |row| format!("{:.2}", row.before)),
-        group.mean(|s| accuracies(s)[0], 2),
-        NOT_STATED.into(),
-        group.mean(|s| accuracies(s)[1], 2),
-        first.bytes_dense.to_string(),
-        group.mean(|s| s.bytes_pruned as f64, 0),
-        group.label(),
-    ]
-}
-
-fn simd_not_measured(network: &str, stated: Option<&SimdRow>) -> Vec<String> {
-    let mut cells = vec![
-        network.to_owned(),
-        stated.map_or(String::new(), |row| row.dataset.clone()),
-        stated_removed(stated),
-        NOT_MEASURED.into(),
-        stated.map_or(NOT_STATED.into(), |row| format!("{:.2}", row.before)),
-        NOT_MEASURED.into(),
-        NOT_STATED.into(),
-    ];
-    cells.resize(10, NOT_MEASURED.into());
-    cells
-}
-
-fn techniques_header() -> Table {
-    Table::new([
-        "network",
-        "technique",
-        "recipe",
-        "nodes kept",
-        "weights left, %",
-        "before",
-        "after",
-        "last epoch",
-        "bytes dense",
-        "bytes pruned",
-        "runs",
-    ])
-}
-
-fn techniques_cells(group: &Group<'_>) -> Vec<String> {
-    let first = group.first();
-    let nodes = 0..first.nodes_kept.len();
-    let node = |i: usize| group.mean(|s| s.nodes_kept.get(i).map_or(0.0, |&n| n as f64), 0);
-    vec![
-        first.network.clone(),
-        technique_name(first.technique).to_owned(),
-        group.runs[0].hash.clone(),
-        nodes.map(node).collect::<Vec<_>>().join(", "),
-        group.mean(share_left, 1),
-        group.mean(|s| accuracies(s)[0], 2),
-        group.mean(|s| accuracies(s)[1], 2),
-        group.mean(|s| accuracies(s)[2], 2),
-        first.bytes_dense.to_string(),
-        group.mean(|s| s.bytes_pruned as f64, 0),
-        group.label(),
-    ]
-}
-
-fn techniques_not_run(network: &str, technique: Technique) -> Vec<String> {
-    let mut cells = vec![network.to_owned(), technique_name(technique).to_owned()];
-    cells.resize(10, NOT_RUN.into());
-    cells
-}
-
-fn time_of(latency: Option<&Latency>, batch: usize, contestant: &str) -> String {
-    let row = latency.and_then(|latency| latency.rows.iter().find(|row| row.batch == batch));
-    let time = row.and_then(|row| row.times.get(contestant));
-    time.map_or(NOT_MEASURED.into(), |time| {
-        let micro = |seconds: f64| 1e6 * seconds;
-        format!("{:.1} us ({:.1} to {:.1})", micro(time.median), micro(time.low), micro(time.high))
-    })
-}
-
-fn inference_rows(table: &mut Table, run: &StoredRun) {
-    for row in run.latency.iter().flat_map(|latency| &latency.rows) {
-        let pruned = row.times.get("scalpel").or(row.times.get("compacted"));
-        let speedup = match (row.times.get("dense"), pruned) {
-            (Some(dense), Some(pruned)) => format!("{:.2}x", dense.median / pruned.median),
-            _ => NOT_MEASURED.into(),
-        };
-        let mut cells = vec![
-            run.summary.network.clone(),
-            technique_name(run.summary.technique).to_owned(),
-            run.summary.seed.to_string(),
-            row.batch.to_string(),
-        ];
-        for contestant in LATENCY_CONTESTANTS {
-            cells.push(time_of(run.latency.as_ref(), row.batch, contestant));
-        }
-        cells.push(speedup);
-        cells.push(run.latency.as_ref().map_or(0, |latency| latency.threads).to_string());
-        let measured =
-            run.latency.as_ref().map_or(&run.environment, |latency| &latency.environment);
-        cells.extend([measured.hardware(), measured.date.clone()]);
-        table.row(cells);
-    }
-}
-
-fn run_cells(run: &StoredRun) -> Vec<String> {
-    let summary = &run.summary;
-    let nodes = fractions(&summary.nodes_kept, &summary.nodes_total);
-    let left = if summary.nodes_kept.is_empty() {
-        weights_left(summary)
-    } else {
-        format!("{nodes}; {}", weights_left(summary))
-    };
-    vec![
-        technique_name(summary.technique).to_owned() + if summary.quick { ", quick" } else { "" },
-        summary.network.clone(),
-        run.hash.clone(),
-        summary.seed.to_string(),
-        summary.dataset.clone(),
-        format!("{:.2}", summary.accuracy_before),
-        format!("{:.2}", summary.accuracy_after),
-        format!("{:.2}", summary.accuracy_after_last_epoch),
-        left,
-        run.environment.hardware(),
-        run.environment.threads.map_or("not recorded".into(), |threads| threads.to_string()),
-        run.environment.date.clone(),
-        run.environment.commit.clone().unwrap_or_default(),
-    ]
-}
-
 /// A plot of a recipe's full runs.
 fn plot(group: &Group<'_>) -> Result<Option<(String, String)>> {
     let first = group.first();
@@ -595,7 +238,9 @@ fn plot(group: &Group<'_>) -> Result<Option<(String, String)>> {
 mod tests {
     use super::*;
     use crate::files;
+    use crate::report::Environment;
     use crate::report::StageSummary;
+    use crate::report::runs::NOT_MEASURED;
     use crate::train::recipe::{Precision, Recipe};
 
     #[test]
