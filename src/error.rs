@@ -111,13 +111,13 @@ pub enum Error {
         loss: f64,
     },
 
-    /// A network gives all images the same scores, and no weight has a gradient any more.
+    /// A network tells no images apart any more: all of them, or all but one, of its scores are the same
+    /// whatever the image.
     #[error(
-        "stage {stage}: at epoch {epoch}, learning rate {learning_rate}, the loss is {loss} in one batch \
-         after the other: the network's scores do not depend on the image any more, its ReLUs are \
-         closed, and nothing can open them again; the checkpoint of the epoch before it is kept: lower \
-         the learning rate of this stage in the recipe, or that of the last layer \
-         (learning_rate_factor_of)"
+        "stage {stage}: after epoch {epoch}, learning rate {learning_rate}, the scores of only {varying} of \
+         {classes} classes still depend on the image: ReLUs are closed for all images, and nothing can \
+         open them again; the checkpoint of the epoch before it is kept: lower the learning rate of this \
+         stage in the recipe, or that of the last layer (learning_rate_factor_of)"
     )]
     Dead {
         /// The stage's name in the recipe.
@@ -126,8 +126,10 @@ pub enum Error {
         epoch: usize,
         /// Learning rate of that epoch.
         learning_rate: f64,
-        /// The loss of each of its last batches.
-        loss: f64,
+        /// Classes whose score depends on the image.
+        varying: usize,
+        /// All classes.
+        classes: usize,
     },
 
     /// A checkpoint belongs to another run.

@@ -154,6 +154,10 @@ pub struct Score {
     pub correct_top5: Option<usize>,
     /// All images that could be read.
     pub total: usize,
+    /// Classes whose score is not the same for all images.
+    pub varying: usize,
+    /// All classes.
+    pub classes: usize,
 }
 
 /// Classes from which on it is usual to count the five highest too.
@@ -163,6 +167,12 @@ impl Score {
     /// Correct images in percent.
     pub fn percent(&self) -> f64 {
         100.0 * self.correct as f64 / self.total.max(1) as f64
+    }
+
+    /// Whether the network tells no images apart: with three classes or more, less than two scores
+    /// depend on the image.
+    pub fn is_dead(&self) -> bool {
+        self.total > 1 && self.classes > 2 && self.varying < 2
     }
 }
 
@@ -176,49 +186,75 @@ pub fn score(
     parameters: &Tensors,
     gates: &Tensors,
 ) -> Result<Score> {
+    let refused = || Error::torch("count correct images");
     let mut total = 0;
-    let mut sums: Option<[Tensor; 2]> = None;
+    let mut sums: Option<Counts> = None;
     for batch in images.batches(Order::Stored, images.evaluation_batch())? {
         let batch = batch?;
-        let hits = tch::no_grad(|| {
+        let counts = tch::no_grad(|| {
             let images = MemoryFormat::preferred(batch.images.device()).of(&batch.images)?;
             let scores = forward(network, parameters, gates, &images, Mode::Inference)?;
-            count(&scores, &batch.labels).map_err(Error::torch("count correct images"))
+            Counts::of(&scores, &batch.labels).map_err(refused())
         })?;
         total += batch.len();
         sums = Some(match sums {
-            None => hits,
-            Some([first, five]) => {
-                let add = || Ok([first.f_add(&hits[0])?, five.f_add(&hits[1])?]);
-                add().map_err(Error::torch("count correct images"))?
-            }
+            None => counts,
+            Some(sums) => sums.and(&counts).map_err(refused())?,
         });
     }
     // One synchronisation for all batches.
-    let number = |sum: &Tensor| {
-        let value = sum.f_int64_value(&[]).map_err(Error::torch("count correct images"))?;
-        Ok::<_, Error>(value as usize)
-    };
-    let [correct, top5] = match &sums {
-        None => [0, 0],
-        Some([first, five]) => [number(first)?, number(five)?],
+    let number = |sum: &Tensor| Ok::<_, Error>(sum.f_int64_value(&[]).map_err(refused())? as usize);
+    let [correct, top5, varying] = match &sums {
+        None => [0; 3],
+        Some(sums) => [
+            number(&sums.first)?,
+            number(&sums.five)?,
+            number(&sums.varying().map_err(refused())?)?,
+        ],
     };
     let classes = network.shapes()?.last().map_or(0, |shape| shape.iter().product());
     let correct_top5 = (classes >= MANY_CLASSES).then_some(top5);
-    Ok(Score { correct, correct_top5, total })
+    Ok(Score { correct, correct_top5, total, varying, classes })
 }
 
-/// How many images have their class first, and among the first five.
-fn count(scores: &Tensor, labels: &Tensor) -> Result<[Tensor; 2], tch::TchError> {
-    let classes = scores.size().get(1).copied().unwrap_or(0);
-    let first = scores.f_argmax(1, false)?.f_eq_tensor(labels)?.f_sum(Kind::Int64)?;
-    let five = if classes < MANY_CLASSES as i64 {
-        first.shallow_clone()
-    } else {
-        let (_, best) = scores.f_topk(5, 1, true, false)?;
-        best.f_eq_tensor(&labels.f_unsqueeze(1)?)?.f_sum(Kind::Int64)?
-    };
-    Ok([first, five])
+/// What [`score`] collects on the device.
+struct Counts {
+    /// Images whose class has the highest score.
+    first: Tensor,
+    /// Images whose class is among the five highest, where there are many classes.
+    five: Tensor,
+    /// The lowest and the highest score of each class.
+    range: [Tensor; 2],
+}
+
+impl Counts {
+    fn of(scores: &Tensor, labels: &Tensor) -> Result<Self, tch::TchError> {
+        let classes = scores.size().get(1).copied().unwrap_or(0);
+        let first = scores.f_argmax(1, false)?.f_eq_tensor(labels)?.f_sum(Kind::Int64)?;
+        let five = if classes < MANY_CLASSES as i64 {
+            first.shallow_clone()
+        } else {
+            let (_, best) = scores.f_topk(5, 1, true, false)?;
+            best.f_eq_tensor(&labels.f_unsqueeze(1)?)?.f_sum(Kind::Int64)?
+        };
+        Ok(Self { first, five, range: [scores.f_amin([0], false)?, scores.f_amax([0], false)?] })
+    }
+
+    fn and(&self, other: &Self) -> Result<Self, tch::TchError> {
+        Ok(Self {
+            first: self.first.f_add(&other.first)?,
+            five: self.five.f_add(&other.five)?,
+            range: [
+                self.range[0].f_minimum(&other.range[0])?,
+                self.range[1].f_maximum(&other.range[1])?,
+            ],
+        })
+    }
+
+    /// How many classes' scores vary.
+    fn varying(&self) -> Result<Tensor, tch::TchError> {
+        self.range[0].f_ne_tensor(&self.range[1])?.f_sum(Kind::Int64)
+    }
 }
 
 #[cfg(test)]
@@ -229,10 +265,38 @@ mod tests {
     fn the_five_best_are_counted_where_there_are_many_classes() {
         let scores = Tensor::arange(200, (Kind::Float, Device::Cpu)).view([2, 100]);
         let labels = Tensor::from_slice(&[99_i64, 95]);
-        let [first, five] = count(&scores, &labels).unwrap();
-        assert_eq!((first.int64_value(&[]), five.int64_value(&[])), (1, 2));
-        let [_, five] = count(&scores, &Tensor::from_slice(&[94_i64, 0])).unwrap();
-        assert_eq!(five.int64_value(&[]), 0);
+        let hits = |labels: &Tensor| {
+            let counts = Counts::of(&scores, labels).unwrap();
+            [counts.first.int64_value(&[]), counts.five.int64_value(&[])]
+        };
+        assert_eq!(hits(&labels), [1, 2]);
+        assert_eq!(hits(&Tensor::from_slice(&[94_i64, 0]))[1], 0);
+    }
+
+    #[test]
+    fn scores_that_are_the_same_for_all_images_are_not_counted_as_varying() {
+        let counts = |rows: &[f32]| {
+            let labels = Tensor::from_slice(&[0_i64, 0]);
+            Counts::of(&Tensor::from_slice(rows).view([2, 3]), &labels).unwrap()
+        };
+        let varying = |counts: &Counts| counts.varying().unwrap().int64_value(&[]);
+        let [same, one] =
+            [counts(&[1.0, 0.0, 2.0, 1.0, 0.0, 2.0]), counts(&[1.0, 0.0, 2.0, 1.5, 0.0, 2.0])];
+        assert_eq!([varying(&same), varying(&one)], [0, 1]);
+        // The same within each batch, but not in both.
+        let other = counts(&[1.0, 0.0, 3.0, 1.0, 0.0, 3.0]);
+        assert_eq!(varying(&one.and(&other).unwrap()), 2);
+        let score = |varying, classes, total| Score {
+            correct: 0,
+            correct_top5: None,
+            total,
+            varying,
+            classes,
+        };
+        assert!(score(1, 10, 2).is_dead() && score(0, 3, 9).is_dead());
+        assert!(!score(2, 10, 2).is_dead(), "two classes are told apart");
+        assert!(!score(1, 2, 9).is_dead(), "one score decides between two classes");
+        assert!(!score(0, 10, 1).is_dead(), "one image");
     }
 
     #[test]

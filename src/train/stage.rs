@@ -161,6 +161,15 @@ impl<'a> Trainer<'a> {
             let train_loss = self.epoch(epoch, observer)?;
             self.gates.update()?;
             let score = self.score()?;
+            if score.is_dead() {
+                return Err(Error::Dead {
+                    stage: self.stage.name.clone(),
+                    epoch,
+                    learning_rate: self.stage.learning_rate_at(epoch),
+                    varying: score.varying,
+                    classes: score.classes,
+                });
+            }
             let weights = self.weights()?;
             let (original, network) = (self.context.original, self.context.network);
             let nodes_kept = living_nodes(original, network, &weights.node_masks(network)?)?;
@@ -269,10 +278,6 @@ impl<'a> Trainer<'a> {
                 loss: values[batch],
             });
         }
-        if let Some(loss) = dead(&values) {
-            let stage = self.stage.name.clone();
-            return Err(Error::Dead { stage, epoch, learning_rate: rate, loss });
-        }
         let images: usize = losses.iter().map(|(_, length)| length).sum();
         let sum: f64 = values.iter().zip(losses).map(|(loss, (_, n))| loss * *n as f64).sum();
         Ok(sum / images as f64)
@@ -299,31 +304,5 @@ impl<'a> Trainer<'a> {
             velocities: self.sgd.velocities().iter().map(copy).collect::<Result<_>>()?,
             kept: self.kept.clone(),
         })
-    }
-}
-
-/// The loss of a network that learns no more: the very same in every batch of the second half of an
-/// epoch, whatever its images are. `None` while it varies, or where there are too few batches to tell.
-fn dead(losses: &[f64]) -> Option<f64> {
-    let late = &losses[losses.len() / 2..];
-    let &last = late.last()?;
-    (late.len() >= 4 && last > 0.0 && late.iter().all(|&loss| (loss - last).abs() <= 1e-6))
-        .then_some(last)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::dead;
-
-    #[test]
-    fn a_loss_that_no_batch_changes_is_that_of_a_dead_network() {
-        let chance = 10f64.ln();
-        let mut losses = vec![2.29, 2.31, 2.3, 2.28, chance, chance, chance, chance];
-        assert_eq!(dead(&losses), Some(chance));
-        losses[6] += 1e-3;
-        assert_eq!(dead(&losses), None);
-        assert_eq!(dead(&[chance; 7]), Some(chance));
-        assert_eq!(dead(&[chance; 6]), None, "too few to tell");
-        assert_eq!(dead(&[0.0; 8]), None, "learnt by heart");
     }
 }
