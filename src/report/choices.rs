@@ -2,7 +2,7 @@
 
 use super::metrics::{EpochRow, read_metrics};
 use super::results::StoredRun;
-use super::runs::{share_left, technique_name};
+use super::runs::{Group, by_recipe, mean_and_deviation, share_left, technique_name};
 use super::text::Table;
 use crate::error::Result;
 use crate::train::recipe::{Recipe, Stage};
@@ -11,7 +11,7 @@ use crate::train::recipe::{Recipe, Stage};
 /// do.
 const AVERAGED: usize = 5;
 
-/// A row for each run that was scored on held-out training images.
+/// A row for each recipe among these runs, all scored on held-out training images.
 ///
 /// # Errors
 /// A run's recipe or metrics that cannot be read.
@@ -27,45 +27,62 @@ pub(super) fn choices_table(runs: &[StoredRun]) -> Result<Table> {
         "nodes kept",
         "weights left, %",
         "numbers",
-        "seed",
+        "seeds",
         "date",
         "the plain recipe but for",
     ]);
-    for run in runs {
-        table.row(cells(run)?);
+    // Of one network and technique at a time, as they come.
+    for of_one in runs.chunk_by(|a, b| {
+        (&a.summary.network, a.summary.technique) == (&b.summary.network, b.summary.technique)
+    }) {
+        for group in by_recipe(of_one) {
+            table.row(cells(&group)?);
+        }
     }
     Ok(table)
 }
 
-fn cells(run: &StoredRun) -> Result<Vec<String>> {
-    let summary = &run.summary;
+fn cells(group: &Group<'_>) -> Result<Vec<String>> {
+    let (run, summary) = (group.runs[0], group.first());
     let recipe = Recipe::load(&run.folder.recipe())?;
     let plain = as_long_as(&recipe, Recipe::built_in(&recipe.network, recipe.technique, None)?);
-    let epochs = read_metrics(&run.folder.metrics())?;
-    let last = |stage: &Stage| {
-        let rows: Vec<&EpochRow> = epochs.iter().filter(|row| row.stage == stage.name).collect();
-        let last = &rows[rows.len().saturating_sub(AVERAGED)..];
-        let mean = last.iter().map(|row| row.accuracy).sum::<f64>() / last.len().max(1) as f64;
-        format!("{mean:.2}")
+    let metrics = group.runs.iter().map(|run| read_metrics(&run.folder.metrics()));
+    let metrics: Vec<Vec<EpochRow>> = metrics.collect::<Result<_>>()?;
+    let each = |value: &dyn Fn(&[EpochRow]) -> f64| {
+        let values: Vec<f64> = metrics.iter().map(|rows| value(rows)).collect();
+        mean_and_deviation(&values, 2)
     };
+    let accuracy = |stage: &Stage| each(&|rows| last_epochs(rows, stage));
     let original = recipe.stages.first();
-    let loss = epochs.iter().rfind(|row| original.is_some_and(|stage| row.stage == stage.name));
-    let nodes: Vec<String> = summary.nodes_kept.iter().map(usize::to_string).collect();
+    let loss = |rows: &[EpochRow]| {
+        let of_original = |row: &&EpochRow| original.is_some_and(|stage| row.stage == stage.name);
+        rows.iter().rfind(of_original).map_or(f64::NAN, |row| row.train_loss)
+    };
+    let nodes = 0..summary.nodes_kept.len();
+    let nodes = nodes.map(|i| group.mean(|s| s.nodes_kept.get(i).map_or(0.0, |&n| n as f64), 0));
+    let seeds: Vec<String> = group.summaries().map(|summary| summary.seed.to_string()).collect();
     Ok(vec![
         summary.network.clone(),
         technique_name(summary.technique).to_owned(),
         run.hash.clone(),
         summary.validation_images.unwrap_or_default().to_string(),
         recipe.stages.iter().map(|stage| stage.epochs.to_string()).collect::<Vec<_>>().join(", "),
-        recipe.stages.iter().map(last).collect::<Vec<_>>().join(", "),
-        loss.map_or(String::new(), |row| format!("{:.2}", row.train_loss)),
-        nodes.join(", "),
-        format!("{:.1}", share_left(summary)),
+        recipe.stages.iter().map(accuracy).collect::<Vec<_>>().join(", "),
+        each(&loss),
+        nodes.collect::<Vec<_>>().join(", "),
+        group.mean(share_left, 1),
         summary.precision.name().to_owned(),
-        summary.seed.to_string(),
+        seeds.join(", "),
         run.environment.date.clone(),
         recipe.differences(&plain)?.join("; "),
     ])
+}
+
+/// A stage's mean accuracy over its last epochs.
+fn last_epochs(rows: &[EpochRow], stage: &Stage) -> f64 {
+    let rows: Vec<&EpochRow> = rows.iter().filter(|row| row.stage == stage.name).collect();
+    let last = &rows[rows.len().saturating_sub(AVERAGED)..];
+    last.iter().map(|row| row.accuracy).sum::<f64>() / last.len().max(1) as f64
 }
 
 /// A recipe with the stages that a trial has, each of the trial's length: lengths have a column of their own.

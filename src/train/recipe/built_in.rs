@@ -20,7 +20,7 @@ built_in! {
         "node_pruning" "simd_pruning" "simd_pruning_lossless" "combined_pruning" "magnitude_pruning"
         "random_pruning";
     "lenet-5":
-        "node_pruning" "simd_pruning" "simd_pruning_high_rate" "combined_pruning" "combined_pruning_all"
+        "node_pruning" "node_pruning_half_rate" "simd_pruning" "simd_pruning_high_rate" "combined_pruning" "combined_pruning_all"
         "magnitude_pruning" "random_pruning";
     "convnet":
         "node_pruning" "node_pruning_short" "node_pruning_half_rate" "node_pruning_half_rate_short"
