@@ -95,13 +95,14 @@ pub struct SpeedupGroup<'a> {
     pub members: Vec<&'a StoredSpeedup>,
 }
 
-/// The measurements by hardware, device, threads and batch.
+/// The measurements by hardware, device, threads and batch; a GPU's, whatever threads fed it.
 pub fn speedup_groups(stored: &[StoredSpeedup]) -> Vec<SpeedupGroup<'_>> {
     let mut groups: BTreeMap<_, Vec<&StoredSpeedup>> = BTreeMap::new();
     for one in stored {
         let Some(row) = one.first() else { continue };
         let hardware = one.environment.hardware();
-        let key = (hardware, row.device.clone(), row.threads, row.batch);
+        let threads = (row.device == "cpu").then_some(row.threads);
+        let key = (hardware, row.device.clone(), threads, row.batch);
         groups.entry(key).or_default().push(one);
     }
     let place = |one: &&StoredSpeedup| {
@@ -487,6 +488,19 @@ mod tests {
         environment.date = "2026-01-02".into();
         environment.commit = Some("abc".into());
         StoredSpeedup { rows: times.iter().map(row).collect(), environment }
+    }
+
+    #[test]
+    fn threads_part_measurements_of_cpus_alone() {
+        let times = [(DENSE, 40.0, 100), (SCALPEL, 5.0, 10)];
+        let mut stored = vec![measured("lenet-5", 1, &times), measured("convnet", 2, &times)];
+        assert_eq!(speedup_groups(&stored).len(), 2);
+        for one in &mut stored {
+            one.rows.iter_mut().for_each(|row| row.device = "wgpu".into());
+        }
+        let groups = speedup_groups(&stored);
+        let [group] = &groups[..] else { panic!("{} groups", groups.len()) };
+        assert_eq!((group.title().as_str(), group.members.len()), ("wgpu, batch 1", 2));
     }
 
     fn both() -> Vec<StoredSpeedup> {
