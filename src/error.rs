@@ -115,8 +115,8 @@ pub enum Error {
     /// whatever the image.
     #[error(
         "stage {stage}: after epoch {epoch}, learning rate {learning_rate}, the scores of only {varying} of \
-         {classes} classes still depend on the image: ReLUs are closed for all images, and nothing can \
-         open them again; the checkpoint of the epoch before it is kept: lower the learning rate of this \
+         {classes} classes still depend on the image: ReLUs are closed for all images, and closed \
+         ones get no gradient; the checkpoint of the epoch before it is kept: lower the learning rate of this \
          stage in the recipe, or that of the last layer (learning_rate_factor_of)"
     )]
     Dead {

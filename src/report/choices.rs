@@ -11,12 +11,8 @@ use crate::train::recipe::{Recipe, Stage};
 /// do.
 const AVERAGED: usize = 5;
 
-/// A row for each recipe among these runs, all scored on held-out training images.
-///
-/// # Errors
-/// A run's recipe or metrics that cannot be read.
-pub(super) fn choices_table(runs: &[StoredRun]) -> Result<Table> {
-    let mut table = Table::new([
+pub(super) fn choices_header() -> Table {
+    Table::new([
         "network",
         "technique",
         "recipe",
@@ -30,16 +26,18 @@ pub(super) fn choices_table(runs: &[StoredRun]) -> Result<Table> {
         "seeds",
         "date",
         "the plain recipe but for",
-    ]);
-    // Of one network and technique at a time, as they come.
-    for of_one in runs.chunk_by(|a, b| {
-        (&a.summary.network, a.summary.technique) == (&b.summary.network, b.summary.technique)
-    }) {
-        for group in by_recipe(of_one) {
-            table.row(cells(&group)?);
-        }
+    ])
+}
+
+/// A row for each recipe of these runs, all scored on held-out training images.
+///
+/// # Errors
+/// A run's recipe or metrics that cannot be read.
+pub(super) fn choices_rows(table: &mut Table, runs: &[StoredRun]) -> Result<()> {
+    for group in by_recipe(runs) {
+        table.row(cells(&group)?);
     }
-    Ok(table)
+    Ok(())
 }
 
 fn cells(group: &Group<'_>) -> Result<Vec<String>> {

@@ -3,7 +3,7 @@
 
 use super::authors::Authors;
 use super::breakeven::{StoredSweep, breakeven_table};
-use super::choices::choices_table;
+use super::choices::{choices_header, choices_rows};
 use super::plot::stages_plot;
 use super::precision::{precision_header, precision_rows};
 use super::results::{ResultsTree, StoredRun, Summary};
@@ -30,7 +30,7 @@ const BREAKEVEN: &str = "\n## Where group sparsity pays\n\nBy `cargo run --relea
 const PRECISION: &str = "\n## Training in bf16\n\nThe same recipe and seeds, layers multiplying in bf16 \
     (`--precision bf16`) and in f32. Accuracies are measured in f32.\n\n";
 
-const CHOICES: &str = "\n## Chosen on held-out images\n\nWhat was tried before a recipe was settled on, scored \
+const CHOICES: &str = "\n## Chosen on held-out images\n\nTrials by which recipes were settled on, scored \
     on the last training images, which none of these runs trained on; never on the test set. To run one again: \
     `cargo run --release --bin <technique> -- <network> --recipe \
     results/<technique>/<network>/<recipe>/seed-<n>/recipe.toml`.\n\n";
@@ -87,11 +87,11 @@ impl Tables {
 
         let mut all = techniques_header();
         let mut precision = precision_header();
-        let mut chosen = Vec::new();
+        let mut choices = choices_header();
         for network in zoo::NAMES {
             for technique in Technique::ALL {
                 let (runs, trials) = runs_and_trials(tree, technique, network)?;
-                chosen.extend(trials);
+                choices_rows(&mut choices, &trials)?;
                 precision_rows(&mut precision, &runs)?;
                 for group in by_recipe(&runs) {
                     all.row(techniques_cells(&group));
@@ -134,7 +134,7 @@ impl Tables {
             simd.markdown(),
             all.markdown(),
             section(PRECISION, &precision),
-            section(CHOICES, &choices_table(&chosen)?),
+            section(CHOICES, &choices),
             inference.markdown(),
             all_runs.markdown()
         );

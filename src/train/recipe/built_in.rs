@@ -1,6 +1,6 @@
 //! The recipes that this program carries.
 
-use super::{Recipe, Technique};
+use super::{Precision, Recipe, Technique};
 use crate::error::{Error, Result};
 
 /// The recipes that this program carries, as text: those of `experiments/recipes`.
@@ -68,13 +68,15 @@ impl Recipe {
 }
 
 impl Recipe {
-    /// The variant, such as `short`, of the carried recipe that has this hash; none for a plain one or one
-    /// of a user's own.
+    /// The variant, such as `short`, of the carried recipe that has this hash, in whatever precision it ran;
+    /// none for a plain one or one of a user's own.
     pub fn variant_of(network: &str, technique: Technique, hash: &str) -> Option<&'static str> {
         let all = Self::all_built_in().filter(|&(of, by, _)| of == network && by == technique);
         all.filter_map(|(.., variant)| variant).find(|&variant| {
-            Self::built_in(network, technique, Some(variant))
-                .is_ok_and(|recipe| recipe.full().hash() == hash)
+            Self::built_in(network, technique, Some(variant)).is_ok_and(|recipe| {
+                let ran = |precision| Self { precision, ..recipe.full() };
+                [Precision::F32, Precision::Bf16].iter().any(|&as_in| ran(as_in).hash() == hash)
+            })
         })
     }
 }
@@ -135,12 +137,15 @@ mod tests {
 
     #[test]
     fn variants_are_known_by_their_hash() {
-        let of = |variant| {
+        let of = |variant, precision| {
             let recipe = Recipe::built_in("convnet", Technique::SimdPruning, variant).unwrap();
-            let hash = Recipe { seed: 7, ..recipe.full() }.hash();
+            let hash = Recipe { seed: 7, precision, ..recipe.full() }.hash();
             Recipe::variant_of("convnet", Technique::SimdPruning, &hash)
         };
-        assert_eq!((of(Some("short")), of(None)), (Some("short"), None));
+        for precision in [Precision::F32, Precision::Bf16] {
+            let found = [Some("short"), None].map(|variant| of(variant, precision));
+            assert_eq!(found, [Some("short"), None], "{precision:?}");
+        }
     }
 
     #[test]
