@@ -217,6 +217,10 @@ pub fn score(
     Ok(Score { correct, correct_top5, total, varying, classes })
 }
 
+/// By how much scores that are the same may lie apart, of their size: batches of other lengths are summed in
+/// another order.
+const ROUNDING: f64 = 1e-6;
+
 /// What [`score`] collects on the device.
 struct Counts {
     /// Images whose class has the highest score.
@@ -251,9 +255,12 @@ impl Counts {
         })
     }
 
-    /// How many classes' scores vary.
+    /// How many classes' scores vary, by more than the order in which equal terms are added; NaN does.
     fn varying(&self) -> Result<Tensor, tch::TchError> {
-        self.range[0].f_ne_tensor(&self.range[1])?.f_sum(Kind::Int64)
+        let [low, high] = &self.range;
+        let rounding = low.f_abs()?.f_maximum(&high.f_abs()?)?.f_mul_scalar(ROUNDING)?;
+        let same = high.f_sub(low)?.f_le_tensor(&rounding)?;
+        same.f_logical_not()?.f_sum(Kind::Int64)
     }
 }
 
@@ -283,6 +290,8 @@ mod tests {
         let [same, one] =
             [counts(&[1.0, 0.0, 2.0, 1.0, 0.0, 2.0]), counts(&[1.0, 0.0, 2.0, 1.5, 0.0, 2.0])];
         assert_eq!([varying(&same), varying(&one)], [0, 1]);
+        let rounded = counts(&[1.0, 0.0, f32::NAN, 1.0f32.next_up(), f32::MIN_POSITIVE, 2.0]);
+        assert_eq!(varying(&rounded), 2, "not the first, which is rounded otherwise");
         // The same within each batch, but not in both.
         let other = counts(&[1.0, 0.0, 3.0, 1.0, 0.0, 3.0]);
         assert_eq!(varying(&one.and(&other).unwrap()), 2);
