@@ -178,8 +178,8 @@ impl fmt::Display for Job {
         if self.quick {
             write!(f, " quick")?;
         }
-        if self.precision == Some(Precision::Bf16) {
-            write!(f, " bf16")?;
+        if let Some(precision) = self.precision.filter(|precision| !precision.is_f32()) {
+            write!(f, " {}", precision.name())?;
         }
         write!(f, " seed {}", self.seed)
     }

@@ -30,7 +30,7 @@ pub fn step(
     (images, labels): (&Tensor, &Tensor),
 ) {
     let (none, rates) = (Tensors::new(), Tensors::new());
-    let copy = working_copy(parameters, precision).expect("parameters in that precision");
+    let copy = working_copy(network, parameters, precision).expect("parameters in that precision");
     let weights = copy.as_ref().unwrap_or(parameters);
     let scores = forward(network, weights, &none, images, Mode::Training(&rates));
     let loss = scores.expect("scores").cross_entropy_loss::<&Tensor>(

@@ -5,31 +5,76 @@ use tch::Kind;
 use super::recipe::Precision;
 use crate::baselines::torch::Tensors;
 use crate::error::{Error, Result};
+use crate::network::{Network, Op};
 
 /// The parameters to multiply with in a step; `None` where they are the f32 ones themselves.
 ///
 /// In bf16: the weights and biases of convolutions and dense layers, everything else as it is. Their
 /// gradients arrive in f32, at the parameters that were cast.
-pub fn working_copy(parameters: &Tensors, precision: Precision) -> Result<Option<Tensors>> {
+///
+/// # Errors
+/// Whatever libtorch refuses.
+pub fn working_copy(
+    network: &Network,
+    parameters: &Tensors,
+    precision: Precision,
+) -> Result<Option<Tensors>> {
+    let mut narrow: Vec<&str> = network
+        .layers
+        .iter()
+        .filter(|layer| matches!(layer.op, Op::Conv(_) | Op::Linear(_)))
+        .map(|layer| layer.name.as_str())
+        .collect();
     match precision {
-        Precision::F32 => Ok(None),
-        Precision::Bf16 => in_bf16(parameters).map(Some),
+        Precision::F32 => return Ok(None),
+        Precision::Bf16 => {}
+        Precision::Bf16Hidden => narrow.truncate(narrow.len().saturating_sub(1)),
     }
-}
-
-fn in_bf16(parameters: &Tensors) -> Result<Tensors> {
-    let multiplies = |name: &str, tensor: &tch::Tensor| match name.rsplit_once('.') {
-        // A batch normalisation has a weight too, but of one axis, and its bias beside a running mean.
-        Some((layer, "bias")) => !parameters.contains_key(&format!("{layer}.running_mean")),
-        _ => tensor.dim() >= 2,
+    let is_narrow = |parameter: &str| {
+        let layer = parameter.split_once('.').map_or(parameter, |(layer, _)| layer);
+        narrow.contains(&layer)
     };
     let cast = |(name, tensor): (&String, &tch::Tensor)| {
-        let tensor = if multiplies(name, tensor) {
+        let tensor = if is_narrow(name) {
             tensor.f_to_kind(Kind::BFloat16)?
         } else {
             tensor.shallow_clone()
         };
         Ok((name.clone(), tensor))
     };
-    parameters.iter().map(cast).collect::<Result<_, _>>().map_err(Error::torch("cast to bf16"))
+    parameters
+        .iter()
+        .map(cast)
+        .collect::<Result<_, _>>()
+        .map(Some)
+        .map_err(Error::torch("cast to bf16"))
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::{Device, Tensor};
+
+    use super::*;
+    use crate::network::zoo;
+
+    #[test]
+    fn layers_that_multiply_are_cast_and_the_last_one_where_it_is_hidden() {
+        let in_bf16 = |name: &str, precision| -> Vec<String> {
+            let network = zoo::by_name(name).unwrap();
+            let empty = || Tensor::zeros([1], (Kind::Float, Device::Cpu));
+            let all = network.parameters().unwrap().into_iter().map(|p| (p.name, empty()));
+            let copy = working_copy(&network, &all.collect(), precision).unwrap();
+            let cast = |(_, tensor): &(String, Tensor)| tensor.kind() == Kind::BFloat16;
+            copy.into_iter().flatten().filter(cast).map(|(name, _)| name).collect()
+        };
+        assert!(in_bf16("lenet-5", Precision::F32).is_empty());
+        let hidden =
+            ["conv1", "conv2", "ip1"].map(|of| [format!("{of}.bias"), format!("{of}.weight")]);
+        assert_eq!(in_bf16("lenet-5", Precision::Bf16Hidden), hidden.concat());
+        let last = ["ip2.bias", "ip2.weight"].map(str::to_owned);
+        assert_eq!(in_bf16("lenet-5", Precision::Bf16), [&hidden.concat()[..], &last].concat());
+        // AlexNet has batch normalisations, which have weights too.
+        let alexnet = in_bf16("alexnet", Precision::Bf16);
+        assert_eq!(alexnet.len(), 2 * 8, "{alexnet:?}");
+    }
 }

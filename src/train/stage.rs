@@ -222,7 +222,7 @@ impl<'a> Trainer<'a> {
         let network = self.context.network;
         let dropout = self.gates.dropout_rates(network)?;
         let gates = self.gates.tensors()?;
-        let copy = working_copy(&self.parameters, self.context.recipe.precision)?;
+        let copy = working_copy(network, &self.parameters, self.context.recipe.precision)?;
         let parameters = copy.as_ref().unwrap_or(&self.parameters);
         let mode = Mode::Training(&dropout);
         let scores = forward(network, parameters, &gates, &self.format.of(&batch.images)?, mode)?;

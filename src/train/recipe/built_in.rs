@@ -75,7 +75,7 @@ impl Recipe {
         all.filter_map(|(.., variant)| variant).find(|&variant| {
             Self::built_in(network, technique, Some(variant)).is_ok_and(|recipe| {
                 let ran = |precision| Self { precision, ..recipe.full() };
-                [Precision::F32, Precision::Bf16].iter().any(|&as_in| ran(as_in).hash() == hash)
+                Precision::ALL.iter().any(|&as_in| ran(as_in).hash() == hash)
             })
         })
     }
@@ -142,7 +142,7 @@ mod tests {
             let hash = Recipe { seed: 7, precision, ..recipe.full() }.hash();
             Recipe::variant_of("convnet", Technique::SimdPruning, &hash)
         };
-        for precision in [Precision::F32, Precision::Bf16] {
+        for precision in Precision::ALL {
             let found = [Some("short"), None].map(|variant| of(variant, precision));
             assert_eq!(found, [Some("short"), None], "{precision:?}");
         }

@@ -80,9 +80,14 @@ pub enum Precision {
     /// 16 bits, 8 of them for the exponent: inputs, weights and gradients of convolutions and dense
     /// layers; normalisations, the loss and the weights that are stepped stay in f32.
     Bf16,
+    /// As `Bf16`, but for the last convolution or dense layer, which makes the scores: it stays in f32.
+    Bf16Hidden,
 }
 
 impl Precision {
+    /// Each there is.
+    pub const ALL: [Self; 3] = [Self::F32, Self::Bf16, Self::Bf16Hidden];
+
     /// Whether it is the usual one.
     pub fn is_f32(&self) -> bool {
         *self == Self::F32
@@ -93,6 +98,7 @@ impl Precision {
         match self {
             Self::F32 => "f32",
             Self::Bf16 => "bf16",
+            Self::Bf16Hidden => "bf16-hidden",
         }
     }
 }
