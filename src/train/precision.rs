@@ -19,16 +19,17 @@ pub fn working_copy(
     parameters: &Tensors,
     precision: Precision,
 ) -> Result<Option<Tensors>> {
+    if precision.is_f32() {
+        return Ok(None);
+    }
     let mut narrow: Vec<&str> = network
         .layers
         .iter()
         .filter(|layer| matches!(layer.op, Op::Conv(_) | Op::Linear(_)))
         .map(|layer| layer.name.as_str())
         .collect();
-    match precision {
-        Precision::F32 => return Ok(None),
-        Precision::Bf16 => {}
-        Precision::Bf16Hidden => narrow.truncate(narrow.len().saturating_sub(1)),
+    if precision == Precision::Bf16Hidden {
+        narrow.pop();
     }
     let is_narrow = |parameter: &str| {
         let layer = parameter.split_once('.').map_or(parameter, |(layer, _)| layer);
