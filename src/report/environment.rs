@@ -1,9 +1,9 @@
 //! The machine and the program behind a result.
 
 use std::process::{Command, Stdio};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
 
 use crate::device::cpu;
 
@@ -61,7 +61,7 @@ impl Environment {
     /// Reads off this machine.
     pub fn read(device: &str) -> Self {
         Self {
-            date: today(),
+            date: OffsetDateTime::now_utc().date().to_string(),
             cpu: cpu_name(),
             isa: cpu::instruction_sets().into_iter().map(str::to_owned).collect(),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
@@ -87,7 +87,12 @@ impl Environment {
                 format!("{gpu}: A CPU STANDS IN FOR THE GPU, these are no GPU's times")
             }
             (Some(gpu), device) if device != "cpu" => gpu.clone(),
-            _ => format!("{}, {} cores", self.cpu, self.cores),
+            _ => format!(
+                "{}, {} core{}",
+                self.cpu,
+                self.cores,
+                if self.cores == 1 { "" } else { "s" }
+            ),
         }
     }
 }
@@ -126,47 +131,19 @@ fn cpu_name() -> String {
     linux.or_else(other).unwrap_or_else(|| format!("unknown {}", std::env::consts::ARCH))
 }
 
-fn today() -> String {
-    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    date_of((seconds / 86_400) as i64)
-}
-
-/// The date of a day counted from 1970-01-01, in the Gregorian calendar. The year is taken to begin
-/// in March, so that the leap day is its last.
-fn date_of(day: i64) -> String {
-    let day = day + 719_468; // days from 0000-03-01 to 1970-01-01
-    let (era, of_era) = (day.div_euclid(146_097), day.rem_euclid(146_097));
-    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let march_month = (5 * of_year + 2) / 153;
-    let of_month = of_year - (153 * march_month + 2) / 5 + 1;
-    let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
-    let year = year_of_era + 400 * era + i64::from(month <= 2);
-    format!("{year:04}-{month:02}-{of_month:02}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn days_become_dates() {
-        for (day, date) in [
-            (0, "1970-01-01"),
-            (59, "1970-03-01"),
-            (11_016, "2000-02-29"),
-            (17_341, "2017-06-24"),
-            (20_513, "2026-03-01"),
-        ] {
-            assert_eq!(date_of(day), date);
-        }
-    }
 
     #[test]
     fn a_machine_has_a_processor_and_a_date() {
         let environment = Environment::read("cpu");
         assert!(environment.cores >= 1 && !environment.cpu.is_empty());
         assert!(environment.date.as_str() >= "2026-01-01", "{}", environment.date);
-        assert!(environment.hardware().contains(&environment.cpu));
+        let of = |cores| Environment { cpu: "A processor".into(), cores, ..environment.clone() };
+        assert_eq!(
+            [of(1).hardware(), of(2).hardware()],
+            ["A processor, 1 core", "A processor, 2 cores"]
+        );
     }
 }

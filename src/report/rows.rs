@@ -191,6 +191,7 @@ pub(super) fn inference_header() -> Table {
     Table::new([
         "network",
         "technique",
+        "recipe",
         "seed",
         "batch",
         "dense",
@@ -214,6 +215,7 @@ pub(super) fn inference_rows(table: &mut Table, run: &StoredRun) {
         let mut cells = vec![
             run.summary.network.clone(),
             technique_name(run.summary.technique).to_owned(),
+            run.hash.clone(),
             run.summary.seed.to_string(),
             row.batch.to_string(),
         ];

@@ -27,6 +27,12 @@ impl Group<'_> {
         mean_and_deviation(&self.summaries().map(value).collect::<Vec<_>>(), digits)
     }
 
+    /// Which of the carried recipes ran, unless it is the plain one or a user's own.
+    fn variant(&self) -> Option<&'static str> {
+        let Summary { network, technique, .. } = self.first();
+        Recipe::variant_of(network, *technique, &self.runs[0].hash)
+    }
+
     /// What a reader must know of these runs before the numbers.
     pub(super) fn label(&self) -> String {
         let first = self.first();
@@ -40,8 +46,7 @@ impl Group<'_> {
         if !first.precision.is_f32() {
             notes.push(first.precision.name().to_owned());
         }
-        let hash = &self.runs[0].hash;
-        if let Some(variant) = Recipe::variant_of(&first.network, first.technique, hash) {
+        if let Some(variant) = self.variant() {
             notes.push(format!("recipe {variant}"));
         }
         let seeds: Vec<String> = self.summaries().map(|s| s.seed.to_string()).collect();
@@ -101,7 +106,7 @@ pub(super) fn mean_and_deviation(values: &[f64], digits: usize) -> String {
     format!("{mean:.digits$} ± {:.digits$}", variance.sqrt())
 }
 
-/// The runs of each recipe and data set, full ones first.
+/// The runs of each recipe and data set: whole recipes first, then f32, then the plain recipe.
 pub(super) fn by_recipe(runs: &[StoredRun]) -> Vec<Group<'_>> {
     let mut groups: Vec<Group<'_>> = Vec::new();
     for run in runs {
@@ -113,10 +118,27 @@ pub(super) fn by_recipe(runs: &[StoredRun]) -> Vec<Group<'_>> {
             None => groups.push(Group { runs: vec![run] }),
         }
     }
-    groups.sort_by_key(|group| {
-        (group.first().quick, group.first().dataset.clone(), group.runs[0].hash.clone())
+    groups.sort_by_cached_key(|group| {
+        let first = group.first();
+        (
+            first.quick,
+            first.dataset.clone(),
+            first.precision,
+            group.variant(),
+            group.runs[0].hash.clone(),
+        )
     });
     groups
+}
+
+/// Of `by_recipe`, what a reader looks for first: whole recipes, in f32, on real images. All of them, where
+/// there is no such run.
+pub(super) fn headlines(runs: &[StoredRun]) -> Vec<Group<'_>> {
+    let (first, others): (Vec<_>, Vec<_>) = by_recipe(runs).into_iter().partition(|group| {
+        let summary = group.first();
+        !summary.quick && !summary.is_synthetic() && summary.precision.is_f32()
+    });
+    if first.is_empty() { others } else { first }
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use super::rows::{
     runs_header, simd_cells, simd_header, simd_not_measured, techniques_cells, techniques_header,
     techniques_not_run,
 };
-use super::runs::{Group, by_recipe, technique_name};
+use super::runs::{Group, by_recipe, headlines, technique_name};
 use super::speedup::SpeedupSection;
 use super::text::Table;
 use crate::error::{Error, Result};
@@ -21,6 +21,10 @@ use crate::train::recipe::Technique;
 
 const BEGIN: &str = "<!-- results:begin -->";
 const END: &str = "<!-- results:end -->";
+
+const READING: &str = "Accuracy in percent on the test set, mean ± standard deviation over the seeds. *After* is \
+    the best epoch by test accuracy where the last stage keeps its best, since the authors selected so; *last \
+    epoch* selects nothing.";
 
 const BREAKEVEN: &str = "\n## Where group sparsity pays\n\nBy `cargo run --release --bin breakeven`: \
     `group_spmm` beside the library's dense product and its CSR product with equally many weights, in \
@@ -53,75 +57,20 @@ impl Tables {
     /// A file in the tree that is not what its name says.
     pub fn build(tree: &ResultsTree) -> Result<Self> {
         let authors = Authors::published()?;
-        let mut plots = Vec::new();
-        let mut inference = inference_header();
-        let mut all_runs = runs_header();
-
-        let mut node = node_header();
-        for row in &authors.node {
-            let runs = scored_on_the_test_set(tree, Technique::NodePruning, &row.network)?;
-            for group in by_recipe(&runs) {
-                node.row(node_cells(row, &group));
-                plots.extend(plot(&group)?);
-            }
-            if runs.is_empty() {
-                node.row(node_not_measured(row));
-            }
-            runs.iter().for_each(|run| inference_rows(&mut inference, run));
-            runs.iter().for_each(|run| all_runs.row(run_cells(run)));
-        }
-        let mut simd = simd_header();
-        for network in zoo::NAMES {
-            let stated = authors.simd.iter().find(|row| row.network == network);
-            let runs = scored_on_the_test_set(tree, Technique::SimdPruning, network)?;
-            for group in by_recipe(&runs) {
-                simd.row(simd_cells(network, stated, &group));
-                plots.extend(plot(&group)?);
-            }
-            if runs.is_empty() {
-                simd.row(simd_not_measured(network, stated));
-            }
-            runs.iter().for_each(|run| inference_rows(&mut inference, run));
-            runs.iter().for_each(|run| all_runs.row(run_cells(run)));
-        }
-
-        let mut all = techniques_header();
-        let mut precision = precision_header();
-        let mut choices = choices_header();
-        for network in zoo::NAMES {
-            for technique in Technique::ALL {
-                let (runs, trials) = runs_and_trials(tree, technique, network)?;
-                choices_rows(&mut choices, &trials)?;
-                precision_rows(&mut precision, &runs)?;
-                for group in by_recipe(&runs) {
-                    all.row(techniques_cells(&group));
-                }
-                if runs.is_empty() {
-                    all.row(techniques_not_run(network, technique));
-                }
-                if !matches!(technique, Technique::NodePruning | Technique::SimdPruning) {
-                    runs.iter().for_each(|run| inference_rows(&mut inference, run));
-                    runs.iter().for_each(|run| all_runs.row(run_cells(run)));
-                    for group in by_recipe(&runs) {
-                        plots.extend(plot(&group)?);
-                    }
-                }
-            }
-        }
-
+        let experiments = Experiment::all(tree)?;
         let speedup = SpeedupSection::of(&tree.speedups()?)?;
-        let reading = "Accuracy in percent on the test set, mean ± standard deviation over the seeds. \
-            *After* is the best epoch by test accuracy where the last stage keeps its best, since the \
-            authors selected so; *last epoch* selects nothing.";
+        let sweeps = tree.sweeps()?;
+
         let readme = format!(
-            "### Node pruning\n\n{}\n### SIMD-aware weight pruning\n\n{}\n{reading}\n\n{}",
-            node.markdown(),
-            simd.markdown(),
+            "### Node pruning\n\n{}\n### SIMD-aware weight pruning\n\n{}\n{READING} Runs of the whole recipe \
+             in f32; quick ones and those in fewer bits stand in [RESULTS.md](RESULTS.md).\n\n{}",
+            node_table(&authors, &experiments, headlines).markdown(),
+            simd_table(&authors, &experiments, headlines).markdown(),
             speedup.readme
         );
         let mut results = format!(
             "# Results\n\nWritten by `cargo run --release --bin tables` from `results/`; no number is \
-             typed by hand.\n\n## Node pruning\n\n{}\n## SIMD-aware weight pruning\n\n{}\n{reading} \
+             typed by hand.\n\n## Node pruning\n\n{}\n## SIMD-aware weight pruning\n\n{}\n{READING} \
              *Weights left* are those of the compacted network, or of the groups that are left; sizes \
              are of weights and biases in f32, with all indices.\n\n## Every technique\n\n{}\n\
              *Both* prunes nodes, then groups of what is left; *traditional* removes single weights by \
@@ -130,45 +79,25 @@ impl Tables {
              Medians of one call, the contestants in turns in one run: *dense*, *masked* and *compacted* in \
              libtorch, *scalpel* the pruned network on our own kernels; *speedup* is dense over scalpel, or \
              over compacted where our kernels were not yet timed.\n\n## Runs\n\n{}",
-            node.markdown(),
-            simd.markdown(),
-            all.markdown(),
-            section(PRECISION, &precision),
-            section(CHOICES, &choices),
-            inference.markdown(),
-            all_runs.markdown()
+            node_table(&authors, &experiments, by_recipe).markdown(),
+            simd_table(&authors, &experiments, by_recipe).markdown(),
+            techniques_table(&experiments).markdown(),
+            section(PRECISION, &precision_table(&experiments)?),
+            section(CHOICES, &choices_table(&experiments)?),
+            inference_table(&experiments).markdown(),
+            runs_table(&experiments).markdown()
         );
         results.push_str(&speedup.results);
-        let sweeps = tree.sweeps()?;
-        if !sweeps.is_empty() {
-            results.push_str(BREAKEVEN);
+        results.push_str(&sweeps_section(&sweeps));
+
+        let mut plots = Vec::new();
+        for experiment in &experiments {
+            for group in by_recipe(&experiment.runs) {
+                plots.extend(plot(&group)?);
+            }
         }
         for sweep in &sweeps {
-            let (title, environment) = (sweep.title(), &sweep.environment);
-            let commit = environment.commit.as_deref().unwrap_or("unknown");
-            let ceilings = environment
-                .ceilings
-                .map_or_else(String::new, |ceilings| format!(" At best: {ceilings}."));
-            results.push_str(&format!(
-                "\n### {title}\n\nMeasured on {} ({}), commit {commit}, sweep {}.{ceilings}\n\n{}",
-                environment.date,
-                environment.hardware(),
-                sweep.hash,
-                breakeven_table(&sweep.points).markdown()
-            ));
             plots.push(sweep.plot()?);
-        }
-        for (device, title) in
-            [("cuda", "An NVIDIA GPU, through CUDA"), ("wgpu", "A GPU, through wgpu")]
-        {
-            let here = |sweep: &&StoredSweep| {
-                sweep.sweep.device.as_ref().is_some_and(|name| name.starts_with(device))
-            };
-            if !sweeps.is_empty() && !sweeps.iter().any(|sweep| here(&sweep)) {
-                results.push_str(&format!(
-                    "\n### {title}\n\nNot measured: `breakeven --device {device}` measures it.\n"
-                ));
-            }
         }
         if !plots.is_empty() {
             results.push_str("\n## Plots\n");
@@ -203,22 +132,146 @@ fn section(heading: &str, table: &Table) -> String {
     if table.is_empty() { String::new() } else { format!("{heading}{}", table.markdown()) }
 }
 
-/// The runs of an experiment that were scored on the test set, and those scored on held-out images.
-fn runs_and_trials(
-    tree: &ResultsTree,
+/// What lies in the tree of one technique on one network.
+struct Experiment {
+    network: &'static str,
     technique: Technique,
-    network: &str,
-) -> Result<(Vec<StoredRun>, Vec<StoredRun>)> {
-    let runs = tree.runs(technique, network)?;
-    Ok(runs.into_iter().partition(|run| run.summary.validation_images.is_none()))
+    /// Scored on the test set.
+    runs: Vec<StoredRun>,
+    /// Scored on held-out training images.
+    trials: Vec<StoredRun>,
 }
 
-fn scored_on_the_test_set(
-    tree: &ResultsTree,
-    technique: Technique,
-    network: &str,
-) -> Result<Vec<StoredRun>> {
-    Ok(runs_and_trials(tree, technique, network)?.0)
+impl Experiment {
+    /// Each technique on each network, whether or not it has run.
+    fn all(tree: &ResultsTree) -> Result<Vec<Self>> {
+        let each = zoo::NAMES
+            .into_iter()
+            .flat_map(|network| Technique::ALL.map(|technique| (network, technique)));
+        each.map(|(network, technique)| {
+            let on_test_set = |run: &StoredRun| run.summary.validation_images.is_none();
+            let (runs, trials) = tree.runs(technique, network)?.into_iter().partition(on_test_set);
+            Ok(Self { network, technique, runs, trials })
+        })
+        .collect()
+    }
+
+    /// Those of one technique.
+    fn of(all: &[Self], technique: Technique) -> impl Iterator<Item = &Self> {
+        all.iter().filter(move |experiment| experiment.technique == technique)
+    }
+}
+
+/// Which of an experiment's runs a table shows, each recipe's together.
+type Choose = for<'a> fn(&'a [StoredRun]) -> Vec<Group<'a>>;
+
+fn node_table(authors: &Authors, experiments: &[Experiment], choose: Choose) -> Table {
+    let mut table = node_header();
+    for experiment in Experiment::of(experiments, Technique::NodePruning) {
+        let stated = authors.node.iter().find(|row| row.network == experiment.network);
+        let Some(stated) = stated else { continue };
+        for group in choose(&experiment.runs) {
+            table.row(node_cells(stated, &group));
+        }
+        if experiment.runs.is_empty() {
+            table.row(node_not_measured(stated));
+        }
+    }
+    table
+}
+
+fn simd_table(authors: &Authors, experiments: &[Experiment], choose: Choose) -> Table {
+    let mut table = simd_header();
+    for experiment in Experiment::of(experiments, Technique::SimdPruning) {
+        let stated = authors.simd.iter().find(|row| row.network == experiment.network);
+        for group in choose(&experiment.runs) {
+            table.row(simd_cells(experiment.network, stated, &group));
+        }
+        if experiment.runs.is_empty() {
+            table.row(simd_not_measured(experiment.network, stated));
+        }
+    }
+    table
+}
+
+fn techniques_table(experiments: &[Experiment]) -> Table {
+    let mut table = techniques_header();
+    for experiment in experiments {
+        for group in by_recipe(&experiment.runs) {
+            table.row(techniques_cells(&group));
+        }
+        if experiment.runs.is_empty() {
+            table.row(techniques_not_run(experiment.network, experiment.technique));
+        }
+    }
+    table
+}
+
+fn precision_table(experiments: &[Experiment]) -> Result<Table> {
+    let mut table = precision_header();
+    for experiment in experiments {
+        precision_rows(&mut table, &experiment.runs)?;
+    }
+    Ok(table)
+}
+
+fn choices_table(experiments: &[Experiment]) -> Result<Table> {
+    let mut table = choices_header();
+    for experiment in experiments {
+        choices_rows(&mut table, &experiment.trials)?;
+    }
+    Ok(table)
+}
+
+fn inference_table(experiments: &[Experiment]) -> Table {
+    let mut table = inference_header();
+    for group in experiments.iter().flat_map(|experiment| by_recipe(&experiment.runs)) {
+        group.runs.iter().for_each(|run| inference_rows(&mut table, run));
+    }
+    table
+}
+
+fn runs_table(experiments: &[Experiment]) -> Table {
+    let mut table = runs_header();
+    for group in experiments.iter().flat_map(|experiment| by_recipe(&experiment.runs)) {
+        group.runs.iter().for_each(|run| table.row(run_cells(run)));
+    }
+    table
+}
+
+/// A table for each sweep; nothing where none was made.
+fn sweeps_section(sweeps: &[StoredSweep]) -> String {
+    if sweeps.is_empty() {
+        return String::new();
+    }
+    let mut text = BREAKEVEN.to_owned();
+    for sweep in sweeps {
+        let (title, environment) = (sweep.title(), &sweep.environment);
+        let commit = environment.commit.as_deref().unwrap_or("unknown");
+        let ceilings = environment
+            .ceilings
+            .map_or_else(String::new, |ceilings| format!(" At best: {ceilings}."));
+        text.push_str(&format!(
+            "\n### {title}\n\nMeasured on {} ({}), commit {commit}, sweep {}.{ceilings}\n\n{}",
+            environment.date,
+            environment.hardware(),
+            sweep.hash,
+            breakeven_table(&sweep.points).markdown()
+        ));
+    }
+    for (device, title) in
+        [("cuda", "An NVIDIA GPU, through CUDA"), ("wgpu", "A GPU, through wgpu")]
+    {
+        let on_it = |sweep: &StoredSweep| {
+            sweep.sweep.device.as_ref().is_some_and(|name| name.starts_with(device))
+        };
+        if !sweeps.iter().any(on_it) {
+            text.push_str(&format!(
+                "\n### {title}\n\nNot measured: `breakeven --device {device}` measures it.\n"
+            ));
+        }
+    }
+    text
 }
 
 /// A plot of a recipe's full runs.
@@ -275,7 +328,7 @@ mod tests {
             technique: recipe.technique,
             dataset: recipe.dataset.clone(),
             seed: recipe.seed,
-            quick: false,
+            quick: recipe.quick,
             validation_images: recipe.validation_images,
             precision: recipe.precision,
             accuracy_before: before,
@@ -347,6 +400,37 @@ mod tests {
         {
             assert!(row.contains(&format!("| {cell} ")), "{cell} in {row}");
         }
+    }
+
+    #[test]
+    fn readme_shows_whole_recipes_in_f32_and_results_all_of_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let tree = ResultsTree::at(folder.path());
+        let carried =
+            |variant| Recipe::built_in("convnet", Technique::SimdPruning, variant).unwrap();
+        let plain = carried(None).full();
+        let low = Recipe { precision: Precision::Bf16, ..plain.clone() };
+        let quick = Recipe { seed: 4, ..carried(None).quick() };
+        store(&tree, &quick, [60.0, 50.0]);
+        let shown = |text: &str| -> Vec<String> {
+            let (_, table) = text.split_once("# SIMD-aware weight pruning").unwrap();
+            let rows = table.lines().skip_while(|line| !line.starts_with('|'));
+            let rows = rows.take_while(|line| line.starts_with('|'));
+            let rows = rows.filter(|row| row.starts_with("| convnet "));
+            rows.map(|row| row.trim_end_matches([' ', '|']).rsplit("| ").next().unwrap().to_owned())
+                .collect()
+        };
+        // Better than nothing.
+        assert_eq!(shown(&Tables::build(&tree).unwrap().readme), ["quick, seed 4"]);
+        store(&tree, &low, [82.0, 81.0]);
+        store(&tree, &carried(Some("short")).full(), [81.0, 80.0]);
+        store(&tree, &plain, [83.0, 82.0]);
+        let tables = Tables::build(&tree).unwrap();
+        assert_eq!(shown(&tables.readme), ["seed 1", "recipe short, seed 1"]);
+        assert_eq!(
+            shown(&tables.results),
+            ["seed 1", "recipe short, seed 1", "bf16, seed 1", "quick, seed 4"]
+        );
     }
 
     #[test]

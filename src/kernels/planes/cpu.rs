@@ -212,7 +212,11 @@ impl Planes {
         let mut lines = LINES.take();
         for (channel, y) in channels.zip(y.chunks_mut(self.maps[1].plane)) {
             let x = &x[self.maps[0].start + channel * self.maps[0].plane..];
-            let larger = |a: f32, b: f32| if b > a || b.is_nan() { b } else { a };
+            let larger = |a: f32, b: f32| {
+                // The maximum as an instruction: b where either is no number.
+                let larger = if a > b { a } else { b };
+                if a.is_nan() { a } else { larger }
+            };
             match &self.work {
                 Work::Max(window) => {
                     let border = f32::NEG_INFINITY;
