@@ -163,5 +163,8 @@ fn report(
     } else {
         println!("{}: {kept} of {total} weights left, {removed:.1}% removed", output.display());
         println!("{bytes_before} bytes before, {bytes} after, indices included");
+        if kept < total && bytes == bytes_before {
+            println!("zeros are stored too: --format groups or csr stores what is left alone");
+        }
     }
 }

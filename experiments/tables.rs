@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use clap::Parser;
 use scalpel::files;
 use scalpel::report::{ResultsTree, Tables};
@@ -22,6 +22,13 @@ struct Cli {
 
 fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
+    // Tables of nothing would take the place of those that are there.
+    ensure!(
+        cli.results.is_dir(),
+        "the results tree: expected a folder, got {}, which is none; run an experiment first, or name its \
+         --results",
+        cli.results.display()
+    );
     let tree = ResultsTree::at(&cli.results);
     let tables = Tables::build(&tree)?;
     for (name, svg) in &tables.plots {

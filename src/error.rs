@@ -6,20 +6,21 @@ use std::path::{Path, PathBuf};
 /// The result of every fallible operation of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why an operation could not be done. The message says what was expected and what came; a binary
-/// adds what the user can do where the library cannot know.
+/// Why an operation could not be done. The message says what was expected and what came, down to the system's
+/// own reason, and so none has a further source; a binary adds what the user can do where the library cannot
+/// know.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The file system refused.
-    #[error("cannot {operation} {}: {source}", path.display())]
+    #[error("cannot {operation} {}: {reason}", path.display())]
     Io {
         /// What was attempted, such as `write`.
         operation: &'static str,
         /// The file or folder.
         path: PathBuf,
         /// The system's reason.
-        source: io::Error,
+        reason: io::Error,
     },
 
     /// A file is whole and readable, but is not the file it should be.
@@ -149,12 +150,12 @@ pub enum Error {
 
     /// libtorch refused.
     #[cfg(feature = "torch")]
-    #[error("libtorch could not {operation}: {source}")]
+    #[error("libtorch could not {operation}: {reason}")]
     Torch {
         /// What was attempted.
         operation: String,
         /// libtorch's reason.
-        source: tch::TchError,
+        reason: tch::TchError,
     },
 }
 
@@ -162,7 +163,7 @@ impl Error {
     /// Wraps an I/O error with the operation (a verb) and the path.
     pub fn io(operation: &'static str, path: impl AsRef<Path>) -> impl FnOnce(io::Error) -> Self {
         let path = path.as_ref().to_owned();
-        move |source| Self::Io { operation, path, source }
+        move |reason| Self::Io { operation, path, reason }
     }
 
     /// A file that breaks its format.
@@ -191,6 +192,6 @@ impl Error {
     #[cfg(feature = "torch")]
     pub fn torch(operation: impl Into<String>) -> impl FnOnce(tch::TchError) -> Self {
         let operation = operation.into();
-        move |source| Self::Torch { operation, source }
+        move |reason| Self::Torch { operation, reason }
     }
 }

@@ -1,5 +1,6 @@
 //! What the experiment binaries share: their arguments, and one experiment from recipe to results.
 
+use std::fs;
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser};
@@ -166,6 +167,11 @@ pub fn run_recipe(
     let (network, experiment) = (&recipe.network, recipe.technique.experiment());
     eprintln!("{network}, {experiment}, on {} ({})", data.name(), data.origin());
 
+    // Results made on other data are another run: they must not take the place of the real ones.
+    let filed = Recipe { dataset: data.name().to_owned(), ..recipe.clone() };
+    let folder = ResultsTree::at(&options.results).run(&filed);
+    // Better refused now than after hours of training.
+    fs::create_dir_all(folder.path()).map_err(Error::io("create the folder", folder.path()))?;
     let checkpoints = &options.checkpoints;
     let outcome = Run { recipe, data: &data, device, checkpoints }.run(observer)?;
     let group_width = match storage_format(recipe) {
@@ -174,9 +180,6 @@ pub fn run_recipe(
     };
     let latency = measure_latency(&outcome, group_width, device, &BATCHES, Effort::USUAL)?;
     let summary = summarise(recipe, data.name(), &outcome)?;
-    // Results made on other data are another run: they must not take the place of the real ones.
-    let filed = Recipe { dataset: data.name().to_owned(), ..recipe.clone() };
-    let folder = ResultsTree::at(&options.results).run(&filed);
     write_run(&folder, &filed, &outcome, &summary, &environment, Some(&latency))?;
     let results = folder.path().to_owned();
     Ok(Report { summary, latency, environment, results, weights: outcome.path })

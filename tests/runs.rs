@@ -201,10 +201,23 @@ fn a_full_disk_is_named_and_the_run_goes_on_once_there_is_room() {
 
 #[test]
 fn a_folder_that_cannot_be_written_is_named_before_training() {
+    for name in ["checkpoints", "results"] {
+        let workplace = Workplace::new("node_pruning", &node_recipe());
+        fs::write(workplace.path(name), "a file where the folder should be").unwrap();
+        let message = failure(&workplace.command().output().unwrap());
+        assert!(message.contains("create the folder") && message.contains(name), "{message}");
+        assert!(!message.contains("epochs"), "{message}");
+    }
+}
+
+#[test]
+fn held_out_images_are_some_of_the_training_images_and_not_all() {
     let workplace = Workplace::new("node_pruning", &node_recipe());
-    fs::write(workplace.path("checkpoints"), "a file where the folder should be").unwrap();
-    let message = failure(&workplace.command().output().unwrap());
-    assert!(message.contains("create the folder") && message.contains("checkpoints"), "{message}");
+    for held in ["0", "1000000"] {
+        let message = failure(&workplace.command().args(["--validation", held]).output().unwrap());
+        assert!(message.contains("expected at least 1 of the"), "{message}");
+        assert!(message.contains(&format!("got {held}")), "{message}");
+    }
 }
 
 #[test]
@@ -401,20 +414,22 @@ fn a_state_dict_of_pytorch_is_converted_and_what_is_none_is_refused() {
 }
 
 #[test]
-fn tables_are_the_same_bytes_when_written_twice() {
+fn tables_are_the_same_bytes_when_written_twice_and_stay_where_there_is_no_tree() {
     let (workplace, _) = finished();
-    let tables = || {
+    let tables = |results: &str| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tables"));
-        command
-            .arg("--results")
-            .arg(workplace.path("results"))
-            .arg("--into")
-            .arg(workplace.path("."));
-        assert!(command.output().unwrap().status.success());
+        command.arg("--results").arg(workplace.path(results));
+        command.arg("--into").arg(workplace.path(".")).output().unwrap()
+    };
+    let written = || {
+        assert!(tables("results").status.success());
         read(&workplace.path("RESULTS.md"))
     };
-    let first = tables();
-    assert_eq!(first, tables());
-    let text = String::from_utf8(first).unwrap();
+    let first = written();
+    assert_eq!(first, written());
+    let text = String::from_utf8_lossy(&first);
     assert!(text.contains("SYNTHETIC DIGITS") && text.contains("not measured"), "{text}");
+    // A tree that is not there overwrites nothing.
+    assert!(failure(&tables("result")).contains("expected a folder"));
+    assert_eq!(first, read(&workplace.path("RESULTS.md")));
 }

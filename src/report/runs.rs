@@ -123,7 +123,7 @@ pub(super) fn by_recipe(runs: &[StoredRun]) -> Vec<Group<'_>> {
         (
             first.quick,
             first.dataset.clone(),
-            first.precision,
+            first.precision as u8,
             group.variant(),
             group.runs[0].hash.clone(),
         )

@@ -57,17 +57,29 @@ fn in_memory(
         let found = format!("{:?} of {}", data.train.shape, data.name);
         return Err(Error::argument("train", expected, found));
     }
-    let (count, held) = (data.train.len(), recipe.validation_images.unwrap_or(0));
-    let end = recipe.train_images.unwrap_or(count).min(count.saturating_sub(held));
+    let count = data.train.len();
+    let rest = count - held_out(recipe, count)?;
+    let end = recipe.train_images.unwrap_or(count).min(rest);
     let train = data.train.range(0..end);
     // The test images are prepared by what was fitted on the training images.
     let preparation = Preparation::fit(&recipe.pixels, &train)?;
     match (part, recipe.validation_images) {
         (Part::Train, _) => ImageTensors::new(&train, &preparation, device),
         (Part::Test, None) => ImageTensors::new(&data.test, &preparation, device),
-        (Part::Test, Some(held)) => {
-            let range = count.saturating_sub(held)..count;
-            ImageTensors::new(&data.train.range(range), &preparation, device)
+        (Part::Test, Some(_)) => {
+            ImageTensors::new(&data.train.range(rest..count), &preparation, device)
+        }
+    }
+}
+
+/// How many of `count` training images are scored on, not trained on.
+fn held_out(recipe: &Recipe, count: usize) -> Result<usize> {
+    match recipe.validation_images {
+        None => Ok(0),
+        Some(held) if (1..count).contains(&held) => Ok(held),
+        Some(held) => {
+            let expected = format!("at least 1 of the {count} training images, and not all");
+            Err(Error::argument("hold images out for validation", expected, held.to_string()))
         }
     }
 }
@@ -87,8 +99,7 @@ fn in_files(
     if recipe.validation_images.is_some() || recipe.train_images.is_some() {
         places.shuffle(&mut seed::stream(0, "held-out files", &[]));
     }
-    let held =
-        places.split_off(places.len() - recipe.validation_images.unwrap_or(0).min(places.len()));
+    let held = places.split_off(places.len() - held_out(recipe, places.len())?);
     places.truncate(recipe.train_images.unwrap_or(usize::MAX));
     places.sort_unstable();
     let train = data.train.select(places);
