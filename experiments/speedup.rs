@@ -105,7 +105,7 @@ fn main() -> anyhow::Result<()> {
         return Ok(());
     }
     for group in speedup_groups(&stored) {
-        println!("\n{}\n\n{}", group.title(), group.table().markdown());
+        println!("\n{}\n\n{}", group.heading(), group.table().markdown());
     }
     if policies.len() == Policy::ALL.len() {
         eprintln!("stored under {}: `tables` shows them", cli.results.display());

@@ -123,17 +123,43 @@ fn commit() -> Option<String> {
 }
 
 fn cpu_name() -> String {
-    let linux = std::fs::read_to_string("/proc/cpuinfo").ok().and_then(|text| {
-        let line = text.lines().find(|line| line.starts_with("model name"))?;
-        Some(line.split_once(':')?.1.trim().to_owned())
-    });
+    let linux = std::fs::read_to_string("/proc/cpuinfo").ok().and_then(|text| name_in(&text));
     let other = || first_line("sysctl", &["-n", "machdep.cpu.brand_string"]);
     linux.or_else(other).unwrap_or_else(|| format!("unknown {}", std::env::consts::ARCH))
+}
+
+/// The first processor's name in `/proc/cpuinfo`; with its family and model where the name has no number, as in
+/// virtual machines, which call processors of several generations the same.
+fn name_in(cpuinfo: &str) -> Option<String> {
+    let field = |key: &str| {
+        let mut fields = cpuinfo.lines().filter_map(|line| line.split_once(':'));
+        fields.find(|(name, _)| name.trim() == key).map(|(_, value)| value.trim())
+    };
+    let name = field("model name")?;
+    Some(match (field("cpu family"), field("model")) {
+        (Some(family), Some(model)) if !name.contains(|c: char| c.is_ascii_digit()) => {
+            format!("{name} (family {family}, model {model})")
+        }
+        _ => name.to_owned(),
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn processors_whose_name_has_no_number_are_told_apart() {
+        let of = |name: &str| {
+            format!(
+                "processor\t: 0\ncpu family\t: 25\nmodel\t\t: 17\nmodel name\t: {name}\n\nmodel\t: 9\n"
+            )
+        };
+        assert_eq!(name_in(&of("AMD EPYC")).unwrap(), "AMD EPYC (family 25, model 17)");
+        assert_eq!(name_in(&of("AMD EPYC 9654")).unwrap(), "AMD EPYC 9654");
+        assert_eq!(name_in("model name : Other\n").unwrap(), "Other");
+        assert_eq!(name_in("Features : fp asimd\n"), None);
+    }
 
     #[test]
     fn a_machine_has_a_processor_and_a_date() {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::authors::Authors;
 use super::environment::Environment;
 use super::plot::{COLOURS, SIZE};
+use super::results::slug;
 use super::text::Table;
 use crate::device::class::HardwareClass;
 use crate::error::{Error, Result};
@@ -121,6 +122,20 @@ impl SpeedupGroup<'_> {
         self.members.first().and_then(|one| one.first())
     }
 
+    fn hardware(&self) -> String {
+        self.members.first().map_or_else(String::new, |one| one.environment.hardware())
+    }
+
+    /// The last day on which one of them was measured.
+    fn date(&self) -> Option<&str> {
+        self.members.iter().map(|one| one.environment.date.as_str()).max()
+    }
+
+    /// The hardware, and what the group is.
+    pub fn heading(&self) -> String {
+        format!("{}, {}", self.hardware(), self.title())
+    }
+
     /// What the group is, in a few words.
     pub fn title(&self) -> String {
         let Some(row) = self.first() else { return String::new() };
@@ -134,9 +149,7 @@ impl SpeedupGroup<'_> {
 
     /// The name of its plot.
     pub fn plot_name(&self) -> String {
-        let text = format!("speedup {}", self.title());
-        let slug = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
-        text.replace(", ", " ").chars().map(slug).collect()
+        slug(&format!("speedup {}", self.heading()))
     }
 
     /// The geometric mean over the networks of a ratio of a contestant's rows; none where one of them lacks
@@ -219,9 +232,8 @@ impl SpeedupGroup<'_> {
         let class = self.members.first().and_then(|one| one.class());
         let authors = Authors::published().ok();
         let paper = class.and_then(|class| authors?.mean_speedup(class));
-        let environment = self.members.first().map(|one| &one.environment);
         vec![
-            environment.map_or_else(String::new, Environment::hardware),
+            self.hardware(),
             self.title(),
             self.members.len().to_string(),
             times(self.mean("traditional", over_dense)),
@@ -234,7 +246,7 @@ impl SpeedupGroup<'_> {
         ]
     }
 
-    /// Its hardware, date and commit.
+    /// Its dates and commit.
     fn measured_on(&self) -> String {
         let Some(first) = self.members.first() else { return String::new() };
         let mut dates: Vec<&str> =
@@ -242,8 +254,7 @@ impl SpeedupGroup<'_> {
         dates.sort_unstable();
         dates.dedup();
         let commit = first.environment.commit.as_deref().unwrap_or("unknown");
-        let hardware = first.environment.hardware();
-        format!("Measured on {} ({hardware}), commit {commit}.", dates.join(", "))
+        format!("Measured on {}, commit {commit}.", dates.join(", "))
     }
 
     /// Bars of the speedup over the library's dense network, by network and policy, with their geometric
@@ -252,7 +263,7 @@ impl SpeedupGroup<'_> {
     /// # Errors
     /// What the drawing library refuses.
     pub fn plot(&self) -> Result<String> {
-        let title = self.title();
+        let title = self.heading();
         let mut svg = String::new();
         self.draw(&mut svg, &title).map_err(|reason| {
             Error::argument(format!("plot {title}"), "numbers that can be drawn", reason)
@@ -388,27 +399,34 @@ impl SpeedupSection {
         let means = format!("{}\n{READING}\n", summary.markdown());
         section.readme = format!("### Speedup of whole networks\n\n{means}");
         section.results = format!(
-            "\n## Speedup of whole networks\n\nBy `cargo run --release --bin speedup`.\n\n{means}"
+            "\n## Speedup of whole networks\n\nBy `cargo run --release --bin speedup`. Processors whose name has no \
+             number are told apart by family and model; where these are missing, they were not recorded \
+             yet.\n\n{means}"
         );
         if let Some(table) = sizes(stored)? {
             section.results += &format!("\n### Size\n\n{}", table.markdown());
         }
+        // The two that the paper's first two classes are about stand in front of the reader, on the processor
+        // that was measured last.
+        let in_front = |group: &&SpeedupGroup<'_>| {
+            group.first().is_some_and(|row| row.device == "cpu" && row.batch == 1)
+        };
+        let newest = groups.iter().filter(in_front).max_by_key(|group| group.date());
+        let newest = newest.map(SpeedupGroup::hardware);
         for group in &groups {
-            let (title, table) = (group.title(), group.table().markdown());
+            let (title, table) = (group.heading(), group.table().markdown());
             let name = group.plot_name();
             section.results += &format!(
                 "\n### {title}\n\n{} Times a policy is faster are over libtorch's dense network.\n\n\
                  {table}\n![{title}](results/plots/{name}.svg)\n",
                 group.measured_on()
             );
-            // The two that the paper's first two classes are about stand in front of the reader.
-            let row = group.first();
-            if row.is_some_and(|row| row.device == "cpu" && row.batch == 1) {
+            if in_front(&group) && newest == Some(group.hardware()) {
                 section.readme += &format!(
                     "\n{title} ({}):\n\n{table}",
                     group.measured_on().trim_end_matches('.')
                 );
-                if row.is_some_and(|row| row.threads == 1) {
+                if group.first().is_some_and(|row| row.threads == 1) {
                     section.readme += &format!("\n![{title}](results/plots/{name}.svg)\n");
                 }
             }
@@ -538,8 +556,26 @@ mod tests {
         assert!(section.readme.contains("| cuda ") && section.readme.contains("not measured"));
         assert!(section.results.contains("3.54x"), "{}", section.results);
         let [(name, svg)] = section.plots.as_slice() else { panic!("one plot") };
-        assert_eq!(name, "speedup-one-thread-batch-1");
+        let hardware = both()[0].environment.hardware();
+        assert_eq!(*name, slug(&format!("speedup {hardware}, one thread, batch 1")));
         assert!(svg.contains("geometric mean") && svg.contains("the paper"), "{svg}");
+    }
+
+    #[test]
+    fn processors_are_kept_apart_and_readme_shows_the_one_measured_last() {
+        let mut stored = both();
+        for (one, (cpu, date)) in stored.iter_mut().zip([("A", "2026-01-02"), ("B", "2026-01-03")])
+        {
+            one.environment.cpu = cpu.into();
+            one.environment.date = date.into();
+        }
+        let section = SpeedupSection::of(&stored).unwrap();
+        assert_eq!(section.plots.len(), 2);
+        assert_ne!(section.plots[0].0, section.plots[1].0);
+        assert!(section.results.contains("### A, ") && section.results.contains("### B, "));
+        assert!(
+            section.readme.contains("| lenet-300-100 ") && !section.readme.contains("| lenet-5 ")
+        );
     }
 
     #[test]
