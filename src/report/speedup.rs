@@ -149,7 +149,11 @@ impl SpeedupGroup<'_> {
 
     /// The name of its plot.
     pub fn plot_name(&self) -> String {
-        slug(&format!("speedup {}", self.heading()))
+        let place = match self.members.first().map(|one| &one.environment) {
+            Some(Environment { gpu: Some(gpu), device, .. }) if device != "cpu" => gpu.clone(),
+            _ => self.hardware(),
+        };
+        slug(&format!("speedup {place} {}", self.title()))
     }
 
     /// The geometric mean over the networks of a ratio of a contestant's rows; none where one of them lacks
@@ -557,7 +561,7 @@ mod tests {
         assert!(section.results.contains("3.54x"), "{}", section.results);
         let [(name, svg)] = section.plots.as_slice() else { panic!("one plot") };
         let hardware = both()[0].environment.hardware();
-        assert_eq!(*name, slug(&format!("speedup {hardware}, one thread, batch 1")));
+        assert_eq!(*name, slug(&format!("speedup {hardware} one thread batch 1")));
         assert!(svg.contains("geometric mean") && svg.contains("the paper"), "{svg}");
     }
 
