@@ -48,6 +48,7 @@ pub(super) fn precision_rows(table: &mut Table, runs: &[StoredRun]) -> Result<()
             None => pairs.push((hash, vec![pair])),
         }
     }
+    pairs.sort_by_cached_key(|(hash, pairs)| (hash.clone(), pairs[0][1].precision as u8));
     for (hash, pairs) in pairs {
         table.row(cells(hash, &pairs));
     }

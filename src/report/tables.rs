@@ -32,7 +32,7 @@ const BREAKEVEN: &str = "\n## Where group sparsity pays\n\nBy `cargo run --relea
     1, sparsity pays up to a density near 1.\n";
 
 const PRECISION: &str = "\n## Training in bf16\n\nThe same recipe and seeds, layers multiplying in bf16 \
-    (`--precision bf16`) and in f32. Accuracies are measured in f32.\n\n";
+    (`--precision bf16`; all but the last one in bf16-hidden) and in f32. Accuracies are measured in f32.\n\n";
 
 const CHOICES: &str = "\n## Chosen on held-out images\n\nTrials by which recipes were settled on, scored \
     on the last training images, which none of these runs trained on; never on the test set. To run one again: \
