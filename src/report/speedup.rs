@@ -2,16 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use plotters::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::authors::Authors;
 use super::environment::Environment;
-use super::plot::{COLOURS, SIZE};
+use super::plot::Bars;
 use super::results::slug;
 use super::text::Table;
 use crate::device::class::HardwareClass;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::measure::geometric_mean;
 use crate::network::zoo;
 
@@ -147,13 +146,18 @@ impl SpeedupGroup<'_> {
         format!("{device}, batch {}", row.batch)
     }
 
-    /// The name of its plot.
-    pub fn plot_name(&self) -> String {
+    /// The device in short, and what the group is.
+    fn caption(&self) -> String {
         let place = match self.members.first().map(|one| &one.environment) {
             Some(Environment { gpu: Some(gpu), device, .. }) if device != "cpu" => gpu.clone(),
             _ => self.hardware(),
         };
-        slug(&format!("speedup {place} {}", self.title()))
+        format!("{place}, {}", self.title())
+    }
+
+    /// The name of its plot.
+    pub fn plot_name(&self) -> String {
+        slug(&format!("speedup {}", self.caption()))
     }
 
     /// The geometric mean over the networks of a ratio of a contestant's rows; none where one of them lacks
@@ -267,91 +271,28 @@ impl SpeedupGroup<'_> {
     /// # Errors
     /// What the drawing library refuses.
     pub fn plot(&self) -> Result<String> {
-        let title = self.heading();
-        let mut svg = String::new();
-        self.draw(&mut svg, &title).map_err(|reason| {
-            Error::argument(format!("plot {title}"), "numbers that can be drawn", reason)
-        })?;
-        Ok(svg)
-    }
-
-    fn draw(&self, svg: &mut String, title: &str) -> Result<(), String> {
-        let text = |error: &dyn std::fmt::Display| error.to_string();
         let over = |row: &SpeedupRow| row.speedup_over_library.or(Some(row.speedup_over_dense));
-        let policies = ["traditional", "simd", "node", "both", SCALPEL];
+        let series = ["traditional", "simd", "node", "both", SCALPEL];
         let mut clusters: Vec<(String, Vec<Option<f64>>)> = Vec::new();
         for one in &self.members {
             let Some(first) = one.first() else { continue };
-            let bars = policies.iter().map(|policy| one.row(policy).and_then(over)).collect();
+            let bars = series.iter().map(|policy| one.row(policy).and_then(over)).collect();
             clusters.push((first.network.clone(), bars));
         }
-        let means = policies.iter().map(|policy| self.mean(policy, over)).collect();
+        let means = series.iter().map(|policy| self.mean(policy, over)).collect();
         clusters.push(("geometric mean".into(), means));
-        let highest = clusters.iter().flat_map(|(_, bars)| bars.iter().flatten());
-        let highest = highest.fold(4.0_f64, |most, &bar| most.max(bar)) * 1.3;
-        let lowest = 0.1;
-
-        let area = SVGBackend::with_string(svg, SIZE).into_drawing_area();
-        area.fill(&WHITE).map_err(|e| text(&e))?;
-        let count = clusters.len();
-        let mut chart = ChartBuilder::on(&area)
-            .caption(
-                format!("Times faster than libtorch's dense network: {title}"),
-                ("sans-serif", 15),
-            )
-            .margin(12)
-            .x_label_area_size(32)
-            .y_label_area_size(52)
-            .build_cartesian_2d(0.0..count as f64, (lowest..highest).log_scale())
-            .map_err(|e| text(&e))?;
-        let names: Vec<String> = clusters.iter().map(|(name, _)| name.clone()).collect();
-        chart
-            .configure_mesh()
-            .disable_x_mesh()
-            .x_labels(2 * count + 1)
-            .x_label_formatter(&|x| {
-                let middle = (x.fract() - 0.5).abs() < 1e-6;
-                names.get(*x as usize).filter(|_| middle).cloned().unwrap_or_default()
-            })
-            .y_desc("times faster")
-            .y_label_formatter(&|ratio| format!("{ratio:.1}"))
-            .light_line_style(RGBColor(245, 245, 245))
-            .draw()
-            .map_err(|e| text(&e))?;
-        let width = 0.8 / policies.len() as f64;
-        for (index, policy) in policies.iter().enumerate() {
-            let colour = COLOURS[index % COLOURS.len()];
-            let bars = clusters.iter().enumerate().filter_map(|(place, (_, bars))| {
-                let left = place as f64 + 0.1 + index as f64 * width;
-                let corners = [(left, 1.0), (left + 0.9 * width, bars[index]?)];
-                Some(Rectangle::new(corners, colour.filled()))
-            });
-            chart.draw_series(bars).map_err(|e| text(&e))?.label(*policy).legend(move |(x, y)| {
-                Rectangle::new([(x, y - 4), (x + 12, y + 4)], colour.filled())
-            });
-        }
-        let even = [(0.0, 1.0), (count as f64, 1.0)];
-        chart.draw_series(LineSeries::new(even, BLACK.stroke_width(1))).map_err(|e| text(&e))?;
         let class = self.members.first().and_then(|one| one.class());
-        let authors = Authors::published().map_err(|e| text(&e))?;
-        if let Some(mean) = class.and_then(|class| authors.mean_speedup(class)) {
-            let line = [(0.0, mean), (count as f64, mean)];
-            let grey = RGBColor(110, 110, 110);
-            chart
-                .draw_series(DashedLineSeries::new(line, 6, 4, grey.stroke_width(2)))
-                .map_err(|e| text(&e))?
-                .label(format!("the paper's mean, {mean:.2}"))
-                .legend(move |(x, y)| {
-                    PathElement::new([(x, y), (x + 12, y)], grey.stroke_width(2))
-                });
+        let authors = Authors::published()?;
+        let paper = class.and_then(|class| authors.mean_speedup(class));
+        let beside_library = self.members.iter().any(|one| one.row(LIBRARY).is_some());
+        Bars {
+            title: self.caption(),
+            of: if beside_library { "libtorch's dense network" } else { "our dense network" },
+            series: &series,
+            clusters,
+            line: paper.map(|mean| (mean, format!("the paper's mean, {mean:.2}"))),
         }
-        chart
-            .configure_series_labels()
-            .position(SeriesLabelPosition::UpperLeft)
-            .background_style(WHITE)
-            .draw()
-            .map_err(|e| text(&e))?;
-        area.present().map_err(|e| text(&e))
+        .plot()
     }
 }
 
