@@ -1,6 +1,5 @@
 //! What the experiment binaries share: their arguments, and one experiment from recipe to results.
 
-use std::fs;
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser};
@@ -8,6 +7,7 @@ use serde::Serialize;
 
 use crate::data::{self, Source};
 use crate::error::{Error, Result};
+use crate::files;
 use crate::measure::Effort;
 use crate::report::{
     Environment, Latency, Progress, ResultsTree, Summary, measure_latency, run_table,
@@ -171,7 +171,7 @@ pub fn run_recipe(
     let filed = Recipe { dataset: data.name().to_owned(), ..recipe.clone() };
     let folder = ResultsTree::at(&options.results).run(&filed);
     // Better refused now than after hours of training.
-    fs::create_dir_all(folder.path()).map_err(Error::io("create the folder", folder.path()))?;
+    files::check_folder(folder.path())?;
     let checkpoints = &options.checkpoints;
     let outcome = Run { recipe, data: &data, device, checkpoints }.run(observer)?;
     let group_width = match storage_format(recipe) {

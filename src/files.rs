@@ -40,6 +40,16 @@ pub fn replace(path: &Path, content: impl AsRef<[u8]>) -> Result<()> {
     })
 }
 
+/// Whether a folder could be made and written to, found out without leaving anything behind.
+///
+/// # Errors
+/// What the file system refuses.
+pub fn check_folder(path: &Path) -> Result<()> {
+    let there = path.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("."));
+    tempfile::tempdir_in(there).map_err(Error::io("create the folder", path))?;
+    Ok(())
+}
+
 /// Reads a whole file.
 pub fn read(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).map_err(Error::io("read", path))
@@ -83,7 +93,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("file");
         replace(&file, "").unwrap();
-        let error = replace(&file.join("below"), "").unwrap_err().to_string();
-        assert!(error.contains("create the folder") && error.contains("file"), "{error}");
+        let below = file.join("below");
+        for refused in [replace(&below, ""), check_folder(&below)] {
+            let error = refused.unwrap_err().to_string();
+            assert!(error.contains("create the folder") && error.contains("file"), "{error}");
+        }
+        check_folder(&folder.path().join("deep/er")).unwrap();
+        assert!(!folder.path().join("deep").exists());
     }
 }
