@@ -195,3 +195,16 @@ impl Error {
         move |reason| Self::Torch { operation, reason }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::error::Error as _;
+
+    #[test]
+    fn the_systems_reason_stands_in_the_message_and_nowhere_else() {
+        let error = Error::io("read", "weights")(io::Error::other("no room"));
+        assert_eq!(error.to_string(), "cannot read weights: no room");
+        assert!(error.source().is_none(), "a chain of causes would show it twice");
+    }
+}
