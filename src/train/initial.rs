@@ -31,6 +31,9 @@ pub fn initial_weights(network: &Network, initial: &Initial, seed: u64) -> Resul
             (ParameterRole::Weight, Some(Distribution::Normal { deviation, .. })) => {
                 (0..parameter.len()).map(|_| (normal(&mut rng) * deviation) as f32).collect()
             }
+            (ParameterRole::Weight, Some(Distribution::CentredHe {})) => {
+                centred_he(&mut rng, parameter.len(), fan_in(&parameters, parameter))
+            }
             (ParameterRole::Bias, Some(Distribution::Normal { bias, .. })) => {
                 vec![*bias as f32; parameter.len()]
             }
@@ -52,6 +55,17 @@ fn fan_in(parameters: &[Parameter], parameter: &Parameter) -> usize {
         .iter()
         .find(|other| other.layer == parameter.layer && other.role == ParameterRole::Weight);
     weight.map_or(1, |weight| weight.shape[1..].iter().product::<usize>().max(1))
+}
+
+/// Normal numbers with variance 2 / `inputs`; each node's `inputs` of them less their mean.
+fn centred_he(rng: &mut ChaCha8Rng, len: usize, inputs: usize) -> Vec<f32> {
+    let deviation = (2.0 / inputs as f64).sqrt();
+    let mut values: Vec<f64> = (0..len).map(|_| normal(rng) * deviation).collect();
+    for node in values.chunks_mut(inputs) {
+        let mean = node.iter().sum::<f64>() / node.len() as f64;
+        node.iter_mut().for_each(|value| *value -= mean);
+    }
+    values.into_iter().map(|value| value as f32).collect()
 }
 
 /// A standard normal number, by Box and Muller's transform.
@@ -85,6 +99,24 @@ mod tests {
             }
         }
         assert_ne!(weights, initial_weights(&zoo::lenet_5(), &initial, 2).unwrap());
+    }
+
+    #[test]
+    fn centred_he_weights_have_the_deviation_of_their_inputs_and_no_mean() {
+        let he = || Distribution::CentredHe {};
+        let initial = Initial { conv: he(), ip: he() };
+        let weights = initial_weights(&zoo::convnet(), &initial, 1).unwrap();
+        for (name, inputs) in [("conv2", 800), ("ip1", 1024)] {
+            let weight = weights.get(&format!("{name}.weight")).unwrap();
+            let values: Vec<f64> = weight.iter().map(|&value| value.into()).collect();
+            let square = values.iter().map(|v| v * v).sum::<f64>() / values.len() as f64;
+            approx::assert_relative_eq!(square, 2.0 / inputs as f64, max_relative = 0.05);
+            for node in values.chunks(inputs) {
+                approx::assert_abs_diff_eq!(node.iter().sum::<f64>(), 0.0, epsilon = 1e-5);
+            }
+            let bias = weights.get(&format!("{name}.bias")).unwrap();
+            assert!(bias.iter().all(|&bias| bias == 0.0));
+        }
     }
 
     #[test]

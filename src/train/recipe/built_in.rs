@@ -26,7 +26,9 @@ built_in! {
         "node_pruning" "node_pruning_short" "node_pruning_half_rate" "node_pruning_half_rate_short"
         "simd_pruning" "simd_pruning_deep" "simd_pruning_short" "simd_pruning_short_deep" "combined_pruning"
         "combined_pruning_all" "magnitude_pruning" "random_pruning";
-    "nin": "node_pruning" "simd_pruning" "combined_pruning" "magnitude_pruning" "random_pruning";
+    "nin":
+        "node_pruning" "node_pruning_short" "simd_pruning" "combined_pruning" "magnitude_pruning"
+        "random_pruning";
     "alexnet":
         "node_pruning" "simd_pruning" "combined_pruning" "combined_pruning_all" "magnitude_pruning"
         "random_pruning";
