@@ -414,6 +414,21 @@ fn a_state_dict_of_pytorch_is_converted_and_what_is_none_is_refused() {
 }
 
 #[test]
+fn prune_says_that_a_dense_file_stores_zeros_too() {
+    let (_, report) = finished();
+    let folder = tempfile::tempdir().unwrap();
+    for (format, hinted) in [("dense", true), ("csr", false)] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_prune"));
+        command.args(["magnitude", "--fraction", "0.9", "--format", format]);
+        command.arg(file(report, "weights"));
+        let output = command.arg("-o").arg(folder.path().join(format)).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(text.contains("26620 of 266200 weights left, 90.0% removed"), "{text}");
+        assert_eq!(text.contains("zeros are stored too"), hinted, "{text}");
+    }
+}
+
+#[test]
 fn tables_are_the_same_bytes_when_written_twice_and_stay_where_there_is_no_tree() {
     let (workplace, _) = finished();
     let tables = |results: &str| {

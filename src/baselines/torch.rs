@@ -158,7 +158,7 @@ pub fn forward(
     mode: Mode<'_>,
 ) -> Result<Tensor> {
     let mut x = images.shallow_clone();
-    for layer in &network.layers {
+    for (place, layer) in network.layers.iter().enumerate() {
         let name = &layer.name;
         let get = |part: &str| {
             let full = format!("{name}.{part}");
@@ -192,6 +192,11 @@ pub fn forward(
                 let (weight, bias) = (get("weight")?, get("bias")?);
                 let x = in_kind_of(bias, &x).map_err(refused())?;
                 x.f_flatten(1, -1).and_then(|x| x.f_linear(weight, Some(bias))).map_err(refused())?
+            }
+            // What a layer has just written, and no gradient needs: half the memory, and its traffic. What is
+            // timed runs plain calls.
+            Op::Relu if matches!(mode, Mode::Training(_)) && writes_anew(network, place) => {
+                x.f_relu_().map_err(refused())?
             }
             Op::Relu => x.f_relu().map_err(refused())?,
             Op::MaxPool(pool) => {
@@ -242,9 +247,9 @@ pub fn forward(
             },
             Op::Mask => match gates.get(name) {
                 None => x,
-                Some(gate) if x.dim() == 4 => gate
-                    .f_unsqueeze(-1)
-                    .and_then(|gate| x.f_mul(&gate.f_unsqueeze(-1)?))
+                // In the numbers of the maps, which a gate in f32 would turn into f32.
+                Some(gate) if x.dim() == 4 => in_kind_of(&x, gate)
+                    .and_then(|gate| x.f_mul(&gate.f_unsqueeze(-1)?.f_unsqueeze(-1)?))
                     .map_err(refused())?,
                 Some(gate) => x.f_mul(gate).map_err(refused())?,
             },
@@ -254,6 +259,12 @@ pub fn forward(
     scores.map_err(Error::torch(format!("flatten the scores of {}", network.name)))
 }
 
+/// Whether the layer before this one makes a tensor of its own that its gradients do not read.
+fn writes_anew(network: &Network, place: usize) -> bool {
+    let before = place.checked_sub(1).map(|before| &network.layers[before].op);
+    matches!(before, Some(Op::Conv(_) | Op::Linear(_)))
+}
+
 /// Dropout at a rate below 1 that lies on the device: nothing waits for its value.
 fn dropped(x: &Tensor, rate: &Tensor) -> Result<Tensor, tch::TchError> {
     let kept = x.f_rand_like()?.f_ge_tensor(rate)?;
@@ -261,7 +272,7 @@ fn dropped(x: &Tensor, rate: &Tensor) -> Result<Tensor, tch::TchError> {
     x.f_mul(&scale.f_to_kind(x.kind())?)
 }
 
-/// `x` in the numbers that a layer's parameter has.
+/// `x` in the numbers that `parameter` has.
 fn in_kind_of(parameter: &Tensor, x: &Tensor) -> Result<Tensor, tch::TchError> {
     if x.kind() == parameter.kind() { Ok(x.shallow_clone()) } else { x.f_to_kind(parameter.kind()) }
 }

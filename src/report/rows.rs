@@ -8,7 +8,7 @@ use super::runs::{
 };
 use super::text::Table;
 use crate::network::zoo;
-use crate::train::recipe::Technique;
+use crate::train::recipe::{Recipe, Technique};
 
 /// The contestants of a run's own measurement.
 pub(super) const LATENCY_CONTESTANTS: [&str; 4] = ["dense", "masked", "compacted", "scalpel"];
@@ -63,7 +63,7 @@ pub(super) fn node_not_measured(authors: &NodeRow) -> Vec<String> {
     let totals: Vec<usize> = totals.unwrap_or_default().iter().map(|site| site.nodes).collect();
     let mut cells = vec![
         authors.network.clone(),
-        authors.dataset.clone(),
+        carried_dataset(&authors.network, Technique::NodePruning),
         fractions(&authors.kept, &totals),
         NOT_MEASURED.into(),
         format!("{:.2}", authors.before),
@@ -72,6 +72,12 @@ pub(super) fn node_not_measured(authors: &NodeRow) -> Vec<String> {
     ];
     cells.resize(12, NOT_MEASURED.into());
     cells
+}
+
+/// The data set of a row without runs: that of the recipe which the program carries.
+fn carried_dataset(network: &str, technique: Technique) -> String {
+    Recipe::built_in(network, technique, None)
+        .map_or_else(|_| String::new(), |recipe| recipe.dataset)
 }
 
 pub(super) fn simd_header() -> Table {
@@ -126,7 +132,7 @@ pub(super) fn simd_cells(
 pub(super) fn simd_not_measured(network: &str, stated: Option<&SimdRow>) -> Vec<String> {
     let mut cells = vec![
         network.to_owned(),
-        stated.map_or(String::new(), |row| row.dataset.clone()),
+        carried_dataset(network, Technique::SimdPruning),
         stated_removed(stated),
         NOT_MEASURED.into(),
         stated.map_or(NOT_STATED.into(), |row| format!("{:.2}", row.before)),
