@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use scalpel::baselines::memory_format::MemoryFormat;
+use scalpel::baselines::torch::Tensors;
 use scalpel::data::{Cropping, ImageFolder, SyntheticCounts, crop, synthetic_image_folder};
 use scalpel::network::zoo;
 use scalpel::train::recipe::Precision;
@@ -65,7 +66,9 @@ fn main() {
     let batch = files.batches(Order::Stored, BATCH).expect("batches").next();
     let batch = batch.expect("a batch").expect("images");
     let images = format.of(&batch.images).expect("images in that format");
-    let step = || steps::step(&network, &parameters, Precision::F32, (&images, &batch.labels));
+    let gates = Tensors::new(); // a plain step is the faster one to read for
+    let step =
+        || steps::step(&network, &parameters, &gates, Precision::F32, (&images, &batch.labels));
     step(); // warm-up
     let rates = (0..ROUNDS).map(|_| {
         let start = Instant::now();

@@ -14,9 +14,10 @@ mod steps;
 use std::time::Instant;
 
 use scalpel::baselines::memory_format::MemoryFormat;
+use scalpel::baselines::torch::Tensors;
 use scalpel::data::{SyntheticCounts, synthetic_digits};
 use scalpel::measure::{Effort, interleave};
-use scalpel::network::zoo;
+use scalpel::network::{Network, zoo};
 use scalpel::train::device;
 use scalpel::train::recipe::{Keep, Precision, Prune, Recipe, Stage, Target, Technique};
 use scalpel::train::{EpochMetrics, ImageTensors, Images as _, Observer, Preparation, Run};
@@ -87,7 +88,8 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// A step of a network in each memory format, and with the channels last in bf16.
+/// A step of a network in each memory format, and with the channels last in bf16; and there, a step that
+/// prunes nodes.
 fn steps_of(name: &str) {
     let network = zoo::by_name(name).expect("a network");
     let batch = Recipe::built_in(name, Technique::NodePruning, None).expect("a recipe").batch_size;
@@ -96,29 +98,43 @@ fn steps_of(name: &str) {
     let images = Tensor::rand(shape, (Kind::Float, Device::Cpu));
     let labels = Tensor::randint(10, [batch as i64], (Kind::Int64, Device::Cpu));
     let contestants = [
-        (MemoryFormat::Contiguous, Precision::F32),
-        (MemoryFormat::ChannelsLast, Precision::F32),
-        (MemoryFormat::ChannelsLast, Precision::Bf16),
+        (MemoryFormat::Contiguous, Precision::F32, false),
+        (MemoryFormat::ChannelsLast, Precision::F32, false),
+        (MemoryFormat::ChannelsLast, Precision::Bf16, false),
+        (MemoryFormat::ChannelsLast, Precision::F32, true),
+        (MemoryFormat::ChannelsLast, Precision::Bf16, true),
     ];
-    let mut calls = contestants.map(|(format, precision)| {
+    let mut calls = contestants.map(|(format, precision, prunes)| {
         let parameters = steps::parameters(&network, format);
+        let gates = if prunes { open_gates(&network) } else { Tensors::new() };
         let (network, images, labels) = (&network, &images, &labels);
         move || {
             // As in training, where a gathered batch is contiguous.
             let images = format.of(images).expect("images in that format");
-            steps::step(network, &parameters, precision, (&images, labels));
+            steps::step(network, &parameters, &gates, precision, (&images, labels));
         }
     });
     let mut turns = calls.each_mut().map(|call| call as &mut dyn FnMut());
     let timings = interleave(&mut turns, Effort { rounds: ROUNDS, ..Effort::USUAL });
-    let [contiguous, last, half] = [0, 1, 2].map(|place| 1e3 * timings[place].median);
+    let [contiguous, last, half, gated, half_gated] =
+        [0, 1, 2, 3, 4].map(|place| 1e3 * timings[place].median);
     println!(
         "{name}, a step of {batch} images, {} threads: contiguous {contiguous:.2} ms; channels last \
-         {last:.2} ms, ratio {:.2}; in bf16 too {half:.2} ms, ratio {:.2}",
+         {last:.2} ms, ratio {:.2}; in bf16 too {half:.2} ms, ratio {:.2}; with gates that learn \
+         {gated:.2} ms, in bf16 {half_gated:.2} ms",
         tch::get_num_threads(),
         contiguous / last,
         contiguous / half
     );
+}
+
+/// A gate for every node of a network, all open, which learn.
+fn open_gates(network: &Network) -> Tensors {
+    let open = |nodes: usize| {
+        Tensor::ones([1, nodes as i64], (Kind::Float, Device::Cpu)).set_requires_grad(true)
+    };
+    let sites = network.mask_sites().expect("masks");
+    sites.into_iter().map(|site| (site.name, open(site.nodes))).collect()
 }
 
 fn main() {

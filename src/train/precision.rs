@@ -56,7 +56,8 @@ mod tests {
     use tch::{Device, Tensor};
 
     use super::*;
-    use crate::network::zoo;
+    use crate::baselines::torch::{Mode, forward, to_tensor};
+    use crate::network::{Weights, zoo};
 
     #[test]
     fn layers_that_multiply_are_cast_and_the_last_one_where_it_is_hidden() {
@@ -77,5 +78,35 @@ mod tests {
         // AlexNet has batch normalisations, which have weights too.
         let alexnet = in_bf16("alexnet", Precision::Bf16);
         assert_eq!(alexnet.len(), 2 * 8, "{alexnet:?}");
+    }
+
+    #[test]
+    fn gates_learn_in_bf16_what_they_learn_in_f32() {
+        let network = zoo::lenet_5();
+        let weights = Weights::random(&network, 1).unwrap();
+        let parameters = network.parameters().unwrap().into_iter().map(|p| {
+            let tensor = to_tensor(weights.get(&p.name).unwrap(), Device::Cpu).unwrap();
+            (p.name, tensor)
+        });
+        let parameters: Tensors = parameters.collect();
+        tch::manual_seed(1);
+        let images = Tensor::rand([32, 1, 28, 28], (Kind::Float, Device::Cpu));
+        let gradients = |precision| {
+            let open = |nodes: usize| Tensor::ones([1, nodes as i64], (Kind::Float, Device::Cpu));
+            let sites = network.mask_sites().unwrap().into_iter();
+            let gates: Tensors =
+                sites.map(|site| (site.name, open(site.nodes).set_requires_grad(true))).collect();
+            let copy = working_copy(&network, &parameters, precision).unwrap();
+            let (used, rates) = (copy.as_ref().unwrap_or(&parameters), Tensors::new());
+            let scores = forward(&network, used, &gates, &images, Mode::Training(&rates)).unwrap();
+            let gates: Vec<&Tensor> = gates.values().collect();
+            let loss = scores.square().mean(Kind::Float);
+            Tensor::run_backward(&[loss], &gates, false, false)
+        };
+        for (own, low) in gradients(Precision::F32).iter().zip(gradients(Precision::Bf16)) {
+            assert_eq!(low.kind(), Kind::Float);
+            let error = f64::try_from((own - low).norm() / own.norm()).unwrap();
+            assert!(error < 0.02, "{error} of the gradient's norm");
+        }
     }
 }
