@@ -1,0 +1,150 @@
+//! The stages of a recipe: how long each trains, and what it prunes.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::network::NodeKind;
+
+/// One stage of a recipe.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stage {
+    /// Unique in its recipe.
+    pub name: String,
+    /// Learning rate at the start.
+    pub learning_rate: f64,
+    /// Epochs after which the learning rate falls to a tenth, each time.
+    pub learning_rate_epochs: usize,
+    /// Passes over the training images.
+    pub epochs: usize,
+    /// Passes in the quick version, which drops the stage where this is absent.
+    #[serde(default)]
+    pub quick_epochs: Option<usize>,
+    /// Whether the nodes that are blocked by now are removed for good: this stage and those behind it
+    /// train the smaller network, and groups are cut from its rows.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub compact: bool,
+    /// What is pruned; nothing where absent (original training, retraining).
+    #[serde(default)]
+    pub prune: Option<Prune>,
+    /// Which weights the stage ends with.
+    pub keep: Keep,
+}
+
+impl Stage {
+    /// The learning rate of an epoch, by its number.
+    pub fn learning_rate_at(&self, epoch: usize) -> f64 {
+        self.learning_rate * 0.1_f64.powi((epoch / self.learning_rate_epochs) as i32)
+    }
+}
+
+/// What a stage prunes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Prune {
+    /// Lets `beta` of the targeted masks learn, and pulls it down.
+    Node {
+        /// Which masks.
+        target: Target,
+        /// What each step takes from `beta`, times the learning rate.
+        penalty: f64,
+    },
+    /// Removes groups once, at the start of the stage, and trains what is left.
+    Simd {
+        /// Weights in a group.
+        width: usize,
+        /// Groups with a root mean square below it go.
+        threshold: f64,
+        /// In what the thresholds are measured.
+        #[serde(default, skip_serializing_if = "Unit::is_weight")]
+        unit: Unit,
+        /// Another threshold for single layers, by name.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        threshold_of: BTreeMap<String, f64>,
+        /// Which layers.
+        #[serde(default, skip_serializing_if = "Target::is_all")]
+        target: Target,
+    },
+    /// Removes the smallest weights of each layer once, at the start of the stage, and trains what is
+    /// left.
+    Magnitude {
+        /// How much of each layer's weights is gone after it, 0 to 1.
+        fraction: f64,
+        /// Another share for single layers, by name.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        fraction_of: BTreeMap<String, f64>,
+    },
+    /// Removes random groups once, at the start of the stage, and trains what is left. Groups that
+    /// are gone already count.
+    Random {
+        /// Weights in a group.
+        width: usize,
+        /// How much of each layer's groups is gone after it, 0 to 1.
+        fraction: f64,
+        /// Another share for single layers, by name.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        fraction_of: BTreeMap<String, f64>,
+    },
+}
+
+/// In what a threshold is measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Unit {
+    /// As the weights are, as the authors do.
+    #[default]
+    Weight,
+    /// In root mean squares of the weights that the layer has left: one number then serves layers
+    /// whose weights are of different sizes.
+    LayerRms,
+}
+
+impl Unit {
+    fn is_weight(&self) -> bool {
+        *self == Self::Weight
+    }
+}
+
+/// The layers that a stage prunes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Target {
+    /// All of them.
+    #[default]
+    All,
+    /// Convolutions.
+    Conv,
+    /// Dense layers.
+    Ip,
+}
+
+impl Target {
+    fn is_all(&self) -> bool {
+        *self == Self::All
+    }
+
+    /// Whether layers with nodes of this kind are among them.
+    pub fn includes(self, kind: NodeKind) -> bool {
+        match self {
+            Self::All => true,
+            Self::Conv => kind == NodeKind::Conv,
+            Self::Ip => kind == NodeKind::Ip,
+        }
+    }
+}
+
+/// Which weights a stage ends with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Keep {
+    /// Those of the best test accuracy, the ones it started from among them: selected on the test
+    /// set, as the authors did.
+    Best,
+    /// Those of the last epoch.
+    Last,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
+}
