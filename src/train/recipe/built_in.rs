@@ -27,8 +27,8 @@ built_in! {
         "simd_pruning" "simd_pruning_deep" "simd_pruning_short" "simd_pruning_short_deep" "combined_pruning"
         "combined_pruning_all" "magnitude_pruning" "random_pruning";
     "nin":
-        "node_pruning" "node_pruning_short" "simd_pruning" "combined_pruning" "magnitude_pruning"
-        "random_pruning";
+        "node_pruning" "node_pruning_short" "simd_pruning" "simd_pruning_short" "combined_pruning"
+        "combined_pruning_short" "magnitude_pruning" "random_pruning";
     "alexnet":
         "node_pruning" "simd_pruning" "combined_pruning" "combined_pruning_all" "magnitude_pruning"
         "random_pruning";
@@ -204,6 +204,17 @@ mod tests {
             let other = recipe(technique, variant);
             assert_eq!(other.stages[..shared], node.stages[..shared], "{technique:?} {variant:?}");
             assert_eq!(other.pixels, node.pixels, "{technique:?} {variant:?}");
+        }
+    }
+
+    #[test]
+    fn nins_short_techniques_share_the_checkpoints_of_its_short_node_pruning() {
+        let recipe = |technique| Recipe::built_in("nin", technique, Some("short")).unwrap();
+        let node = recipe(Technique::NodePruning);
+        for (technique, last) in [(Technique::SimdPruning, 0), (Technique::CombinedPruning, 3)] {
+            let other = recipe(technique);
+            let hashes = |recipe: &Recipe| recipe.full().stage_hash(last, "cifar-10");
+            assert_eq!(hashes(&other), hashes(&node), "{technique:?}");
         }
     }
 }
