@@ -15,7 +15,7 @@ use crate::report::{
 };
 use crate::sparse::Format;
 use crate::train::recipe::{Precision, Recipe, Technique};
-use crate::train::{Observer, Run, device};
+use crate::train::{Observer, Run, device, precision};
 
 /// Batch sizes at which inference is timed.
 const BATCHES: [usize; 2] = [1, 128];
@@ -166,6 +166,9 @@ pub fn run_recipe(
     let environment = Environment { threads, ..Environment::read(&options.device) };
     let (network, experiment) = (&recipe.network, recipe.technique.experiment());
     eprintln!("{network}, {experiment}, on {} ({})", data.name(), data.origin());
+    if let Some(warning) = precision::warning(recipe.precision, device) {
+        eprintln!("{warning}");
+    }
 
     // Results made on other data are another run: they must not take the place of the real ones.
     let filed = Recipe { dataset: data.name().to_owned(), ..recipe.clone() };

@@ -39,3 +39,13 @@ pub fn instruction_sets() -> Vec<&'static str> {
     let known = [("avx2+fma", Avx2::new().is_some()), ("avx512f", Avx512::new().is_some())];
     known.into_iter().filter(|(_, has)| *has).map(|(name, _)| name).collect()
 }
+
+/// Whether this processor has instructions that multiply bf16; libtorch emulates them elsewhere.
+pub fn multiplies_bf16() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return std::arch::is_x86_feature_detected!("avx512bf16");
+    #[cfg(target_arch = "aarch64")]
+    return std::arch::is_aarch64_feature_detected!("bf16");
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    false
+}

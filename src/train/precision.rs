@@ -1,9 +1,10 @@
 //! Multiplying in bf16, with weights that stay in f32.
 
-use tch::Kind;
+use tch::{Device, Kind};
 
 use super::recipe::Precision;
 use crate::baselines::torch::Tensors;
+use crate::device::cpu;
 use crate::error::{Error, Result};
 use crate::network::{Network, Op};
 
@@ -51,9 +52,22 @@ pub fn working_copy(
         .map_err(Error::torch("cast to bf16"))
 }
 
+/// What to say before training where the device has no instructions for this precision: it is a choice for
+/// speed, and there the opposite.
+pub fn warning(precision: Precision, device: Device) -> Option<String> {
+    let emulated = !precision.is_f32() && device == Device::Cpu && !cpu::multiplies_bf16();
+    emulated.then(|| {
+        format!(
+            "this processor has no instructions for {}: libtorch emulates them, and a step takes several times \
+             as long as with --precision f32",
+            precision.name()
+        )
+    })
+}
+
 #[cfg(test)]
 mod tests {
-    use tch::{Device, Tensor};
+    use tch::Tensor;
 
     use super::*;
     use crate::baselines::torch::{Mode, forward, to_tensor};
@@ -78,6 +92,17 @@ mod tests {
         // AlexNet has batch normalisations, which have weights too.
         let alexnet = in_bf16("alexnet", Precision::Bf16);
         assert_eq!(alexnet.len(), 2 * 8, "{alexnet:?}");
+    }
+
+    #[test]
+    fn bf16_is_warned_of_where_it_is_emulated() {
+        for precision in Precision::ALL {
+            let emulated = !precision.is_f32() && !cpu::multiplies_bf16();
+            let warned = warning(precision, Device::Cpu);
+            assert_eq!(warned.is_some(), emulated, "{warned:?}");
+            assert!(warned.is_none_or(|text| text.contains(precision.name())));
+            assert_eq!(warning(precision, Device::Cuda(0)), None);
+        }
     }
 
     #[test]
