@@ -9,6 +9,7 @@
 //! host side for both in the operation's `gpu.rs`, which has a table of variants of its own. What lies
 //! between products there is [`planes`].
 
+mod aligned;
 pub mod convolution;
 pub mod csr_spmm;
 pub mod gpu;

@@ -1,16 +1,16 @@
 //! Many columns: rank-W updates, group column by group column.
 //!
-//! The rows are cut into blocks whose tile of Y stays in the first-level cache, and each block's
-//! columns into pieces whose weights stay in the second-level cache while all tiles of N pass. Groups
-//! wider than the rank are taken as several; narrower leftovers are padded to the next of 1, 2 and 4
+//! The rows are cut into blocks whose tile of Y stays in the first-level cache, or not far from it, and
+//! each block's columns into pieces whose weights stay in the second-level cache while all tiles of N pass.
+//! Groups wider than the rank are taken as several; narrower leftovers are padded to the next of 1, 2 and 4
 //! with weights of 0, which meet activations of 0 and not of the neighbour.
 //!
-//! X is read once per block, so that with a large N, where it no longer stays in a cache, narrow tiles
-//! and high blocks are better; otherwise wide tiles, which spread each weight over two vectors. The rows
-//! of a large X that the next group column needs are fetched ahead, since no processor foresees them:
-//! they lie N floats apart. For the same reason a tile of them touches as many pages of memory as it has
-//! rows, more than a processor keeps the addresses of: where several blocks read a large X, it is first
-//! copied into panels as wide as a tile, one behind the other. Rows that overlap, as the taps of a
+//! X is read once per block, so that with a large N, where it no longer stays in a cache, high blocks are
+//! better, for which tiles may have to be narrow; otherwise wide tiles, which spread each weight over more
+//! vectors. The rows of a large X that the next group column needs are fetched ahead, since no processor
+//! foresees them: they lie N floats apart. For the same reason a tile of them touches as many pages of memory
+//! as it has rows, more than a processor keeps the addresses of: where several blocks read a large X, it is
+//! first copied into panels as wide as a tile, one behind the other. Rows that overlap, as the taps of a
 //! convolution do, are never copied: their panels would be larger than what they are read from.
 
 use std::cell::{Cell, RefCell};
@@ -18,14 +18,10 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::tiles::{Computed, Operand, Tile};
 use super::{Kernel, Layer};
+use crate::kernels::aligned::Aligned;
 use crate::kernels::layout::{Input, Lines, Output, Rows};
-
-/// Floats of a block's tile of Y: 32 KiB, the least that first-level caches have.
-const TILE_FLOATS: usize = 8 << 10;
-
-/// Rows of the highest block.
-const MOST_ROWS: usize = 512;
 
 /// Floats up to which a core's second-level cache holds them: 1 MiB.
 pub(super) const CACHED_FLOATS: usize = 256 << 10;
@@ -40,20 +36,45 @@ const PIECE_BYTES: usize = 256 << 10;
 /// thread that sleeps takes 20 to 30 us (measured from outside of the pool, as a caller stands).
 const WORTH_A_THREAD: usize = 8_000_000;
 
-/// What an instruction set brings: tiles of two widths, and the ways into and out of them.
+/// What an instruction set brings: tiles of some widths, and the ways into and out of them.
 ///
 /// # Safety
 /// The processor has what the functions were compiled for; the pointers hold what [`Tile`] and
 /// [`SharedOutput`] say.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Functions {
-    pub wide: TileFunction,
-    /// For what is left, where it is no wider than this.
-    pub narrow: TileFunction,
+    /// Of one vector and, in order, of more.
+    pub tiles: &'static [TileFunction],
+    /// Rows of the highest block.
+    pub rows: usize,
     /// Sets every row of a tile of that width to its bias.
     pub fill: unsafe fn(tile: &mut [f32], width: usize, bias: &[f32]),
     /// Writes the segments of a tile's rows, from `first_row` on, to their places.
     pub write: unsafe fn(&SharedOutput<'_>, tile: &[f32], &Placed<'_>),
+}
+
+impl Functions {
+    /// Columns of a vector.
+    fn lanes(&self) -> usize {
+        self.tiles[0].width
+    }
+
+    /// The widest tile.
+    fn widest(&self) -> TileFunction {
+        self.tiles[self.tiles.len() - 1]
+    }
+
+    /// The tile to begin `columns` columns with: the widest, until two halves are left, or less.
+    fn tile_for(&self, columns: usize) -> TileFunction {
+        let widest = self.widest();
+        let wanted = match columns.div_ceil(widest.width) {
+            1 => columns,
+            2 => columns.div_ceil(2),
+            _ => widest.width,
+        };
+        let holds = self.tiles.iter().find(|function| function.width >= wanted);
+        holds.copied().unwrap_or(widest)
+    }
 }
 
 /// Adds a piece's products to a tile of so many columns.
@@ -69,42 +90,6 @@ pub(super) struct Placed<'a> {
     pub first_row: usize,
     pub segments: &'a [Segment],
     pub relu: bool,
-}
-
-/// Part of Y and the part of X above it.
-pub(super) struct Tile {
-    /// The tile's first column of X, in a row that starts at 0.
-    pub x: *const f32,
-    /// Where the rows of X start; `valid` floats may be read from each row.
-    pub rows: TileRows,
-    /// Columns of the tile that exist, 1 to its width.
-    pub valid: usize,
-    /// The block's rows of Y, each as wide as a tile.
-    pub y: *mut f32,
-    /// Whether X is larger than what a core caches, so that its rows should be fetched ahead.
-    pub ahead: bool,
-}
-
-/// Where the rows of X start.
-#[derive(Clone, Copy)]
-pub(super) enum TileRows {
-    Every(usize),
-    At(*const usize),
-}
-
-impl Tile {
-    /// The tile's first column in the row `row` of X.
-    ///
-    /// # Safety
-    /// X has that row.
-    #[inline(always)]
-    pub(super) unsafe fn row(&self, row: usize) -> *const f32 {
-        match self.rows {
-            TileRows::Every(stride) => self.x.wrapping_add(row * stride),
-            // SAFETY: the table has an entry for each row of X.
-            TileRows::At(starts) => self.x.wrapping_add(unsafe { *starts.add(row) }),
-        }
-    }
 }
 
 /// Rows that own one group of K.
@@ -169,12 +154,12 @@ impl ColumnsKernel {
     /// The processor has what the functions were compiled for, and they know every rank up to this one.
     pub(super) unsafe fn new(layer: &Layer<'_>, rank: usize, functions: Functions) -> Self {
         let [rows, inner] = layer.weights.shape();
-        let most = (TILE_FLOATS / functions.wide.width).min(MOST_ROWS);
-        let blocks = split(layer.weights.row_ptr(), most).into_iter().map(|range| Block {
-            first_row: range.start,
-            rows: range.len(),
-            pieces: pieces(layer, range.start, range.len(), rank),
-        });
+        let blocks =
+            split(layer.weights.row_ptr(), functions.rows).into_iter().map(|range| Block {
+                first_row: range.start,
+                rows: range.len(),
+                pieces: pieces(layer, range.start, range.len(), rank),
+            });
         Self {
             blocks: blocks.collect(),
             bias: layer.bias.map_or_else(|| vec![0.0; rows], <[f32]>::to_vec),
@@ -187,11 +172,11 @@ impl ColumnsKernel {
 
     /// The tiles of some columns: each one's first column and function.
     fn tiles(&self, columns: Range<usize>) -> impl Iterator<Item = (usize, TileFunction)> + use<> {
-        let Functions { wide, narrow, .. } = self.functions;
+        let functions = self.functions;
         let mut first = columns.start;
         std::iter::from_fn(move || {
             let left = columns.end - first;
-            let function = if left > narrow.width { wide } else { narrow };
+            let function = functions.tile_for(left);
             let tile = (first, function);
             first = columns.end.min(first + function.width);
             (left > 0).then_some(tile)
@@ -223,7 +208,7 @@ impl ColumnsKernel {
         SCRATCH.with_borrow_mut(|scratch| {
             let floats: usize = tiles().map(|(_, function)| function.width * block.rows).sum();
             if scratch.len() < floats {
-                scratch.resize(floats, 0.0);
+                scratch.set_length(floats);
             }
             let mut rest = &mut scratch[..floats];
             for (_, TileFunction { width, .. }) in tiles() {
@@ -238,10 +223,11 @@ impl ColumnsKernel {
                     let (own, behind) = rest.split_at_mut(width * block.rows);
                     rest = behind;
                     let valid = width.min(columns.end - first);
-                    let tile = x.tile(first, valid, own.as_mut_ptr());
+                    let lanes = self.functions.lanes();
+                    let tile = x.tile(first, valid, lanes, own.as_mut_ptr());
                     // SAFETY: whoever made this kernel vouched for the processor. X has K rows of n
-                    // floats, and every group column lies below K; first + valid <= n. The tile of Y
-                    // has the block's rows, and every entry's row lies below them.
+                    // floats, and every group column lies below K; the tile's columns are of these n.
+                    // The tile of Y has the block's rows, and every entry's row lies below them.
                     unsafe { add(piece, &tile) };
                 }
             }
@@ -272,45 +258,12 @@ pub(super) fn rank(width: usize) -> usize {
     }
 }
 
-/// X, where the caller has it or in panels.
-#[derive(Clone, Copy)]
-enum Operand<'a> {
-    Given(Input<'a>),
-    /// Panels of `width` columns, each with `rows` rows.
-    Panels {
-        values: &'a [f32],
-        rows: usize,
-        width: usize,
-    },
-}
-
-impl Operand<'_> {
-    /// The tile of Y at `y` and the part of X above it, from a tile's first column on.
-    fn tile(&self, first: usize, valid: usize, y: *mut f32) -> Tile {
-        match *self {
-            Self::Given(x) => {
-                let rows = match x.rows {
-                    Rows::Every(stride) => TileRows::Every(stride),
-                    Rows::At(table) => TileRows::At(table.starts().as_ptr()),
-                };
-                let ahead = x.values.len() > CACHED_FLOATS;
-                Tile { x: x.values.as_ptr().wrapping_add(first), rows, valid, y, ahead }
-            }
-            Self::Panels { values, rows, width } => {
-                let start = first / width * rows * width + first % width;
-                let x = values.as_ptr().wrapping_add(start);
-                Tile { x, rows: TileRows::Every(width), valid, y, ahead: false }
-            }
-        }
-    }
-}
-
 /// Copies the K rows of X into panels of `width` columns; each row is read from end to end. Behind the
 /// last column, a panel keeps what it held: no tile reads it.
-fn fill_panels(x: &Input<'_>, rows: usize, n: usize, width: usize, panels: &mut Vec<f32>) {
+fn fill_panels(x: &Input<'_>, rows: usize, n: usize, width: usize, panels: &mut Aligned) {
     let floats = n.div_ceil(width) * rows * width;
     if panels.len() < floats {
-        panels.resize(floats, 0.0);
+        panels.set_length(floats);
     }
     for row in 0..rows {
         let start = x.rows.start(row);
@@ -349,9 +302,9 @@ fn split(row_ptr: &[u32], most: usize) -> Vec<Range<usize>> {
 
 thread_local! {
     /// The tiles of Y, kept from call to call.
-    static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+    static SCRATCH: RefCell<Aligned> = const { RefCell::new(Aligned::new()) };
     /// The panels of X, kept from call to call.
-    static PANELS: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+    static PANELS: Cell<Aligned> = const { Cell::new(Aligned::new()) };
 }
 
 /// Columns of the widest tile.
@@ -429,17 +382,20 @@ impl Kernel for ColumnsKernel {
             return;
         }
         let Output { values, rows, lines } = y;
+        let (columns, lines) = Computed::of(lines, n, self.functions.lanes());
         let output = SharedOutput { start: values.as_mut_ptr(), length: values.len(), rows, lines };
         // Taken and put back, since another product may run on this thread while it waits for others.
         let mut panels = PANELS.take();
-        let width = self.functions.wide.width;
-        let x = if self.wants_panels(x, n) {
+        let width = self.functions.widest().width;
+        let x = if columns == Computed::plain(n) && self.wants_panels(x, n) {
             fill_panels(x, self.inner, n, width, &mut panels);
-            Operand::Panels { values: &panels, rows: self.inner, width }
+            let columns = Computed::panels(n, self.inner, width);
+            let x = Input { values: &panels, rows: Rows::Every(width) };
+            Operand { x, columns, ahead: false }
         } else {
-            Operand::Given(*x)
+            Operand { x: *x, columns, ahead: x.values.len() > CACHED_FLOATS }
         };
-        self.blocks_of(&x, n, &output);
+        self.blocks_of(&x, columns.count, &output);
         PANELS.set(panels);
     }
 }
@@ -453,7 +409,7 @@ impl ColumnsKernel {
             return;
         }
         // Ranges of whole tiles, in as many parts as leave the busiest thread the least.
-        let wide = self.functions.wide.width;
+        let wide = self.functions.widest().width;
         let (tiles, blocks) = (n.div_ceil(wide), self.blocks.len());
         let busiest = |parts: &usize| (blocks * parts).div_ceil(threads) * tiles.div_ceil(*parts);
         let parts = (1..=tiles.min(2 * threads)).min_by_key(busiest).unwrap_or(1);
@@ -553,12 +509,12 @@ mod tests {
     fn only_a_large_x_whose_rows_lie_apart_is_copied() {
         let weights = GroupSparse::from_dense(Array2::ones((2000, 4)).view(), 4).unwrap();
         let layer = Layer { weights: &weights, bias: None, relu: false };
-        let idle = TileFunction { width: 16, add: |_, _| () };
+        const IDLE: &[TileFunction] = &[TileFunction { width: 16, add: |_, _| () }];
         let (fill, write) = (
             |_: &mut [f32], _, _: &[f32]| (),
             |_: &SharedOutput<'_>, _: &[f32], _: &Placed<'_>| (),
         );
-        let functions = Functions { wide: idle, narrow: idle, fill, write };
+        let functions = Functions { tiles: IDLE, rows: 512, fill, write };
         // SAFETY: functions that do nothing ask for nothing.
         let kernel = unsafe { ColumnsKernel::new(&layer, 4, functions) };
         let (n, values) = (CACHED_FLOATS / 2, vec![0.0; 2 * CACHED_FLOATS]);

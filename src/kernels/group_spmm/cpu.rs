@@ -3,9 +3,10 @@
 use std::ops::Range;
 
 use super::columns::{
-    self, ColumnsKernel, Functions, GroupColumn, Piece, Placed, SharedOutput, Tile, TileFunction,
+    self, ColumnsKernel, Functions, GroupColumn, Piece, Placed, SharedOutput, TileFunction,
 };
 use super::rows::{ROWS, Rows, RowsKernel, SlicesFunction};
+use super::tiles::{Span, Tile};
 use super::{Kernel, Layer};
 use crate::kernels::activate;
 
@@ -42,8 +43,8 @@ unsafe fn slices<const W: usize>(
 
 pub(super) fn pack_columns(layer: &Layer<'_>) -> Option<Box<dyn Kernel>> {
     let rank = columns::rank(layer.weights.width()).min(RANK);
-    let tile = TileFunction { width: TILE, add };
-    let functions = Functions { wide: tile, narrow: tile, fill: columns::fill::<TILE>, write };
+    let tiles = &[TileFunction { width: TILE, add }];
+    let functions = Functions { tiles, rows: 512, fill: columns::fill::<TILE>, write };
     // SAFETY: compiled for every processor, and for every rank.
     Some(Box::new(unsafe { ColumnsKernel::new(layer, rank, functions) }))
 }
@@ -82,9 +83,15 @@ unsafe fn add(piece: &Piece, tile: &Tile) {
 unsafe fn update<const E: usize>(piece: &Piece, column: &GroupColumn, tile: &Tile) {
     let mut x = [[0.0_f32; TILE]; E];
     for (lane, x) in x.iter_mut().enumerate().take(column.width) {
-        // SAFETY: row first + lane of X exists, and has `valid` columns from the tile's first on.
-        let row = unsafe { std::slice::from_raw_parts(tile.row(column.first + lane), tile.valid) };
-        x[..tile.valid].copy_from_slice(row);
+        let Span { at, own, next, valid } = tile.spans()[0];
+        // SAFETY: row first + lane of X exists, and has the columns of the tile's one vector.
+        let columns = |from, count| unsafe {
+            std::slice::from_raw_parts(tile.row(column.first + lane).add(from), count)
+        };
+        x[..own].copy_from_slice(columns(at, own));
+        if own < valid {
+            x[own..valid].copy_from_slice(columns(next, valid - own));
+        }
     }
     let (rows, weights) = piece.entries::<E>(column);
     for (&row, weights) in rows.iter().zip(weights) {

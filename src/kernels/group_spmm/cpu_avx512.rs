@@ -5,9 +5,10 @@ use std::arch::x86_64::*;
 use std::ops::Range;
 
 use super::columns::{
-    self, ColumnsKernel, Functions, GroupColumn, Piece, Placed, SharedOutput, Tile, TileFunction,
+    self, ColumnsKernel, Functions, GroupColumn, Piece, Placed, SharedOutput, TileFunction,
 };
 use super::rows::{ROWS, Rows, RowsKernel, SlicesFunction};
+use super::tiles::{Span, Tile};
 use super::{Kernel, Layer, cpu_avx2};
 use crate::device::cpu::Avx512;
 
@@ -44,17 +45,23 @@ pub(super) fn pack_columns(layer: &Layer<'_>) -> Option<Box<dyn Kernel>> {
     pack(layer, false)
 }
 
-/// Tiles of 16 columns, which leave room for blocks of twice as many rows.
+/// Tiles of 16 columns, in blocks of twice as many rows.
 pub(super) fn pack_narrow(layer: &Layer<'_>) -> Option<Box<dyn Kernel>> {
     pack(layer, true)
 }
 
+const TILES: &[TileFunction] = &[
+    TileFunction { width: LANES, add: add::<1> },
+    TileFunction { width: 2 * LANES, add: add::<2> },
+];
+
 fn pack(layer: &Layer<'_>, only_narrow: bool) -> Option<Box<dyn Kernel>> {
     Avx512::new()?;
     let rank = columns::rank(layer.weights.width());
-    let narrow = TileFunction { width: LANES, add: add::<1> };
-    let wide = if only_narrow { narrow } else { TileFunction { width: 2 * LANES, add: add::<2> } };
-    let functions = Functions { wide, narrow, fill, write };
+    let tiles = if only_narrow { &TILES[..1] } else { TILES };
+    // A tile of Y fills 32 KiB, the least that first-level caches have.
+    let rows = if only_narrow { 512 } else { 256 };
+    let functions = Functions { tiles, rows, fill, write };
     // SAFETY: `Avx512::new` has found the instructions; the functions know every rank.
     Some(Box::new(unsafe { ColumnsKernel::new(layer, rank, functions) }))
 }
@@ -95,13 +102,66 @@ fn mask(length: usize) -> __mmask16 {
     ((1_u32 << length.min(LANES)) - 1) as __mmask16
 }
 
+/// What a vector takes of a row of X, as masks: the lanes of one line, and those of the next.
+#[derive(Clone, Copy)]
+struct Load {
+    /// Whether all lanes are of one line.
+    whole: bool,
+    at: usize,
+    own: __mmask16,
+    /// Where the next line's lanes would start if they were the vector's first.
+    next: usize,
+    rest: __mmask16,
+}
+
+impl Load {
+    fn new(&Span { at, own, next, valid }: &Span) -> Self {
+        let rest = mask(valid) & !mask(own);
+        let (whole, next) = (own == LANES, next.wrapping_sub(own));
+        Self { whole, at, own: mask(own), next, rest }
+    }
+
+    /// The vector, 0 behind what it takes. `WHOLE` says that it is whole.
+    ///
+    /// # Safety
+    /// The row has these columns.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn of<const WHOLE: bool>(&self, row: *const f32) -> __m512 {
+        // SAFETY: the masks keep within the columns.
+        unsafe {
+            let first = row.wrapping_add(self.at);
+            if WHOLE || self.whole {
+                return _mm512_loadu_ps(first);
+            }
+            let own = _mm512_maskz_loadu_ps(self.own, first);
+            _mm512_mask_loadu_ps(own, self.rest, row.wrapping_add(self.next))
+        }
+    }
+}
+
 /// Adds a piece to a tile of `V` vectors.
 ///
 /// # Safety
 /// As [`Functions`] asks; the processor has AVX-512F.
 #[target_feature(enable = "avx512f")]
 unsafe fn add<const V: usize>(piece: &Piece, tile: &Tile) {
-    let masks: [__mmask16; V] = std::array::from_fn(|v| mask(tile.valid.saturating_sub(v * LANES)));
+    // SAFETY: by the caller's word.
+    unsafe {
+        if tile.is_whole(V, LANES) {
+            add_loaded::<V, true>(piece, tile);
+        } else {
+            add_loaded::<V, false>(piece, tile);
+        }
+    }
+}
+
+/// # Safety
+/// As for [`add`]; the tile is whole where it is said to be.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn add_loaded<const V: usize, const WHOLE: bool>(piece: &Piece, tile: &Tile) {
+    let loads: [Load; V] = std::array::from_fn(|v| Load::new(&tile.spans()[v]));
     for (index, column) in piece.columns.iter().enumerate() {
         if tile.ahead
             && let Some(next) = piece.columns.get(index + 1)
@@ -110,8 +170,8 @@ unsafe fn add<const V: usize>(piece: &Piece, tile: &Tile) {
                 // SAFETY: row first + lane of X exists; a prefetch faults nowhere.
                 unsafe {
                     let row = tile.row(next.first + lane);
-                    for v in 0..V {
-                        _mm_prefetch::<_MM_HINT_T0>(row.wrapping_add(v * LANES).cast());
+                    for load in &loads {
+                        _mm_prefetch::<_MM_HINT_T0>(row.wrapping_add(load.at).cast());
                     }
                 }
             }
@@ -119,34 +179,34 @@ unsafe fn add<const V: usize>(piece: &Piece, tile: &Tile) {
         // SAFETY: by the caller's word.
         unsafe {
             match column.rank {
-                8 => update::<8, V>(piece, column, tile, &masks),
-                4 => update::<4, V>(piece, column, tile, &masks),
-                2 => update::<2, V>(piece, column, tile, &masks),
-                _ => update::<1, V>(piece, column, tile, &masks),
+                8 => update::<8, V, WHOLE>(piece, column, tile, &loads),
+                4 => update::<4, V, WHOLE>(piece, column, tile, &loads),
+                2 => update::<2, V, WHOLE>(piece, column, tile, &loads),
+                _ => update::<1, V, WHOLE>(piece, column, tile, &loads),
             }
         }
     }
 }
 
 /// # Safety
-/// As for [`add`]; the column is one of the piece, of rank `E`.
+/// As for [`add_loaded`]; the column is one of the piece, of rank `E`.
 #[inline]
 #[target_feature(enable = "avx512f")]
-unsafe fn update<const E: usize, const V: usize>(
+unsafe fn update<const E: usize, const V: usize, const WHOLE: bool>(
     piece: &Piece,
     column: &GroupColumn,
     tile: &Tile,
-    masks: &[__mmask16; V],
+    loads: &[Load; V],
 ) {
     let mut x = [[_mm512_setzero_ps(); V]; E];
     for (lane, x) in x.iter_mut().enumerate() {
         if lane < column.width {
-            for v in 0..V {
-                // SAFETY: row first + lane of X exists; the mask keeps within its valid columns.
-                x[v] = unsafe {
-                    let row = tile.row(column.first + lane);
-                    _mm512_maskz_loadu_ps(masks[v], row.wrapping_add(v * LANES))
-                };
+            // SAFETY: row first + lane of X exists, and has the tile's columns.
+            unsafe {
+                let row = tile.row(column.first + lane);
+                for (x, load) in x.iter_mut().zip(loads) {
+                    *x = load.of::<WHOLE>(row);
+                }
             }
         }
     }

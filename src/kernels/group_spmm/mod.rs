@@ -12,7 +12,8 @@
 //! a *group column* (the same group of K) read the same `width` rows of X. So a tile of those rows is
 //! held in registers, and each row that owns the group is a rank-`width` update of its part of Y: its
 //! weights are broadcast past the tile. The work per group does not depend on the density. Y's tile
-//! lies in a scratch of its own, contiguous, so that no stride maps its rows onto the same cache sets.
+//! lies in a scratch of its own, contiguous, so that no stride maps its rows onto the same cache sets, and
+//! from the start of a cache line on, so that no vector is in two.
 //!
 //! To add a variant: a file for its instruction set, a line in [`VARIANTS`]; the suite and the bench
 //! run it from there.
@@ -28,6 +29,7 @@ pub mod reference;
 mod rows;
 #[cfg(test)]
 mod suite;
+mod tiles;
 
 use super::PackedProduct;
 use super::layout::{Input, Output};
@@ -122,10 +124,17 @@ pub const VARIANTS: &[Variant] = &[
     },
     #[cfg(target_arch = "x86_64")]
     Variant {
-        name: "group_spmm_f32_avx2_n16",
+        name: "group_spmm_f32_avx2_n24",
         columns: Columns::Any(None),
         needs: "avx2+fma",
         pack: cpu_avx2::pack_columns,
+    },
+    #[cfg(target_arch = "x86_64")]
+    Variant {
+        name: "group_spmm_f32_avx2_n16",
+        columns: Columns::Any(None),
+        needs: "avx2+fma",
+        pack: cpu_avx2::pack_narrow,
     },
     #[cfg(target_arch = "x86_64")]
     Variant {

@@ -12,6 +12,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::{Kernel, Layer};
+use crate::kernels::aligned::Aligned;
 use crate::kernels::layout::{Input, Output, Rows as RowStarts};
 use crate::kernels::{activate, shares};
 
@@ -37,7 +38,7 @@ pub(super) struct Rows {
     /// Per step, where the activations of each row's group start.
     starts: Vec<[u32; ROWS]>,
     /// Per step and row, a group's weights.
-    values: Vec<f32>,
+    values: Aligned,
     /// Which row each place of each slice is; only the last slice has places without one.
     order: Vec<u32>,
     /// By slice and place.
@@ -65,11 +66,12 @@ impl Rows {
         let mut sorted: Vec<u32> = (0..rows as u32).collect();
         sorted.sort_by_key(|&row| std::cmp::Reverse(groups_of(row as usize).len()));
 
+        let mut values = Vec::new();
         let nothing = (covered + width) as u32; // the zeros behind the copy's tail
         let mut made = Self {
             steps: vec![0],
             starts: Vec::new(),
-            values: Vec::new(),
+            values: Aligned::new(),
             order: Vec::new(),
             bias: Vec::new(),
             relu: layer.relu,
@@ -81,20 +83,19 @@ impl Rows {
             for step in 0..longest + usize::from(tail > 0) {
                 let mut starts = [nothing; ROWS];
                 for (place, start) in starts.iter_mut().enumerate() {
-                    let end = made.values.len() + width;
+                    let end = values.len() + width;
                     if let Some(&row) = slice.get(place) {
                         let (row, groups) = (row as usize, groups_of(row as usize));
                         if step == longest {
                             *start = covered as u32;
-                            made.values.extend(&weights.tail()[row * tail..(row + 1) * tail]);
+                            values.extend(&weights.tail()[row * tail..(row + 1) * tail]);
                         } else if step < groups.len() {
                             let group = groups.start + step;
                             *start = weights.groups()[group] * width as u32;
-                            made.values
-                                .extend(&weights.values()[group * width..(group + 1) * width]);
+                            values.extend(&weights.values()[group * width..(group + 1) * width]);
                         }
                     }
-                    made.values.resize(end, 0.0);
+                    values.resize(end, 0.0);
                 }
                 made.starts.push(starts);
             }
@@ -103,18 +104,21 @@ impl Rows {
                 slice.get(place).and_then(|&row| Some(layer.bias?[row as usize])).unwrap_or(0.0)
             }));
         }
-        made.order = sorted;
+        (made.values, made.order) = (values.into(), sorted);
         made
     }
 
     /// Copies the activations in front of the zeros that padded groups read.
-    fn copy(&self, x: &Input<'_>, copy: &mut Vec<f32>) {
-        copy.clear();
+    fn copy(&self, x: &Input<'_>, copy: &mut Aligned) {
+        copy.set_length(self.padded);
+        let (own, behind) = copy.split_at_mut(self.columns);
         match x.rows {
-            RowStarts::Every(1) => copy.extend(&x.values[..self.columns]),
-            rows => copy.extend((0..self.columns).map(|row| x.values[rows.start(row)])),
+            RowStarts::Every(1) => own.copy_from_slice(&x.values[..self.columns]),
+            rows => {
+                own.iter_mut().enumerate().for_each(|(row, to)| *to = x.values[rows.start(row)]);
+            }
         }
-        copy.resize(self.padded, 0.0);
+        behind.fill(0.0);
     }
 
     /// One slice of groups of `W`.
@@ -198,7 +202,8 @@ impl RowsKernel {
 
 thread_local! {
     /// The copy of the activations, and the results in the order of the slices, kept from call to call.
-    static SCRATCH: Cell<(Vec<f32>, Vec<[f32; ROWS]>)> = const { Cell::new((Vec::new(), Vec::new())) };
+    static SCRATCH: Cell<(Aligned, Vec<[f32; ROWS]>)> =
+        const { Cell::new((Aligned::new(), Vec::new())) };
 }
 
 impl Kernel for RowsKernel {

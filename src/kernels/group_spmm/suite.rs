@@ -8,7 +8,9 @@ use rand_chacha::ChaCha8Rng;
 
 use super::{Columns, GroupSpmm, Layer, VARIANTS, Variant, by_name, gpu, reference};
 use crate::device::gpu::Gpu;
+use crate::kernels::PackedProduct;
 use crate::kernels::gpu::{Operands, devices};
+use crate::kernels::layout::{Input, Lines, Output, Rows};
 use crate::requirement;
 use crate::seed;
 use crate::sparse::GroupSparse;
@@ -148,6 +150,43 @@ fn a_large_x_is_read_the_same() {
         for rows in [300, 1600] {
             let case = Case { rows, inner: 1300, width: 8, density: 0.05, n: 219 };
             check(variant, &case, 5, |x| x[1000] = f32::NAN);
+        }
+    }
+}
+
+#[test]
+fn columns_between_two_lines_reach_nothing() {
+    let mut rng = seed::stream(6, "group_spmm", &[]);
+    let case = Case { rows: 9, inner: 21, width: 8, density: 0.5, n: 0 };
+    let weights = weights(&case, &mut rng);
+    let layer = Layer { weights: &weights, bias: None, relu: false };
+    for variant in available().into_iter().filter(|variant| variant.columns != Columns::One) {
+        let packed = GroupSpmm::with(variant, &layer).unwrap();
+        let of = |kept| [0, 1, 5].map(|dropped| (kept, dropped));
+        let all = [1, 3, 4, 8, 9, 12, 13, 16, 20, 24, 27, 32, 40].map(of);
+        for (kept, dropped) in all.into_iter().flatten() {
+            let (computed, pitch) = (kept + dropped, kept + 2);
+            let (n, stride) = (3 * computed + kept, 4 * pitch);
+            let mut x: Vec<f32> =
+                (0..case.inner * n).map(|_| rng.random_range(-1.0..1.0)).collect();
+            let expected = reference::run(&layer, &x, n);
+            for (place, x) in x.iter_mut().enumerate() {
+                if place % n % computed >= kept {
+                    *x = f32::NAN;
+                }
+            }
+            let mut y = vec![-7.0; case.rows * stride];
+            let lines = Lines { computed, kept, pitch };
+            let output = Output { values: &mut y, rows: Rows::Every(stride), lines };
+            packed.run_at(Input::plain(&x, n), n, output).unwrap();
+            for (place, &found) in y.iter().enumerate() {
+                let (row, line, column) =
+                    (place / stride, place % stride / pitch, place % stride % pitch);
+                let expected =
+                    if column < kept { expected[row * n + line * computed + column] } else { -7.0 };
+                let name = variant.name;
+                assert!((found - expected).abs() < 1e-5, "{name} {lines:?}: {found} at {place}");
+            }
         }
     }
 }

@@ -180,6 +180,12 @@ pub const VARIANTS: &[Variant] = &[
     },
     #[cfg(target_arch = "x86_64")]
     Variant {
+        name: "masked_dense_f32_avx2_n24",
+        needs: "avx2+fma",
+        means: Means::Groups("group_spmm_f32_avx2_n24"),
+    },
+    #[cfg(target_arch = "x86_64")]
+    Variant {
         name: "masked_dense_f32_avx2_n16",
         needs: "avx2+fma",
         means: Means::Groups("group_spmm_f32_avx2_n16"),

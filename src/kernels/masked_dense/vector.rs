@@ -7,6 +7,7 @@ use rayon::prelude::*;
 use super::{Gathered, Kernel};
 use crate::error::Result;
 use crate::kernels::activate;
+use crate::kernels::aligned::Aligned;
 
 /// Rows of a block.
 const ROWS: usize = 8;
@@ -118,7 +119,7 @@ fn blocks<const L: usize>(weights: &[f32], x: &[f32], sums: &mut [[f32; ROWS]]) 
 pub(super) struct VectorKernel {
     layer: Gathered,
     /// Per block and step, eight rows' weights; 0 where there is no row or no input.
-    packed: Vec<f32>,
+    packed: Aligned,
     /// Inputs, in whole steps.
     padded: usize,
     function: VectorFunction,
@@ -140,13 +141,14 @@ impl VectorKernel {
                 }
             }
         }
-        Self { layer, packed, padded: steps * lanes, function }
+        Self { layer, packed: packed.into(), padded: steps * lanes, function }
     }
 }
 
 thread_local! {
     /// The living inputs, and the sums of all blocks, kept from call to call.
-    static SCRATCH: Cell<(Vec<f32>, Vec<[f32; ROWS]>)> = const { Cell::new((Vec::new(), Vec::new())) };
+    static SCRATCH: Cell<(Aligned, Vec<[f32; ROWS]>)> =
+        const { Cell::new((Aligned::new(), Vec::new())) };
 }
 
 impl Kernel for VectorKernel {
@@ -154,9 +156,10 @@ impl Kernel for VectorKernel {
         let layer = &self.layer;
         // Taken and put back, since another product may run on this thread while it waits for others.
         let (mut living, mut sums) = SCRATCH.take();
-        living.clear();
-        living.extend(layer.inputs.starts().iter().map(|&place| x[place]));
-        living.resize(self.padded, 0.0);
+        living.set_length(self.padded);
+        let (own, behind) = living.split_at_mut(layer.inputs.starts().len());
+        own.iter_mut().zip(layer.inputs.starts()).for_each(|(to, &place)| *to = x[place]);
+        behind.fill(0.0);
         let blocks = layer.bias.len().div_ceil(ROWS);
         sums.resize(blocks, [0.0; ROWS]);
         let threads = crate::kernels::threads();
