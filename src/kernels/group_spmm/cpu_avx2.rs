@@ -1,7 +1,8 @@
-//! AVX2 and FMA: tiles of 24 columns for groups of eight, as two updates of rank four (each broadcast
-//! weight serves three vectors, where rank eight would need a broadcast for every product: 26 instructions
-//! for 12 multiplications, where tiles of 16 columns take 20 for 8, more than four a cycle); of 32 for
-//! groups of two.
+//! AVX2 and FMA: tiles of 24 columns for groups of eight, as two updates of rank four: their four rows of X
+//! are twelve of the sixteen registers, and each broadcast weight serves three vectors. Those are 26
+//! instructions for 12 products of vectors, which take 6 cycles; tiles of 16 columns have 20 for 8, more than
+//! some processors begin in the 4 cycles, and more than one of two threads of a core may. (Rank eight would
+//! need a broadcast for every product.) Of 32 columns for groups of two.
 
 use std::arch::x86_64::*;
 use std::ops::Range;

@@ -13,7 +13,7 @@ const MOST_VECTORS: usize = 4;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Computed {
     pub count: usize,
-    /// Computed of a line.
+    /// Columns of a line.
     line: usize,
     /// From one line's first column to the next one's, in X.
     pitch: usize,
