@@ -64,7 +64,9 @@ fn points_are_printed_stored_and_drawn() {
     let text = fs::read_to_string(folder.path().join("RESULTS.md")).unwrap();
     let hash = sweep.file_name().unwrap().to_string_lossy();
     assert!(text.contains("## Where group sparsity pays") && text.contains(&*hash), "{text}");
-    assert!(results.join(format!("plots/breakeven-{hash}.svg")).exists());
+    let hardware = processor.file_name();
+    let plot = format!("plots/breakeven-{}-{hash}.svg", hardware.to_string_lossy());
+    assert!(results.join(plot).exists());
 }
 
 #[test]

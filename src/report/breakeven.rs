@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::environment::Environment;
 use super::plot::{COLOURS, SIZE};
+use super::results::slug;
 use super::text::Table;
 use crate::error::{Error, Result};
 use crate::measure::geometric_mean;
@@ -97,13 +98,22 @@ pub struct StoredSweep {
 }
 
 impl StoredSweep {
+    /// What was measured: the GPU, or the processor whatever the number of its cores.
+    pub fn hardware(&self) -> String {
+        match self.sweep.device {
+            Some(_) => self.environment.hardware(),
+            None => self.environment.cpu.clone(),
+        }
+    }
+
     /// The sweep in a few words.
     pub fn title(&self) -> String {
         let library = self.points.first().map_or("", |point| point.dense_library.as_str());
+        let hardware = self.hardware();
         let machine = match (&self.sweep.device, self.sweep.threads) {
-            (Some(_), _) => self.environment.hardware(),
-            (None, 1) => format!("{}, one thread", self.environment.cpu),
-            (None, count) => format!("{}, {count} threads", self.environment.cpu),
+            (Some(_), _) => hardware,
+            (None, 1) => format!("{hardware}, one thread"),
+            (None, count) => format!("{hardware}, {count} threads"),
         };
         let mut title = format!("{machine}, against {library}");
         if let Some(isa) = &self.sweep.isa {
@@ -122,7 +132,8 @@ impl StoredSweep {
     /// # Errors
     /// What the drawing library refuses.
     pub fn plot(&self) -> Result<(String, String)> {
-        let name = format!("breakeven-{}", self.hash);
+        // The same sweep has the same hash on all hardware.
+        let name = slug(&format!("breakeven {} {}", self.hardware(), self.hash));
         Ok((name, breakeven_plot(&self.title(), &self.points)?))
     }
 }
@@ -304,6 +315,28 @@ mod tests {
         );
         assert_eq!(breakeven_of(&line[..2]), None);
         assert_eq!(breakeven_of(&[]), None);
+    }
+
+    #[test]
+    fn the_same_sweep_of_two_processors_has_two_plots() {
+        let on = |cpu: &str| StoredSweep {
+            hash: "8429637fc857".into(),
+            sweep: Sweep {
+                shapes: vec![[3, 4]],
+                densities: vec![0.2],
+                columns: vec![1],
+                widths: vec![8],
+                threads: 1,
+                isa: None,
+                mkl_instructions: None,
+                device: None,
+            },
+            points: vec![point(1, 0.2, 40.0)],
+            environment: Environment { cpu: cpu.into(), ..Environment::read("cpu") },
+        };
+        let name = |cpu| on(cpu).plot().unwrap().0;
+        assert_eq!(name("AMD EPYC (model 1)"), "breakeven-amd-epyc-model-1-8429637fc857");
+        assert_ne!(name("AMD EPYC (model 1)"), name("AMD EPYC (model 17)"));
     }
 
     #[test]

@@ -167,9 +167,7 @@ impl ResultsTree {
     ) -> Result<StoredSweep> {
         let stored = StoredSweep { hash: digest(&sweep), sweep, points, environment };
         let StoredSweep { hash, sweep, points, environment } = &stored;
-        let hardware =
-            if sweep.device.is_some() { environment.hardware() } else { environment.cpu.clone() };
-        let folder = self.root.join("breakeven").join(slug(&hardware)).join(hash);
+        let folder = self.root.join("breakeven").join(slug(&stored.hardware())).join(hash);
         write_json(&folder.join("points.json"), points)?;
         write_json(&folder.join("environment.json"), environment)?;
         // Last: a folder without it is not yet one.
