@@ -6,8 +6,9 @@
 //! map with zeros around it, kept with its row pitch, the row of a tap of a stride-1 convolution is one
 //! contiguous slice of the map, from the tap's own offset on. So the product runs on a table of offsets
 //! ([`RowTable`]), and the few columns that fall between two rows of the image are left out, or computed
-//! and dropped where a kernel does not know how ([`Lines`]). A convolution of stride s first splits the map into its s x s
-//! phases, on each of which it is one of stride 1. A map that needs no zeros is read where it lies.
+//! and dropped where a kernel does not know how ([`Lines`]). A convolution of stride s first splits the map
+//! into its s x s phases, on each of which it is one of stride 1. A map that needs no zeros is read where it
+//! lies.
 
 pub mod gpu;
 mod map;
