@@ -9,6 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::kernels::attended;
+
 /// How long attendants stay behind a run that no other follows.
 const LINGER: Duration = Duration::from_millis(1);
 
@@ -36,7 +38,7 @@ impl Attendants {
                 self.call(rayon::current_thread_index());
             }
             let done = Done(&self.0);
-            let result = work();
+            let result = attended(work);
             drop(done);
             result
         })

@@ -19,11 +19,13 @@ pub mod masked_dense;
 pub mod planes;
 #[cfg(test)]
 mod programs;
+mod sharing;
 
-use std::cell::Cell;
 use std::ops::Range;
 
 use crate::error::{Error, Result};
+
+pub(crate) use self::sharing::{alone, attended, share_out_among, threads};
 
 /// The variable that forces a variant by name.
 pub const VARIABLE: &str = "SCALPEL_KERNEL";
@@ -75,27 +77,6 @@ fn bias(operation: &str, bias: Option<&[f32]>, rows: usize) -> Result<Vec<f32>> 
             Err(Error::argument(operation, expected, bias.len().to_string()))
         }
     }
-}
-
-thread_local! {
-    static ALONE: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Threads that a kernel called on this thread may use: those of the pool, or one within [`alone`].
-pub(crate) fn threads() -> usize {
-    if ALONE.get() { 1 } else { rayon::current_num_threads() }
-}
-
-/// Does work whose kernels keep to the thread that calls them.
-pub(crate) fn alone<R>(work: impl FnOnce() -> R) -> R {
-    struct Before(bool);
-    impl Drop for Before {
-        fn drop(&mut self) {
-            ALONE.set(self.0);
-        }
-    }
-    let _before = Before(ALONE.replace(true));
-    work()
 }
 
 /// A product Y = act(W X + b) packed for this processor, on operands that lie anywhere.

@@ -2,11 +2,11 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::time::Instant;
 
 use rand::RngExt;
 
-use super::{BatchStep, BatchWork, DenseProduct, ImageStep, ImageWork, Place};
+use super::{BatchStep, BatchWork, DenseProduct, ImageStep, ImageWork, Place, Spread, shared_out};
+use crate::engine::attendants::Attendants;
 use crate::engine::choices::{Candidate, Choices, KERNELS};
 use crate::engine::explain::Description;
 use crate::engine::plan::{Between, Plan, Product, Step, Work};
@@ -42,6 +42,7 @@ pub(super) struct Builder<'a, 'p> {
     batch: usize,
     library: Option<&'a Arc<dyn DenseLibrary>>,
     choices: &'a mut Choices,
+    attendants: &'a Attendants,
     buffers: Vec<Planned>,
 }
 
@@ -52,8 +53,9 @@ impl<'a, 'p> Builder<'a, 'p> {
         batch: usize,
         library: Option<&'a Arc<dyn DenseLibrary>>,
         choices: &'a mut Choices,
+        attendants: &'a Attendants,
     ) -> Self {
-        Self { plan, formats, batch, library, choices, buffers: Vec::new() }
+        Self { plan, formats, batch, library, choices, attendants, buffers: Vec::new() }
     }
 
     /// The buffers of a workspace, for the steps that were made so far.
@@ -171,12 +173,12 @@ impl<'a, 'p> Builder<'a, 'p> {
         let x = random(Convolution::map_floats(geometry));
         let mut y = vec![0.0; to.floats(step.output, 1).max(to.image)];
         let y = RefCell::new(&mut y);
-        self.choices.fastest(&self.key(&key), &candidates, KERNELS, |(convolution, _), calls| {
-            let start = Instant::now();
-            for _ in 0..calls {
-                convolution.run_map(&x, &mut y.borrow_mut(), to)?;
-            }
-            Ok(start.elapsed().as_secs_f64())
+        // Of images that are shared out, each is convolved by one thread.
+        let spread = if shared_out(self.batch) { Spread::Alone } else { Spread::over_all() };
+        let (key, attendants) = (self.key(spread, &key), self.attendants);
+        self.choices.fastest(&key, &candidates, KERNELS, |(convolution, _), calls| {
+            let y: &mut [f32] = &mut y.borrow_mut();
+            spread.seconds(attendants, calls, || convolution.run_map(&x, y, to))
         })
     }
 
@@ -276,12 +278,11 @@ impl<'a, 'p> Builder<'a, 'p> {
         let key = format!("dense {m}x{k}x{batch} {}", sparsity(product, &all));
         let x = random(k * batch);
         let y = RefCell::new(vec![0.0; m * batch]);
-        self.choices.fastest(&self.key(&key), &candidates, KERNELS, |(kernel, _), calls| {
-            let start = Instant::now();
-            for _ in 0..calls {
-                kernel.run(&x, batch, &mut y.borrow_mut())?;
-            }
-            Ok(start.elapsed().as_secs_f64())
+        let spread = Spread::over_all();
+        let (key, attendants) = (self.key(spread, &key), self.attendants);
+        self.choices.fastest(&key, &candidates, KERNELS, |(kernel, _), calls| {
+            let y: &mut [f32] = &mut y.borrow_mut();
+            spread.seconds(attendants, calls, || kernel.run(&x, batch, y))
         })
     }
 
@@ -290,10 +291,11 @@ impl<'a, 'p> Builder<'a, 'p> {
         self.formats.iter().map(|&format| Stored::new(&product.matrices, format)).collect()
     }
 
-    /// A key of a choice among the formats on these threads.
-    fn key(&self, layer: &str) -> String {
+    /// A key of a choice among the formats, for a layer that is spread over threads like this.
+    fn key(&self, spread: Spread, layer: &str) -> String {
         let formats: Vec<String> = self.formats.iter().map(|&format| tag(format)).collect();
-        format!("{} threads | {} | {layer}", threads(), formats.join(", "))
+        let threads = if spread == Spread::Alone { 1 } else { threads() };
+        format!("{threads} threads | {} | {layer}", formats.join(", "))
     }
 }
 

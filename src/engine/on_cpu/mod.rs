@@ -3,7 +3,7 @@
 //! What comes before the first dense layer is done image by image, so that its activations stay in a
 //! core's caches whatever the batch: every step writes into the zeros that surround the next one's input.
 //! From the first dense layer on, features are rows and images columns, and every layer is one product for
-//! the whole batch. Where there are as many images as threads, each thread has images of its own; else the
+//! the whole batch. Where there are as many images as threads, the threads share out the images; else the
 //! kernels share out their rows and columns.
 
 mod build;
@@ -11,8 +11,6 @@ mod build;
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Instant;
-
-use rayon::prelude::*;
 
 use self::build::Builder;
 use super::attendants::Attendants;
@@ -24,7 +22,7 @@ use crate::kernels::convolution::Convolution;
 use crate::kernels::layout::{Input, Output};
 use crate::kernels::masked_dense::{DenseLibrary, MaskedDense};
 use crate::kernels::planes::{Map, cpu::Planes};
-use crate::kernels::{PackedProduct, alone, threads};
+use crate::kernels::{PackedProduct, alone, share_out_among, threads};
 use crate::network::Shape;
 use crate::sparse::Format;
 
@@ -41,6 +39,39 @@ enum Spread {
     Attended,
 }
 
+impl Spread {
+    /// Over all threads there are.
+    fn over_all() -> Self {
+        if threads() == 1 { Self::Alone } else { Self::Attended }
+    }
+
+    fn run<R: Send>(self, attendants: &Attendants, work: impl FnOnce() -> R + Send) -> R {
+        match self {
+            Self::Alone => alone(work),
+            Self::Attended => attendants.during(work),
+        }
+    }
+
+    /// Seconds of so many calls, one after the other.
+    fn seconds(
+        self,
+        attendants: &Attendants,
+        calls: u32,
+        mut call: impl FnMut() -> Result<()> + Send,
+    ) -> Result<f64> {
+        self.run(attendants, || {
+            let start = Instant::now();
+            (0..calls).try_for_each(|_| call())?;
+            Ok(start.elapsed().as_secs_f64())
+        })
+    }
+}
+
+/// Whether threads share out the images of a batch of so many, each of which one thread computes.
+fn shared_out(batch: usize) -> bool {
+    threads() > 1 && batch >= threads()
+}
+
 /// A network for batches of one size.
 pub(super) struct OnCpu {
     spread: Spread,
@@ -49,7 +80,7 @@ pub(super) struct OnCpu {
     /// `[batch, input]`.
     images: Vec<f32>,
     image_steps: Vec<ImageStep>,
-    /// One for each thread that has images of its own.
+    /// One for each thread to which images are shared out.
     workspaces: Vec<Workspace>,
     /// What the steps of an image come to, `[batch, features]`; empty where there are none.
     features: Vec<f32>,
@@ -144,7 +175,8 @@ impl OnCpu {
         let first_dense = |step: &Step<'_>| matches!(step.work, Work::Linear(_));
         let split = plan.steps.iter().position(first_dense).unwrap_or(plan.steps.len());
         let (on_images, on_batch) = plan.steps.split_at(split);
-        let mut builder = Builder::new(plan, formats, batch, library, choices);
+        let attendants = Attendants::default();
+        let mut builder = Builder::new(plan, formats, batch, library, choices, &attendants);
         let image_steps = builder.image_steps(on_images)?;
         let batch_steps =
             on_batch.iter().map(|step| builder.batch_step(step)).collect::<Result<Vec<_>>>()?;
@@ -152,8 +184,8 @@ impl OnCpu {
 
         let size = |shape: Shape| shape.iter().product::<usize>();
         let count = threads();
+        let workspaces = if shared_out(batch) { count } else { 1 };
         let workspace = Workspace { buffers, seconds: vec![0.0; image_steps.len()] };
-        let workspaces = if count > 1 && batch >= count { count } else { 1 };
         let features = if image_steps.is_empty() {
             0
         } else {
@@ -166,7 +198,7 @@ impl OnCpu {
         let classes = size(plan.output);
         let mut engine = Self {
             spread: Spread::Alone,
-            attendants: Attendants::default(),
+            attendants,
             batch,
             images: vec![0.0; batch * size(plan.input)],
             workspaces: vec![workspace; workspaces],
@@ -246,13 +278,8 @@ impl OnCpu {
     }
 
     fn forward<const TIMED: bool>(&mut self) -> Result<()> {
-        match self.spread {
-            Spread::Alone => alone(|| self.steps::<TIMED>()),
-            Spread::Attended => {
-                let attendants = self.attendants.clone();
-                attendants.during(|| self.steps::<TIMED>())
-            }
-        }
+        let attendants = self.attendants.clone();
+        self.spread.run(&attendants, || self.steps::<TIMED>())
     }
 
     fn steps<const TIMED: bool>(&mut self) -> Result<()> {
@@ -300,22 +327,18 @@ impl OnCpu {
         if self.image_steps.is_empty() || end == 0 {
             return Ok(());
         }
+        let mut images = self.images.chunks(input).zip(ends.chunks_mut(end));
         if threads() == 1 || self.workspaces.len() == 1 {
             let workspace = &mut self.workspaces[0];
-            let images = self.images.chunks(input).zip(ends.chunks_mut(end));
-            for (image, end) in images {
-                workspace.image::<TIMED>(steps, image, end)?;
-            }
-            return Ok(());
+            return images.try_for_each(|(image, end)| workspace.image::<TIMED>(steps, image, end));
         }
-        let share = self.batch.div_ceil(self.workspaces.len());
-        let shares = self.images.par_chunks(share * input).zip(ends.par_chunks_mut(share * end));
-        shares.zip(&mut self.workspaces).try_for_each(|((images, ends), workspace)| {
-            let mut images = images.chunks(input).zip(ends.chunks_mut(end));
-            alone(|| {
-                images.try_for_each(|(image, end)| workspace.image::<TIMED>(steps, image, end))
-            })
-        })
+        let mut workers: Vec<_> = self.workspaces.iter_mut().map(|own| (own, Ok(()))).collect();
+        share_out_among(&mut workers, images.collect(), |(workspace, done), (image, end)| {
+            if done.is_ok() {
+                *done = alone(|| workspace.image::<TIMED>(steps, image, end));
+            }
+        });
+        workers.into_iter().try_for_each(|(_, done)| done)
     }
 }
 

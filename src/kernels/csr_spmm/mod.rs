@@ -15,16 +15,14 @@ mod suite;
 use std::cell::Cell;
 use std::ops::Range;
 
-use rayon::prelude::*;
-
 use super::PackedProduct;
 use super::layout::{Input, Output, Rows};
+use super::sharing::{parts, share_out};
 use crate::error::Result;
 use crate::sparse::Csr;
 
-/// Useful operations from which two threads are faster than one: some 100 us of work, where waking a
-/// thread takes 20 to 30.
-const WORTH_A_THREAD: usize = 4_000_000;
+/// Useful operations that a thread does in a microsecond.
+const PER_MICROSECOND: usize = 40_000;
 
 /// Weights, bias and activation of one layer.
 #[derive(Clone, Copy, Debug)]
@@ -167,27 +165,26 @@ impl PackedProduct for CsrSpmm {
         if n == 0 || rows == 0 {
             return Ok(());
         }
-        let threads = crate::kernels::threads();
-        let alone = threads == 1 || 2 * self.values.len() * n < WORTH_A_THREAD;
+        let parts = parts(2 * self.values.len() * n, PER_MICROSECOND);
         if y.is_plain(n) {
             let run = |first: usize, y: &mut [f32]| {
                 // SAFETY: the function is one for this processor.
                 unsafe { (self.function)(self, &x, n, first, y) };
             };
             let values = &mut y.values[..rows * n];
-            if alone {
+            if parts == 1 {
                 run(0, values);
             } else {
-                let shares = super::shares(&self.row_ptr, threads, n, values);
-                shares.into_par_iter().for_each(|(rows, y)| run(rows.start, y));
+                let shares = super::shares(&self.row_ptr, parts, n, values);
+                share_out(shares, |(rows, y)| run(rows.start, y));
             }
             return Ok(());
         }
         match y.rows {
-            Rows::Every(stride) if !alone => {
+            Rows::Every(stride) if parts > 1 => {
                 let lines = y.lines;
-                let shares = super::shares(&self.row_ptr, threads, stride, y.values);
-                shares.into_par_iter().for_each(|(range, values)| {
+                let shares = super::shares(&self.row_ptr, parts, stride, y.values);
+                share_out(shares, |(range, values)| {
                     let first = range.start;
                     let mut y = Output { values, rows: Rows::Every(stride), lines };
                     self.rows_at(&x, n, range, &mut y, |row| (row - first) * stride);

@@ -16,12 +16,11 @@
 use std::cell::{Cell, RefCell};
 use std::ops::Range;
 
-use rayon::prelude::*;
-
 use super::tiles::{Computed, Operand, Tile};
 use super::{Kernel, Layer};
 use crate::kernels::aligned::Aligned;
 use crate::kernels::layout::{Input, Lines, Output, Rows};
+use crate::kernels::sharing::{parts, share_out};
 
 /// Floats up to which a core's second-level cache holds them: 1 MiB.
 pub(super) const CACHED_FLOATS: usize = 256 << 10;
@@ -32,9 +31,8 @@ const PANELS_FROM: usize = 3;
 /// Bytes of a piece's weights.
 const PIECE_BYTES: usize = 256 << 10;
 
-/// Useful operations from which two threads are faster than one: some 70 us of work, since waking a
-/// thread that sleeps takes 20 to 30 us (measured from outside of the pool, as a caller stands).
-const WORTH_A_THREAD: usize = 8_000_000;
+/// Useful operations that a thread does in a microsecond.
+const PER_MICROSECOND: usize = 110_000;
 
 /// What an instruction set brings: tiles of some widths, and the ways into and out of them.
 ///
@@ -403,26 +401,17 @@ impl Kernel for ColumnsKernel {
 impl ColumnsKernel {
     /// Computes all blocks.
     fn blocks_of(&self, x: &Operand<'_>, n: usize, output: &SharedOutput<'_>) {
-        let threads = crate::kernels::threads();
-        if threads == 1 || 2 * self.nnz * n < WORTH_A_THREAD {
+        let parts = parts(2 * self.nnz * n, PER_MICROSECOND);
+        if parts == 1 {
             self.blocks.iter().for_each(|block| self.block(block, x, 0..n, output));
             return;
         }
-        // Ranges of whole tiles, in as many parts as leave the busiest thread the least.
-        let wide = self.functions.widest().width;
-        let (tiles, blocks) = (n.div_ceil(wide), self.blocks.len());
-        let busiest = |parts: &usize| (blocks * parts).div_ceil(threads) * tiles.div_ceil(*parts);
-        let parts = (1..=tiles.min(2 * threads)).min_by_key(busiest).unwrap_or(1);
-        let width = tiles.div_ceil(parts) * wide;
-        let tasks: Vec<_> = self
-            .blocks
-            .iter()
-            .flat_map(|block| {
-                (0..n).step_by(width).map(move |first| (block, first..n.min(first + width)))
-            })
-            .collect();
-        let run = |(block, columns): (&Block, Range<usize>)| self.block(block, x, columns, output);
-        tasks.into_par_iter().for_each(run);
+        // Of each block, ranges of whole vectors.
+        let lanes = self.functions.lanes();
+        let width = n.div_ceil(parts.div_ceil(self.blocks.len())).next_multiple_of(lanes);
+        let ranges = || (0..n).step_by(width).map(|first| first..n.min(first + width));
+        let work = self.blocks.iter().flat_map(|block| ranges().map(move |range| (block, range)));
+        share_out(work.collect(), |(block, range)| self.block(block, x, range, output));
     }
 }
 

@@ -9,15 +9,14 @@
 use std::cell::Cell;
 use std::ops::Range;
 
-use rayon::prelude::*;
-
 use super::{Kernel, Layer};
 use crate::kernels::aligned::Aligned;
 use crate::kernels::layout::{Input, Output, Rows as RowStarts};
+use crate::kernels::sharing::{parts, share_out};
 use crate::kernels::{activate, shares};
 
-/// Stored weights from which two threads are faster than one (as in `columns`: some 70 us of work).
-const WORTH_A_THREAD: usize = 1_000_000;
+/// Stored weights that a thread multiplies in a microsecond.
+const PER_MICROSECOND: usize = 14_000;
 
 /// Rows of a slice.
 pub(super) const ROWS: usize = 8;
@@ -214,16 +213,15 @@ impl Kernel for RowsKernel {
         rows.copy(x, &mut copy);
         out.resize(rows.bias.len(), [0.0; ROWS]);
         let slices = rows.bias.len();
-        let threads = crate::kernels::threads();
+        let parts = parts(rows.values.len(), PER_MICROSECOND);
         // SAFETY (of both calls): whoever made this kernel vouched for the processor; the copy is that
         // of these rows, and the output has an entry for each slice.
-        if threads == 1 || rows.values.len() < WORTH_A_THREAD {
+        if parts == 1 {
             unsafe { (self.function)(rows, &copy, 0..slices, &mut out) };
         } else {
-            let shares = shares(&rows.steps, threads, 1, &mut out);
-            shares
-                .into_par_iter()
-                .for_each(|(range, out)| unsafe { (self.function)(rows, &copy, range, out) });
+            share_out(shares(&rows.steps, parts, 1, &mut out), |(range, out)| unsafe {
+                (self.function)(rows, &copy, range, out);
+            });
         }
         let results = rows.order.iter().zip(out.as_flattened());
         match y.rows {

@@ -2,19 +2,17 @@
 
 use std::cell::Cell;
 
-use rayon::prelude::*;
-
 use super::{Gathered, Kernel};
 use crate::error::Result;
 use crate::kernels::activate;
 use crate::kernels::aligned::Aligned;
+use crate::kernels::sharing::{parts, share_out};
 
 /// Rows of a block.
 const ROWS: usize = 8;
 
-/// Weights from which two threads are faster than one: some 100 us of work, where waking a thread takes
-/// 20 to 30.
-const WORTH_A_THREAD: usize = 2_000_000;
+/// Weights that a thread multiplies in a microsecond.
+const PER_MICROSECOND: usize = 20_000;
 
 /// A function for blocks whose steps are of `lanes` inputs.
 #[derive(Clone, Copy, Debug)]
@@ -162,19 +160,19 @@ impl Kernel for VectorKernel {
         behind.fill(0.0);
         let blocks = layer.bias.len().div_ceil(ROWS);
         sums.resize(blocks, [0.0; ROWS]);
-        let threads = crate::kernels::threads();
-        let share = blocks.div_ceil(threads).max(1);
+        let parts = parts(self.packed.len(), PER_MICROSECOND);
+        let share = blocks.div_ceil(parts).max(1);
         let floats = self.padded * ROWS;
         let run = |first: usize, sums: &mut [[f32; ROWS]]| {
             let weights = &self.packed[first * floats..(first + sums.len()) * floats];
             // SAFETY: whoever made this kernel vouched for the processor.
             unsafe { (self.function.blocks)(weights, &living, sums) };
         };
-        if threads == 1 || self.packed.len() < WORTH_A_THREAD {
+        if parts == 1 {
             run(0, &mut sums);
         } else {
-            let shares = sums.par_chunks_mut(share).enumerate();
-            shares.for_each(|(index, sums)| run(index * share, sums));
+            let shares = sums.chunks_mut(share).enumerate().collect();
+            share_out(shares, |(index, sums)| run(index * share, sums));
         }
         let results = sums.as_flattened().iter().zip(&layer.bias);
         for (&place, (&sum, &bias)) in layer.outputs.starts().iter().zip(results) {

@@ -7,14 +7,13 @@
 use std::cell::Cell;
 use std::ops::Range;
 
-use rayon::prelude::*;
-
 use super::{Map, Op, Window};
 use crate::error::{Error, Result};
+use crate::kernels::sharing::{parts, share_out};
 use crate::kernels::{activate, unavailable};
 
-/// Pixels read from which two threads are faster than one: some 70 us of work.
-const WORTH_A_THREAD: usize = 1_000_000;
+/// Pixels that a thread reads in a microsecond.
+const PER_MICROSECOND: usize = 5_000;
 
 /// Computes some channels; y starts with the first of them.
 ///
@@ -184,14 +183,14 @@ impl Planes {
         let run = |channels: Range<usize>, y: &mut [f32]| unsafe {
             (self.function)(self, x, channels, y);
         };
-        let threads = crate::kernels::threads();
-        if threads == 1 || channels == 1 || self.reads() < WORTH_A_THREAD {
+        let parts = parts(self.reads(), PER_MICROSECOND);
+        if parts == 1 || channels == 1 {
             run(0..channels, y);
         } else {
-            let share = channels.div_ceil(threads);
-            let parts = y.par_chunks_mut(share * to.plane).enumerate();
-            parts.filter(|(index, _)| index * share < channels).for_each(|(index, y)| {
-                run(index * share..channels.min((index + 1) * share), y);
+            let share = channels.div_ceil(parts);
+            let starts = (0..channels).step_by(share);
+            share_out(starts.zip(y.chunks_mut(share * to.plane)).collect(), |(start, y)| {
+                run(start..channels.min(start + share), y);
             });
         }
         Ok(())

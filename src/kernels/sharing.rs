@@ -1,0 +1,203 @@
+//! How a kernel shares its work with the other threads of the pool.
+//!
+//! Work is worth sharing if it takes longer than handing some of it over. That depends on what the others do:
+//! a thread that sleeps is woken in 20 to 30 us (measured from outside of the pool, as a caller stands), one
+//! that looks for work all the time takes some within 1 us. Kernels say how much they have to do, in numbers
+//! of their own, and how much of that a thread does in a microsecond.
+//!
+//! What is shared out is cut into more parts than there are threads. Each begins with a share of its own, from
+//! the first part on, the same from call to call, so that it finds in its caches what it left there; then it
+//! takes over the last parts of those who are slower. Cores are seldom equally fast: they are shared with
+//! other programs and other machines' threads.
+
+use std::cell::Cell;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rayon::prelude::*;
+
+/// What the other threads of the pool do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Others {
+    /// They sleep, or work on something else.
+    Asleep,
+    /// They look for work all the time.
+    Attending,
+    /// They are not to be asked.
+    Denied,
+}
+
+impl Others {
+    /// Microseconds of work from which sharing it pays, and those of the smallest part worth making.
+    fn worth(self) -> Option<[usize; 2]> {
+        match self {
+            Self::Asleep => Some([70, 10]),
+            Self::Attending => Some([10, 3]),
+            Self::Denied => None,
+        }
+    }
+}
+
+/// Parts for each thread, at most: of unequally fast ones, the slowest has at most the last part alone.
+const PARTS: usize = 4;
+
+thread_local! {
+    static OTHERS: Cell<Others> = const { Cell::new(Others::Asleep) };
+}
+
+/// Threads that work on the calling thread may use: those of the pool, or one within [`alone`].
+pub(crate) fn threads() -> usize {
+    if OTHERS.get() == Others::Denied { 1 } else { rayon::current_num_threads() }
+}
+
+/// Parts into which to cut `work`, of which one thread does `per_microsecond`; one if it is not worth
+/// sharing.
+pub(super) fn parts(work: usize, per_microsecond: usize) -> usize {
+    let (threads, microseconds) = (threads(), work / per_microsecond);
+    match OTHERS.get().worth() {
+        Some([all, part]) if threads > 1 && microseconds >= all => {
+            (microseconds / part).min(PARTS * threads)
+        }
+        _ => 1,
+    }
+}
+
+/// Does all `items`, by the threads of the pool.
+pub(super) fn share_out<T: Send>(items: Vec<T>, run: impl Fn(T) + Sync) {
+    let workers = threads().min(items.len());
+    share_out_among(&mut vec![(); workers], items, |(), item| run(item));
+}
+
+/// Does all `items`, each by one of the `workers`, of which each is one thread's at a time.
+pub(crate) fn share_out_among<W: Send, T: Send>(
+    workers: &mut [W],
+    items: Vec<T>,
+    run: impl Fn(&mut W, T) + Sync,
+) {
+    let shares = Shares::new(workers.len(), items.len());
+    let items: Vec<Mutex<Option<T>>> =
+        items.into_iter().map(|item| Mutex::new(Some(item))).collect();
+    workers.par_iter_mut().with_max_len(1).enumerate().for_each(|(own, worker)| {
+        while let Some(place) = shares.next(own) {
+            // No two of them are given the same place.
+            let item = items[place].lock().ok().and_then(|mut item| item.take());
+            item.into_iter().for_each(|item| run(worker, item));
+        }
+    });
+}
+
+/// What is left of each worker's places: the first in the lower half of a word, the end in the upper.
+struct Shares(Vec<AtomicU64>);
+
+impl Shares {
+    fn new(workers: usize, places: usize) -> Self {
+        let start = |worker: usize| (places * worker / workers) as u64;
+        Self((0..workers).map(|own| AtomicU64::new(start(own + 1) << 32 | start(own))).collect())
+    }
+
+    /// The next place for a worker: its own first one, or another's last one.
+    fn next(&self, own: usize) -> Option<usize> {
+        let left = |word: u64| (word & u64::from(u32::MAX), word >> 32);
+        let take = |worker: usize, change: &dyn Fn(u64, u64) -> u64| {
+            let change = |word: u64| {
+                let (first, end) = left(word);
+                (first < end).then(|| change(first, end))
+            };
+            // Who finds a place taken looks at another word; items are behind locks of their own.
+            self.0[worker].fetch_update(Ordering::Relaxed, Ordering::Relaxed, change).ok().map(left)
+        };
+        let first = take(own, &|first, end| end << 32 | (first + 1)).map(|(first, _)| first);
+        let others = (1..self.0.len()).map(|step| (own + step) % self.0.len());
+        let last =
+            |other| take(other, &|first, end| (end - 1) << 32 | first).map(|(_, end)| end - 1);
+        first.or_else(|| others.into_iter().find_map(last)).map(|place| place as usize)
+    }
+}
+
+/// Does work whose kernels keep to the thread that calls them.
+pub(crate) fn alone<R>(work: impl FnOnce() -> R) -> R {
+    among(Others::Denied, work)
+}
+
+/// Does work on a thread of the pool while all others look for what its kernels share out.
+pub(crate) fn attended<R>(work: impl FnOnce() -> R) -> R {
+    among(Others::Attending, work)
+}
+
+fn among<R>(others: Others, work: impl FnOnce() -> R) -> R {
+    struct Before(Others);
+    impl Drop for Before {
+        fn drop(&mut self) {
+            OTHERS.set(self.0);
+        }
+    }
+    let _before = Before(OTHERS.replace(others));
+    work()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicUsize;
+
+    fn pool(threads: usize) -> rayon::ThreadPool {
+        rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap()
+    }
+
+    #[test]
+    fn each_item_is_done_once_by_one_worker() {
+        for threads in [1, 2, 5] {
+            for (workers, items) in [(1, 7), (2, 2), (3, 100), (5, 3), (4, 0), (0, 0)] {
+                let mut done: Vec<Vec<usize>> = vec![Vec::new(); workers];
+                pool(threads).install(|| {
+                    share_out_among(&mut done, (0..items).collect(), |mine, item| mine.push(item));
+                });
+                let mut all = done.concat();
+                all.sort_unstable();
+                assert_eq!(all, (0..items).collect::<Vec<_>>(), "{threads} threads, {workers}");
+            }
+        }
+    }
+
+    #[test]
+    fn who_is_done_takes_over_the_last_of_the_others() {
+        let shares = Shares::new(2, 5);
+        let places: Vec<_> = [0, 0, 0, 0, 1, 1].map(|own| shares.next(own)).into();
+        assert_eq!(places, [Some(0), Some(1), Some(4), Some(3), Some(2), None]);
+    }
+
+    #[test]
+    fn a_slow_worker_keeps_no_other_from_its_items() {
+        // One worker stays with its first item until all others are done.
+        let left = AtomicUsize::new(7);
+        let mut done = [0, 0];
+        pool(2).install(|| {
+            share_out_among(&mut done, (0..8).collect(), |done, item| {
+                *done += 1;
+                if item == 0 {
+                    while left.load(Ordering::SeqCst) > 0 {
+                        std::hint::spin_loop();
+                    }
+                } else {
+                    left.fetch_sub(1, Ordering::SeqCst);
+                }
+            });
+        });
+        assert_eq!(done[0] + done[1], 8);
+        assert!(done.iter().any(|&done| done <= 1), "{done:?}");
+    }
+
+    #[test]
+    fn work_is_cut_where_that_pays() {
+        pool(2).install(|| {
+            let asleep = [69, 70, 1000].map(|microseconds| parts(3 * microseconds, 3));
+            assert_eq!(asleep, [1, 7, 8]);
+            let attended =
+                attended(|| [9, 10, 16, 1000].map(|microseconds| parts(microseconds, 1)));
+            assert_eq!(attended, [1, 3, 5, 8]);
+            assert_eq!(alone(|| parts(usize::MAX, 1)), 1);
+            assert_eq!(parts(10, 1), 1, "as before");
+        });
+        assert_eq!(pool(1).install(|| parts(usize::MAX, 1)), 1);
+    }
+}
