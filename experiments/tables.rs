@@ -39,6 +39,11 @@ fn main() -> anyhow::Result<()> {
     if readme.exists() {
         write(&readme, &tables.into_readme(&files::read_text(&readme)?)?)?;
     }
+    for stale in tree.other_plots(&tables.plots)? {
+        std::fs::remove_file(&stale)
+            .with_context(|| format!("remove {}, which no table shows", stale.display()))?;
+        println!("{} removed: nothing is left of what it showed", stale.display());
+    }
     Ok(())
 }
 

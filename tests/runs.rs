@@ -441,7 +441,16 @@ fn tables_are_the_same_bytes_when_written_twice_and_stay_where_there_is_no_tree(
         read(&workplace.path("RESULTS.md"))
     };
     let first = written();
+    // A plot of a run that is gone goes too; what is no plot stays.
+    let plots = workplace.path("results/plots");
+    std::fs::create_dir_all(&plots).unwrap();
+    for name in ["node_pruning-of-a-run-that-is-gone.svg", "notes.txt"] {
+        std::fs::write(plots.join(name), "").unwrap();
+    }
     assert_eq!(first, written());
+    assert!(!plots.join("node_pruning-of-a-run-that-is-gone.svg").exists());
+    assert!(plots.join("notes.txt").exists());
+    std::fs::remove_file(plots.join("notes.txt")).unwrap();
     let text = String::from_utf8_lossy(&first);
     assert!(text.contains("SYNTHETIC DIGITS") && text.contains("not measured"), "{text}");
     // A tree that is not there overwrites nothing.

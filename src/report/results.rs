@@ -154,6 +154,17 @@ impl ResultsTree {
         self.root.join("plots").join(format!("{name}.svg"))
     }
 
+    /// The plots that lie in the tree and are none of these.
+    ///
+    /// # Errors
+    /// A folder that cannot be read.
+    pub fn other_plots(&self, plots: &[(String, String)]) -> Result<Vec<PathBuf>> {
+        let shown = |path: &PathBuf| plots.iter().any(|(name, _)| self.plot(name) == *path);
+        let mut paths = entries(&self.root.join("plots"))?;
+        paths.retain(|path| path.extension().is_some_and(|end| end == "svg") && !shown(path));
+        Ok(paths)
+    }
+
     /// Stores a sweep and its plot, in a folder named after the processor and the hash of what it
     /// measures.
     ///
@@ -333,18 +344,22 @@ fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
 
 /// The folders in `folder`, in order of name; none where it does not exist.
 fn subfolders(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut folders = entries(folder)?;
+    folders.retain(|path| path.is_dir());
+    Ok(folders)
+}
+
+/// What lies in `folder`, in order of name; nothing where it does not exist.
+fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     if !folder.exists() {
         return Ok(Vec::new());
     }
-    let mut folders = Vec::new();
-    for entry in fs::read_dir(folder).map_err(Error::io("read the folder", folder))? {
-        let path = entry.map_err(Error::io("read the folder", folder))?.path();
-        if path.is_dir() {
-            folders.push(path);
-        }
-    }
-    folders.sort();
-    Ok(folders)
+    let failed = || Error::io("read the folder", folder);
+    let entries = fs::read_dir(folder).map_err(failed())?;
+    let paths = entries.map(|entry| entry.map(|entry| entry.path()).map_err(failed()));
+    let mut paths = paths.collect::<Result<Vec<_>>>()?;
+    paths.sort();
+    Ok(paths)
 }
 
 #[cfg(test)]

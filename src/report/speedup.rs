@@ -254,15 +254,24 @@ impl SpeedupGroup<'_> {
         ]
     }
 
-    /// Its dates and commit.
+    /// Its dates, the instruction sets of a processor, and the commits.
     fn measured_on(&self) -> String {
-        let Some(first) = self.members.first() else { return String::new() };
-        let mut dates: Vec<&str> =
-            self.members.iter().map(|one| one.environment.date.as_str()).collect();
-        dates.sort_unstable();
-        dates.dedup();
-        let commit = first.environment.commit.as_deref().unwrap_or("unknown");
-        format!("Measured on {}, commit {commit}.", dates.join(", "))
+        let of_all = |of: fn(&Environment) -> String| {
+            let mut values: Vec<String> =
+                self.members.iter().map(|one| of(&one.environment)).collect();
+            values.sort_unstable();
+            values.dedup();
+            values.join(", ")
+        };
+        let dates = of_all(|environment| environment.date.clone());
+        let sets = of_all(|environment| match environment.device.as_str() {
+            "cpu" => environment.isa.join(" and "),
+            _ => String::new(),
+        });
+        let with = if sets.is_empty() { sets } else { format!(" with {sets}") };
+        let commits = of_all(|environment| environment.commit.clone().unwrap_or("unknown".into()));
+        let plural = if commits.contains(", ") { "s" } else { "" };
+        format!("Measured on {dates}{with}, commit{plural} {commits}.")
     }
 
     /// Bars of the speedup over the library's dense network, by network and policy, with their geometric
@@ -464,6 +473,25 @@ mod tests {
         let groups = speedup_groups(&stored);
         let [group] = &groups[..] else { panic!("{} groups", groups.len()) };
         assert_eq!((group.title().as_str(), group.members.len()), ("wgpu, batch 1", 2));
+    }
+
+    #[test]
+    fn every_commit_and_the_processors_instruction_sets_are_named() {
+        let times = [(DENSE, 40.0, 100), (SCALPEL, 5.0, 10)];
+        let mut stored = vec![measured("lenet-5", 1, &times), measured("convnet", 1, &times)];
+        for one in &mut stored {
+            one.environment.isa = vec!["avx2+fma".into(), "avx512f".into()];
+        }
+        let groups = |stored: &[StoredSpeedup]| speedup_groups(stored)[0].measured_on();
+        let expected = "Measured on 2026-01-02 with avx2+fma and avx512f, commit abc.";
+        assert_eq!(groups(&stored), expected);
+        stored[1].environment.commit = Some("def".into());
+        stored[1].environment.date = "2026-01-03".into();
+        stored.iter_mut().for_each(|one| one.environment.device = "cuda".into());
+        stored.iter_mut().for_each(|one| one.environment.gpu = Some("a GPU".into()));
+        stored.iter_mut().flat_map(|one| &mut one.rows).for_each(|row| row.device = "cuda".into());
+        let expected = "Measured on 2026-01-02, 2026-01-03, commits abc, def.";
+        assert_eq!(groups(&stored), expected);
     }
 
     fn both() -> Vec<StoredSpeedup> {
