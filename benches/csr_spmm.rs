@@ -39,7 +39,7 @@ fn main() -> anyhow::Result<()> {
                     let run = move |x: &[f32], y: &mut [f32]| kernel.run(x, n, y);
                     contestants.push((variant.name.to_owned(), case.product(run)));
                 }
-                let timings = contest(&case, &mut contestants)?;
+                let timings = contest(&case, &mut contestants, 1)?;
                 for ((name, _), timing) in contestants.iter().zip(&timings) {
                     table.row([
                         format!("{}x{}", case.m, case.k),

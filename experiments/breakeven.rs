@@ -69,7 +69,7 @@ fn main() -> anyhow::Result<()> {
     replace(&mut sweep.widths, cli.width);
     sweep.isa = cli.isa;
 
-    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
+    rayon::ThreadPoolBuilder::new().num_threads(threads).use_current_thread().build_global()?;
     let report = |point: &BreakevenPoint| {
         eprintln!(
             "{} N = {}, W = {}, density {:.3}: {:.1} useful GFLOP/s, {:.2}x dense, {:.2}x CSR",

@@ -204,7 +204,7 @@ pub fn measure(
         }
     }
     let names: Vec<String> = ours.iter().map(|(name, _)| name.clone()).collect();
-    let timings = contest(case, &mut super::beside(case, ours, &*device.library)?)?;
+    let timings = contest(case, &mut super::beside(case, ours, &*device.library)?, 1)?;
     let library = device.library.name();
     Ok(names
         .iter()

@@ -7,12 +7,14 @@
 
 pub mod gpu;
 
-use std::time::Duration;
+use std::cell::Cell;
+use std::time::{Duration, Instant};
 
 use ndarray::Array2;
 use rand::RngExt;
 
 use crate::baselines::{Product, Products};
+use crate::engine::Attendants;
 use crate::error::{Error, Result};
 use crate::kernels::group_spmm::{self, Columns, GroupSpmm, Layer, Variant, reference};
 use crate::measure::{Effort, Timing, interleave_by};
@@ -101,9 +103,10 @@ impl Case {
     /// A contestant that computes y from x by a function.
     pub fn product<'a>(
         &'a self,
-        run: impl FnMut(&[f32], &mut [f32]) -> Result<()> + 'a,
+        run: impl FnMut(&[f32], &mut [f32]) -> Result<()> + Send + 'a,
     ) -> Box<dyn Product + 'a> {
-        Box::new(Ours { run, x: &self.x, y: vec![f32::NAN; self.m * self.n] })
+        let y = vec![f32::NAN; self.m * self.n];
+        Box::new(Ours { run, x: &self.x, y, attendants: Attendants::default() })
     }
 
     fn layer(&self) -> Layer<'_> {
@@ -224,11 +227,23 @@ struct Ours<'a, F> {
     run: F,
     x: &'a [f32],
     y: Vec<f32>,
+    attendants: Attendants,
 }
 
-impl<F: FnMut(&[f32], &mut [f32]) -> Result<()>> Product for Ours<'_, F> {
+impl<F: FnMut(&[f32], &mut [f32]) -> Result<()> + Send> Product for Ours<'_, F> {
     fn run(&mut self) -> Result<()> {
         (self.run)(self.x, &mut self.y)
+    }
+
+    /// The other threads stay awake from call to call, as they do in a network, and as the library's do.
+    fn seconds(&mut self, calls: u32) -> Result<f64> {
+        let Self { run, x, y, attendants } = self;
+        let mut work = || {
+            let start = Instant::now();
+            (0..calls).try_for_each(|_| run(x, y))?;
+            Ok(start.elapsed().as_secs_f64())
+        };
+        if rayon::current_num_threads() == 1 { work() } else { attendants.during(work) }
     }
 
     fn result(&self) -> Result<Vec<f32>> {
@@ -236,13 +251,19 @@ impl<F: FnMut(&[f32], &mut [f32]) -> Result<()>> Product for Ours<'_, F> {
     }
 }
 
-/// Compares the contestants with plain loops and times them in turns.
+/// How long the threads of a library's OpenMP stay busy behind its last call (200 ms by default), and some
+/// more.
+const SETTLING: Duration = Duration::from_millis(250);
+
+/// Compares the contestants with plain loops and times them in turns. On several `threads` of the processor,
+/// where the last two must be the library's, each has its own awake and, behind the library, nobody else's.
 ///
 /// # Errors
 /// One that fails, or that computes something else.
 pub fn contest(
     case: &Case,
     contestants: &mut [(String, Box<dyn Product + '_>)],
+    threads: usize,
 ) -> Result<Vec<Timing>> {
     let expected = case.expected();
     for (name, contestant) in &mut *contestants {
@@ -251,9 +272,23 @@ pub fn contest(
     }
     // The largest products take half a second each.
     let rounds = if case.m * case.k * case.n > 5_000_000_000 { 5 } else { 15 };
+    let ours = contestants.len().saturating_sub(2);
+    let restless = &Cell::new(true);
     let mut turns: Vec<_> = contestants
         .iter_mut()
-        .map(|(_, contestant)| |calls: u32| contestant.seconds(calls))
+        .enumerate()
+        .map(|(index, (_, contestant))| {
+            move |calls: u32| {
+                if threads > 1 {
+                    if index < ours && restless.get() {
+                        std::thread::sleep(SETTLING);
+                    }
+                    restless.set(index >= ours);
+                    contestant.seconds(1)?;
+                }
+                contestant.seconds(calls)
+            }
+        })
         .collect();
     let mut turns: Vec<&mut dyn FnMut(u32) -> Result<f64>> =
         turns.iter_mut().map(|turn| turn as _).collect();
@@ -285,7 +320,7 @@ pub fn measure(
         let run = move |x: &[f32], y: &mut [f32]| kernel.run(x, n, y);
         ours.push((variant.name.to_owned(), case.product(run)));
     }
-    let timings = contest(case, &mut beside(case, ours, library)?)?;
+    let timings = contest(case, &mut beside(case, ours, library)?, rayon::current_num_threads())?;
     let name = library.name();
     let points = variants.iter().enumerate();
     Ok(points.map(|(index, variant)| point(case, variant.name, &timings, index, &name)).collect())

@@ -19,7 +19,7 @@ const LOOKS: usize = 64;
 
 /// The attendants of one executable.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Attendants(Arc<State>);
+pub(crate) struct Attendants(Arc<State>);
 
 #[derive(Debug, Default)]
 struct State {

@@ -19,6 +19,7 @@ mod suite;
 
 use std::sync::Arc;
 
+pub(crate) use attendants::Attendants;
 pub use choices::Choices;
 pub use explain::{Explained, explanation};
 pub use policy::Policy;
