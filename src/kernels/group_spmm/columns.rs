@@ -399,6 +399,20 @@ impl Kernel for ColumnsKernel {
 }
 
 impl ColumnsKernel {
+    /// Columns of a part, where `parts` are wanted of all blocks together: whole tiles, since narrow ones
+    /// spread each weight over less; but a part for each thread where that would leave some with none, or with
+    /// half of what others have.
+    fn width_of_parts(&self, n: usize, parts: usize, threads: usize) -> usize {
+        let blocks = self.blocks.len();
+        let width = |parts: usize| n.div_ceil(parts.div_ceil(blocks));
+        let whole = width(parts).next_multiple_of(self.functions.widest().width);
+        if n.div_ceil(whole) * blocks >= 2 * threads {
+            whole
+        } else {
+            width(parts.min(threads)).next_multiple_of(self.functions.lanes())
+        }
+    }
+
     /// Computes all blocks.
     fn blocks_of(&self, x: &Operand<'_>, n: usize, output: &SharedOutput<'_>) {
         let parts = parts(2 * self.nnz * n, PER_MICROSECOND);
@@ -406,9 +420,7 @@ impl ColumnsKernel {
             self.blocks.iter().for_each(|block| self.block(block, x, 0..n, output));
             return;
         }
-        // Of each block, ranges of whole vectors.
-        let lanes = self.functions.lanes();
-        let width = n.div_ceil(parts.div_ceil(self.blocks.len())).next_multiple_of(lanes);
+        let width = self.width_of_parts(n, parts, crate::kernels::threads());
         let ranges = || (0..n).step_by(width).map(|first| first..n.min(first + width));
         let work = self.blocks.iter().flat_map(|block| ranges().map(move |range| (block, range)));
         share_out(work.collect(), |(block, range)| self.block(block, x, range, output));
@@ -494,18 +506,42 @@ mod tests {
         }
     }
 
-    #[test]
-    fn only_a_large_x_whose_rows_lie_apart_is_copied() {
-        let weights = GroupSparse::from_dense(Array2::ones((2000, 4)).view(), 4).unwrap();
-        let layer = Layer { weights: &weights, bias: None, relu: false };
-        const IDLE: &[TileFunction] = &[TileFunction { width: 16, add: |_, _| () }];
+    /// A kernel of one block that does nothing, in tiles of 8 and 24 columns.
+    fn idle(layer: &Layer<'_>) -> ColumnsKernel {
+        const IDLE: &[TileFunction] = &[
+            TileFunction { width: 8, add: |_, _| () },
+            TileFunction { width: 24, add: |_, _| () },
+        ];
         let (fill, write) = (
             |_: &mut [f32], _, _: &[f32]| (),
             |_: &SharedOutput<'_>, _: &[f32], _: &Placed<'_>| (),
         );
         let functions = Functions { tiles: IDLE, rows: 512, fill, write };
         // SAFETY: functions that do nothing ask for nothing.
-        let kernel = unsafe { ColumnsKernel::new(&layer, 4, functions) };
+        unsafe { ColumnsKernel::new(layer, 4, functions) }
+    }
+
+    #[test]
+    fn parts_are_whole_tiles_where_there_are_enough_for_all_threads() {
+        let width = |rows, n, parts, threads| {
+            let weights = GroupSparse::from_dense(Array2::ones((rows, 8)).view(), 8).unwrap();
+            let layer = Layer { weights: &weights, bias: None, relu: false };
+            idle(&layer).width_of_parts(n, parts, threads)
+        };
+        assert_eq!(width(10, 1024, 8, 2), 144);
+        assert_eq!(width(10, 256, 8, 2), 48);
+        assert_eq!(width(10, 64, 8, 2), 32, "no 24, 24 and 16");
+        assert_eq!(width(10, 20, 8, 4), 8);
+        assert_eq!(width(10, 1024, 3, 64), 344, "no more parts than are worth it");
+        assert_eq!(width(2000, 1024, 8, 2), 528, "of each of four blocks");
+        assert_eq!(width(2000, 10, 4, 2), 24, "all columns of each block");
+    }
+
+    #[test]
+    fn only_a_large_x_whose_rows_lie_apart_is_copied() {
+        let weights = GroupSparse::from_dense(Array2::ones((2000, 4)).view(), 4).unwrap();
+        let layer = Layer { weights: &weights, bias: None, relu: false };
+        let kernel = idle(&layer);
         let (n, values) = (CACHED_FLOATS / 2, vec![0.0; 2 * CACHED_FLOATS]);
         let wants = |rows: Rows<'_>, n| kernel.wants_panels(&Input { values: &values, rows }, n);
         assert!(wants(Rows::Every(n), n));
