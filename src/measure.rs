@@ -50,6 +50,16 @@ pub fn interleave(contestants: &mut [&mut dyn FnMut()], effort: Effort) -> Vec<T
     try_interleave(&mut turns, effort).unwrap_or_else(|never| match never {})
 }
 
+/// Seconds of so many calls, one after the other.
+///
+/// # Errors
+/// The first failure of any call.
+pub fn seconds<E>(calls: u32, mut call: impl FnMut() -> Result<(), E>) -> Result<f64, E> {
+    let start = Instant::now();
+    (0..calls).try_for_each(|_| call())?;
+    Ok(start.elapsed().as_secs_f64())
+}
+
 /// As [`interleave`], for contestants that can fail.
 ///
 /// # Errors
@@ -60,13 +70,7 @@ pub fn try_interleave<E>(
 ) -> Result<Vec<Timing>, E> {
     let mut turns: Vec<_> = contestants
         .iter_mut()
-        .map(|contestant| {
-            move |calls: u32| {
-                let start = Instant::now();
-                (0..calls).try_for_each(|_| contestant())?;
-                Ok(start.elapsed().as_secs_f64())
-            }
-        })
+        .map(|contestant| move |calls: u32| seconds(calls, &mut *contestant))
         .collect();
     let mut turns: Vec<&mut dyn FnMut(u32) -> Result<f64, E>> =
         turns.iter_mut().map(|turn| turn as _).collect();

@@ -15,8 +15,6 @@ pub mod torch;
 #[cfg(feature = "torch")]
 mod torch_products;
 
-use std::time::Instant;
-
 use ndarray::ArrayView2;
 
 use crate::error::{Error, Result};
@@ -54,9 +52,7 @@ pub trait Product {
     /// # Errors
     /// What the library refuses.
     fn seconds(&mut self, calls: u32) -> Result<f64> {
-        let start = Instant::now();
-        (0..calls).try_for_each(|_| self.run())?;
-        Ok(start.elapsed().as_secs_f64())
+        crate::measure::seconds(calls, || self.run())
     }
 
     /// Y of the last run.

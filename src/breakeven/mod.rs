@@ -8,7 +8,7 @@
 pub mod gpu;
 
 use std::cell::Cell;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ndarray::Array2;
 use rand::RngExt;
@@ -17,7 +17,7 @@ use crate::baselines::{Product, Products};
 use crate::engine::Attendants;
 use crate::error::{Error, Result};
 use crate::kernels::group_spmm::{self, Columns, GroupSpmm, Layer, Variant, reference};
-use crate::measure::{Effort, Timing, interleave_by};
+use crate::measure::{self, Effort, Timing, interleave_by};
 use crate::report::{BreakevenPoint, Sweep};
 use crate::seed;
 use crate::sparse::{Csr, GroupSparse};
@@ -238,11 +238,7 @@ impl<F: FnMut(&[f32], &mut [f32]) -> Result<()> + Send> Product for Ours<'_, F> 
     /// The other threads stay awake from call to call, as they do in a network, and as the library's do.
     fn seconds(&mut self, calls: u32) -> Result<f64> {
         let Self { run, x, y, attendants } = self;
-        let mut work = || {
-            let start = Instant::now();
-            (0..calls).try_for_each(|_| run(x, y))?;
-            Ok(start.elapsed().as_secs_f64())
-        };
+        let mut work = || measure::seconds(calls, || run(x, y));
         if rayon::current_num_threads() == 1 { work() } else { attendants.during(work) }
     }
 

@@ -93,7 +93,18 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernels::parts;
     use rayon::prelude::*;
+
+    #[test]
+    fn kernels_share_small_work_while_others_attend_and_only_then() {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+        pool.install(|| {
+            let attendants = Attendants::default();
+            let small = || parts(20, 1);
+            assert_eq!([small(), attendants.during(small), small()], [1, 6, 1]);
+        });
+    }
 
     #[test]
     fn work_is_done_again_and_again_and_panics_leave_nobody_behind() {

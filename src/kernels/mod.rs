@@ -25,6 +25,8 @@ use std::ops::Range;
 
 use crate::error::{Error, Result};
 
+#[cfg(test)]
+pub(crate) use self::sharing::parts;
 pub(crate) use self::sharing::{alone, attended, share_out_among, threads};
 
 /// The variable that forces a variant by name.

@@ -11,8 +11,8 @@
 //! other programs and other machines' threads.
 
 use std::cell::Cell;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use rayon::prelude::*;
 
@@ -38,7 +38,7 @@ impl Others {
     }
 }
 
-/// Parts for each thread, at most: of unequally fast ones, the slowest has at most the last part alone.
+/// Parts for each thread, at most: nobody waits for more than one of them, of the slowest thread.
 const PARTS: usize = 4;
 
 thread_local! {
@@ -52,7 +52,7 @@ pub(crate) fn threads() -> usize {
 
 /// Parts into which to cut `work`, of which one thread does `per_microsecond`; one if it is not worth
 /// sharing.
-pub(super) fn parts(work: usize, per_microsecond: usize) -> usize {
+pub(crate) fn parts(work: usize, per_microsecond: usize) -> usize {
     let (threads, microseconds) = (threads(), work / per_microsecond);
     match OTHERS.get().worth() {
         Some([all, part]) if threads > 1 && microseconds >= all => {
@@ -80,8 +80,10 @@ pub(crate) fn share_out_among<W: Send, T: Send>(
     workers.par_iter_mut().with_max_len(1).enumerate().for_each(|(own, worker)| {
         while let Some(place) = shares.next(own) {
             // No two of them are given the same place.
-            let item = items[place].lock().ok().and_then(|mut item| item.take());
-            item.into_iter().for_each(|item| run(worker, item));
+            let item = items[place].lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(item) = item {
+                run(worker, item);
+            }
         }
     });
 }
@@ -107,10 +109,10 @@ impl Shares {
             self.0[worker].fetch_update(Ordering::Relaxed, Ordering::Relaxed, change).ok().map(left)
         };
         let first = take(own, &|first, end| end << 32 | (first + 1)).map(|(first, _)| first);
-        let others = (1..self.0.len()).map(|step| (own + step) % self.0.len());
+        let mut others = (1..self.0.len()).map(|step| (own + step) % self.0.len());
         let last =
             |other| take(other, &|first, end| (end - 1) << 32 | first).map(|(_, end)| end - 1);
-        first.or_else(|| others.into_iter().find_map(last)).map(|place| place as usize)
+        first.or_else(|| others.find_map(last)).map(|place| place as usize)
     }
 }
 

@@ -23,6 +23,7 @@ use crate::kernels::layout::{Input, Output};
 use crate::kernels::masked_dense::{DenseLibrary, MaskedDense};
 use crate::kernels::planes::{Map, cpu::Planes};
 use crate::kernels::{PackedProduct, alone, share_out_among, threads};
+use crate::measure;
 use crate::network::Shape;
 use crate::sparse::Format;
 
@@ -57,13 +58,9 @@ impl Spread {
         self,
         attendants: &Attendants,
         calls: u32,
-        mut call: impl FnMut() -> Result<()> + Send,
+        call: impl FnMut() -> Result<()> + Send,
     ) -> Result<f64> {
-        self.run(attendants, || {
-            let start = Instant::now();
-            (0..calls).try_for_each(|_| call())?;
-            Ok(start.elapsed().as_secs_f64())
-        })
+        self.run(attendants, || measure::seconds(calls, call))
     }
 }
 
@@ -250,9 +247,7 @@ impl OnCpu {
     }
 
     pub fn seconds(&mut self, calls: u32) -> Result<f64> {
-        let start = Instant::now();
-        (0..calls).try_for_each(|_| self.execute())?;
-        Ok(start.elapsed().as_secs_f64())
+        measure::seconds(calls, || self.execute())
     }
 
     pub fn explain(&mut self) -> Result<Vec<Explained>> {

@@ -506,7 +506,7 @@ mod tests {
         }
     }
 
-    /// A kernel of one block that does nothing, in tiles of 8 and 24 columns.
+    /// A kernel that does nothing, in tiles of 8 and 24 columns.
     fn idle(layer: &Layer<'_>) -> ColumnsKernel {
         const IDLE: &[TileFunction] = &[
             TileFunction { width: 8, add: |_, _| () },
