@@ -17,7 +17,7 @@ use crate::baselines::{Product, Products};
 use crate::engine::Attendants;
 use crate::error::{Error, Result};
 use crate::kernels::group_spmm::{self, Columns, GroupSpmm, Layer, Variant, reference};
-use crate::measure::{self, Effort, Timing, interleave_by};
+use crate::measure::{Effort, Timing, interleave_by, seconds};
 use crate::report::{BreakevenPoint, Sweep};
 use crate::seed;
 use crate::sparse::{Csr, GroupSparse};
@@ -238,7 +238,7 @@ impl<F: FnMut(&[f32], &mut [f32]) -> Result<()> + Send> Product for Ours<'_, F> 
     /// The other threads stay awake from call to call, as they do in a network, and as the library's do.
     fn seconds(&mut self, calls: u32) -> Result<f64> {
         let Self { run, x, y, attendants } = self;
-        let mut work = || measure::seconds(calls, || run(x, y));
+        let mut work = || seconds(calls, || run(x, y));
         if rayon::current_num_threads() == 1 { work() } else { attendants.during(work) }
     }
 
