@@ -25,9 +25,7 @@ use std::ops::Range;
 
 use crate::error::{Error, Result};
 
-#[cfg(test)]
-pub(crate) use self::sharing::parts;
-pub(crate) use self::sharing::{alone, attended, share_out_among, threads};
+pub(crate) use self::sharing::{alone, attended, parts, share_out, share_out_among, threads};
 
 /// The variable that forces a variant by name.
 pub const VARIABLE: &str = "SCALPEL_KERNEL";

@@ -63,7 +63,7 @@ pub(crate) fn parts(work: usize, per_microsecond: usize) -> usize {
 }
 
 /// Does all `items`, by the threads of the pool.
-pub(super) fn share_out<T: Send>(items: Vec<T>, run: impl Fn(T) + Sync) {
+pub(crate) fn share_out<T: Send>(items: Vec<T>, run: impl Fn(T) + Sync) {
     let workers = threads().min(items.len());
     share_out_among(&mut vec![(); workers], items, |(), item| run(item));
 }

@@ -7,12 +7,14 @@
 //! kernels share out their rows and columns.
 
 mod build;
+mod turn;
 
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Instant;
 
 use self::build::Builder;
+use self::turn::turn;
 use super::attendants::Attendants;
 use super::choices::{Candidate, Choices, THREADS};
 use super::explain::{Description, Explained, explained};
@@ -378,48 +380,6 @@ impl Workspace {
         match place {
             Place::Buffer(index) => &self.buffers[index],
             Place::Image | Place::End => image,
-        }
-    }
-}
-
-/// The transpose of a matrix, in squares that registers hold.
-fn turn(from: &[f32], [rows, columns]: [usize; 2], to: &mut [f32]) {
-    const SIDE: usize = 16;
-    for row in (0..rows).step_by(SIDE) {
-        for column in (0..columns).step_by(SIDE) {
-            if row + SIDE <= rows && column + SIDE <= columns {
-                let mut square = [[0.0_f32; SIDE]; SIDE];
-                for (i, line) in square.iter_mut().enumerate() {
-                    line.copy_from_slice(&from[(row + i) * columns + column..][..SIDE]);
-                }
-                for j in 0..SIDE {
-                    let line: [f32; SIDE] = std::array::from_fn(|i| square[i][j]);
-                    to[(column + j) * rows + row..][..SIDE].copy_from_slice(&line);
-                }
-            } else {
-                for i in row..rows.min(row + SIDE) {
-                    for j in column..columns.min(column + SIDE) {
-                        to[j * rows + i] = from[i * columns + j];
-                    }
-                }
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_turned_matrix_has_its_rows_as_columns() {
-        for (rows, columns) in [(1, 5), (16, 16), (17, 35), (33, 16), (3, 100), (0, 4)] {
-            let from: Vec<f32> = (0..rows * columns).map(|place| place as f32).collect();
-            let mut to = vec![f32::NAN; from.len()];
-            turn(&from, [rows, columns], &mut to);
-            for (i, j) in (0..rows).flat_map(|i| (0..columns).map(move |j| (i, j))) {
-                assert_eq!(to[j * rows + i], from[i * columns + j], "{rows}x{columns}: {i}, {j}");
-            }
         }
     }
 }

@@ -16,11 +16,12 @@
 use std::cell::{Cell, RefCell};
 use std::ops::Range;
 
+use super::blocks::{Block, PiecePart};
 use super::tiles::{Computed, Operand, Tile};
 use super::{Kernel, Layer};
 use crate::kernels::aligned::Aligned;
 use crate::kernels::layout::{Input, Lines, Output, Rows};
-use crate::kernels::sharing::{parts, share_out};
+use crate::kernels::sharing::{parts, share_out, threads};
 
 /// Floats up to which a core's second-level cache holds them: 1 MiB.
 pub(super) const CACHED_FLOATS: usize = 256 << 10;
@@ -28,8 +29,13 @@ pub(super) const CACHED_FLOATS: usize = 256 << 10;
 /// Blocks from which it pays to copy a large X into panels.
 const PANELS_FROM: usize = 3;
 
-/// Bytes of a piece's weights.
-const PIECE_BYTES: usize = 256 << 10;
+/// Floats that a thread copies in a microsecond.
+const COPIED_PER_MICROSECOND: usize = 1_000;
+
+/// What a group column takes beside its entries, by [`ColumnsKernel::estimate`]: to read its rows of X, and to
+/// begin with entries that lie elsewhere (measured: a core that computes 384x2304 and 1000x4096 band by band,
+/// densities .08 and .3, takes 35 to 100 for each column more).
+const UNITS_OF_A_COLUMN: usize = 50;
 
 /// Useful operations that a thread does in a microsecond.
 const PER_MICROSECOND: usize = 110_000;
@@ -79,7 +85,7 @@ impl Functions {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TileFunction {
     pub width: usize,
-    pub add: unsafe fn(&Piece, &Tile),
+    pub add: unsafe fn(&PiecePart<'_>, &Tile),
 }
 
 /// Where a tile goes.
@@ -90,49 +96,6 @@ pub(super) struct Placed<'a> {
     pub relu: bool,
 }
 
-/// Rows that own one group of K.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct GroupColumn {
-    /// Its first row of X.
-    pub first: usize,
-    /// How many rows of X it has, 1 to its rank.
-    pub width: usize,
-    /// Weights per entry, 0 behind `width`: 1, 2, 4 or 8.
-    pub rank: usize,
-    /// Its entries' rows.
-    pub rows: (usize, usize),
-    /// Its first entry's weights.
-    pub weights: usize,
-}
-
-impl Piece {
-    /// The entries of a column of rank `E`: their rows within the block, and their weights.
-    #[inline(always)]
-    pub(super) fn entries<const E: usize>(&self, column: &GroupColumn) -> (&[u32], &[[f32; E]]) {
-        let rows = &self.rows[column.rows.0..column.rows.1];
-        let weights = &self.weights[column.weights..column.weights + rows.len() * E];
-        (rows, weights.as_chunks().0)
-    }
-}
-
-/// Group columns whose weights stay in cache together.
-#[derive(Debug, Default)]
-pub(super) struct Piece {
-    /// In order of K.
-    pub columns: Vec<GroupColumn>,
-    /// The row within the block of each entry.
-    pub rows: Vec<u32>,
-    /// As many weights per entry as its column's rank.
-    pub weights: Vec<f32>,
-}
-
-#[derive(Debug)]
-struct Block {
-    first_row: usize,
-    rows: usize,
-    pieces: Vec<Piece>,
-}
-
 /// A layer in the order of its group columns, with the functions that run it.
 #[derive(Debug)]
 pub(super) struct ColumnsKernel {
@@ -140,6 +103,10 @@ pub(super) struct ColumnsKernel {
     bias: Vec<f32>,
     relu: bool,
     nnz: usize,
+    /// Group columns of all blocks.
+    columns: usize,
+    /// Their entries.
+    entries: usize,
     /// Rows of X.
     inner: usize,
     functions: Functions,
@@ -152,14 +119,13 @@ impl ColumnsKernel {
     /// The processor has what the functions were compiled for, and they know every rank up to this one.
     pub(super) unsafe fn new(layer: &Layer<'_>, rank: usize, functions: Functions) -> Self {
         let [rows, inner] = layer.weights.shape();
-        let blocks =
-            split(layer.weights.row_ptr(), functions.rows).into_iter().map(|range| Block {
-                first_row: range.start,
-                rows: range.len(),
-                pieces: pieces(layer, range.start, range.len(), rank),
-            });
+        let blocks = Block::all(layer, rank, functions.rows, threads());
+        let [columns, entries] =
+            blocks.iter().map(Block::counts).fold([0, 0], |[a, b], [c, d]| [a + c, b + d]);
         Self {
-            blocks: blocks.collect(),
+            blocks,
+            columns,
+            entries,
             bias: layer.bias.map_or_else(|| vec![0.0; rows], <[f32]>::to_vec),
             relu: layer.relu,
             nnz: layer.weights.nnz(),
@@ -187,22 +153,27 @@ impl ColumnsKernel {
         large && self.blocks.len() >= PANELS_FROM && x.rows.gap() >= n
     }
 
-    /// Computes columns `columns` of one block.
-    fn block(&self, block: &Block, x: &Operand<'_>, columns: Range<usize>, y: &SharedOutput<'_>) {
+    /// Computes one part of Y.
+    fn part(&self, part: Part<'_>, x: &Operand<'_>, y: &SharedOutput<'_>) {
         // With one piece, no weights are waiting for other tiles: one after the other, each stays in
         // the first-level cache from its bias to its end.
-        if block.pieces.len() == 1 {
-            for (first, TileFunction { width, .. }) in self.tiles(columns.clone()) {
-                self.strip(block, x, first..columns.end.min(first + width), y);
+        if part.block.pieces.len() == 1 {
+            for (first, TileFunction { width, .. }) in self.tiles(part.columns.clone()) {
+                let columns = first..part.columns.end.min(first + width);
+                self.strip(&Part { columns, ..part }, x, y);
             }
         } else {
-            self.strip(block, x, columns, y);
+            self.strip(&part, x, y);
         }
     }
 
-    fn strip(&self, block: &Block, x: &Operand<'_>, columns: Range<usize>, y: &SharedOutput<'_>) {
-        let bias = &self.bias[block.first_row..block.first_row + block.rows];
+    fn strip(&self, part: &Part<'_>, x: &Operand<'_>, y: &SharedOutput<'_>) {
+        let Part { block, band, ref columns } = *part;
+        let rows = part.rows();
+        let bias = &self.bias[block.first_row..][rows.clone()];
         let tiles = || self.tiles(columns.clone());
+        // Of a tile with all rows of the block, those that are computed.
+        let own = |width: usize| width * rows.start..width * rows.end;
         SCRATCH.with_borrow_mut(|scratch| {
             let floats: usize = tiles().map(|(_, function)| function.width * block.rows).sum();
             if scratch.len() < floats {
@@ -210,37 +181,38 @@ impl ColumnsKernel {
             }
             let mut rest = &mut scratch[..floats];
             for (_, TileFunction { width, .. }) in tiles() {
-                let (own, behind) = rest.split_at_mut(width * block.rows);
+                let (tile, behind) = rest.split_at_mut(width * block.rows);
                 rest = behind;
                 // SAFETY: whoever made this kernel vouched for the processor.
-                unsafe { (self.functions.fill)(own, width, bias) };
+                unsafe { (self.functions.fill)(&mut tile[own(width)], width, bias) };
             }
             for piece in &block.pieces {
+                let piece = piece.part(band);
                 let mut rest = &mut scratch[..floats];
                 for (first, TileFunction { width, add }) in tiles() {
-                    let (own, behind) = rest.split_at_mut(width * block.rows);
+                    let (tile, behind) = rest.split_at_mut(width * block.rows);
                     rest = behind;
                     let valid = width.min(columns.end - first);
                     let lanes = self.functions.lanes();
-                    let tile = x.tile(first, valid, lanes, own.as_mut_ptr());
+                    let tile = x.tile(first, valid, lanes, tile.as_mut_ptr());
                     // SAFETY: whoever made this kernel vouched for the processor. X has K rows of n
                     // floats, and every group column lies below K; the tile's columns are of these n.
                     // The tile of Y has the block's rows, and every entry's row lies below them.
-                    unsafe { add(piece, &tile) };
+                    unsafe { add(&piece, &tile) };
                 }
             }
             let mut rest = &scratch[..floats];
             for (first, TileFunction { width, .. }) in tiles() {
-                let (own, behind) = rest.split_at(width * block.rows);
+                let (tile, behind) = rest.split_at(width * block.rows);
                 rest = behind;
                 let valid = width.min(columns.end - first);
                 let mut room = [Segment::default(); MOST_COLUMNS];
                 let segments = y.segments(first, valid, &mut room);
-                let (first_row, relu) = (block.first_row, self.relu);
+                let (first_row, relu) = (block.first_row + rows.start, self.relu);
                 let placed = Placed { width, first_row, segments, relu };
                 // SAFETY: whoever made this kernel vouched for the processor; no two calls write the
                 // same rows and columns of Y.
-                unsafe { (self.functions.write)(y, own, &placed) };
+                unsafe { (self.functions.write)(y, &tile[own(width)], &placed) };
             }
         });
     }
@@ -256,19 +228,25 @@ pub(super) fn rank(width: usize) -> usize {
     }
 }
 
-/// Copies the K rows of X into panels of `width` columns; each row is read from end to end. Behind the
-/// last column, a panel keeps what it held: no tile reads it.
+/// Copies the K rows of X into panels of `width` columns, by all threads; each reads the rows of its panels
+/// from end to end. Behind the last column, a panel keeps what it held: no tile reads it.
 fn fill_panels(x: &Input<'_>, rows: usize, n: usize, width: usize, panels: &mut Aligned) {
-    let floats = n.div_ceil(width) * rows * width;
-    if panels.len() < floats {
-        panels.set_length(floats);
+    let (count, size) = (n.div_ceil(width), rows * width);
+    if panels.len() < count * size {
+        panels.set_length(count * size);
     }
-    for row in 0..rows {
-        let start = x.rows.start(row);
-        for (panel, part) in x.values[start..start + n].chunks(width).enumerate() {
-            panels[(panel * rows + row) * width..][..part.len()].copy_from_slice(part);
+    let each = count.div_ceil(parts(rows * n, COPIED_PER_MICROSECOND));
+    let fill = |(part, panels): (usize, &mut [f32])| {
+        let columns = part * each * width..n.min((part + 1) * each * width);
+        for row in 0..rows {
+            let start = x.rows.start(row);
+            let from = &x.values[start + columns.start..start + columns.end];
+            for (panel, from) in panels.chunks_mut(size).zip(from.chunks(width)) {
+                panel[row * width..][..from.len()].copy_from_slice(from);
+            }
         }
-    }
+    };
+    share_out(panels[..count * size].chunks_mut(each * size).enumerate().collect(), fill);
 }
 
 /// Sets every row of a tile to its bias, `L` floats at a time.
@@ -277,25 +255,6 @@ pub(super) fn fill<const L: usize>(tile: &mut [f32], width: usize, bias: &[f32])
     for (row, &bias) in tile.chunks_exact_mut(width).zip(bias) {
         row.as_chunks_mut::<L>().0.fill([bias; L]);
     }
-}
-
-/// Rows cut into the fewest ranges of at most `most` rows, with as equal shares of the stored groups as
-/// that allows.
-fn split(row_ptr: &[u32], most: usize) -> Vec<Range<usize>> {
-    let rows = row_ptr.len() - 1;
-    let count = rows.div_ceil(most);
-    let mut ranges = Vec::with_capacity(count);
-    let mut first = 0;
-    for index in 1..=count {
-        let share = (row_ptr[rows] as u64 * index as u64 / count as u64) as u32;
-        let end = row_ptr.partition_point(|&place| place < share);
-        // Neither more rows than a block holds, nor so few that the rest would not fit.
-        let least = rows.saturating_sub((count - index) * most).max(first + 1);
-        let end = end.max(least).min(first + most).min(rows - (count - index));
-        ranges.push(first..end);
-        first = end;
-    }
-    ranges
 }
 
 thread_local! {
@@ -398,85 +357,95 @@ impl Kernel for ColumnsKernel {
     }
 }
 
+/// Some columns of the rows of a block, or of one of its bands.
+#[derive(Clone)]
+struct Part<'a> {
+    block: &'a Block,
+    band: Option<usize>,
+    columns: Range<usize>,
+}
+
+impl Part<'_> {
+    /// Its rows, counted from the block's first.
+    fn rows(&self) -> Range<usize> {
+        self.band.map_or(0..self.block.rows, |band| self.block.bands[band].clone())
+    }
+}
+
+/// What parts a product is cut into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Parting {
+    /// Columns of a part.
+    width: usize,
+    /// Whether a part has the rows of one band only.
+    bands: bool,
+}
+
 impl ColumnsKernel {
-    /// Columns of a part, where `parts` are wanted of all blocks together: whole tiles, since narrow ones
-    /// spread each weight over less; but a part for each thread where that would leave some with none, or with
-    /// half of what others have.
-    fn width_of_parts(&self, n: usize, parts: usize, threads: usize) -> usize {
-        let blocks = self.blocks.len();
-        let width = |parts: usize| n.div_ceil(parts.div_ceil(blocks));
-        let whole = width(parts).next_multiple_of(self.functions.widest().width);
-        if n.div_ceil(whole) * blocks >= 2 * threads {
-            whole
-        } else {
-            width(parts.min(threads)).next_multiple_of(self.functions.lanes())
+    /// The parting where `parts` are wanted of all blocks together. Tiles are whole, since narrow ones spread
+    /// each weight over less. If those are too few for all threads, each thread has a part of the columns; or of
+    /// the rows, if that should be faster.
+    fn parting(&self, n: usize, parts: usize, threads: usize) -> Parting {
+        let (blocks, bands) = (self.units(false), self.units(true));
+        let width = |parts: usize, units: usize| n.div_ceil(parts.div_ceil(units));
+        let whole = |units| width(parts, units).next_multiple_of(self.functions.widest().width);
+        let each =
+            |units| width(parts.min(threads), units).next_multiple_of(self.functions.lanes());
+        if n.div_ceil(whole(blocks)) * blocks >= 2 * threads {
+            return Parting { width: whole(blocks), bands: false };
         }
+        let by_columns = Parting { width: each(blocks), bands: false };
+        if bands == blocks || bands > parts {
+            return by_columns;
+        }
+        let by_rows = [whole(bands), each(bands)].map(|width| Parting { width, bands: true });
+        let all = [by_columns].into_iter().chain(by_rows);
+        all.min_by_key(|&parting| self.estimate(n, parting, threads)).unwrap_or(by_columns)
+    }
+
+    /// Into how many parts the rows are cut.
+    fn units(&self, bands: bool) -> usize {
+        if bands {
+            self.blocks.iter().map(|block| block.bands.len()).sum()
+        } else {
+            self.blocks.len()
+        }
+    }
+
+    /// About how long the busiest thread takes. The unit is what an entry takes for itself, and again for each
+    /// vector: half a nanosecond (AVX2, updates of rank 4).
+    fn estimate(&self, n: usize, parting: Parting, threads: usize) -> usize {
+        let units = self.units(parting.bands);
+        let (entries, columns) = (self.entries / units, self.columns / self.blocks.len());
+        let part = |columns_of_y: Range<usize>| -> usize {
+            let vectors = |tile: TileFunction| tile.width / self.functions.lanes();
+            self.tiles(columns_of_y)
+                .map(|(_, tile)| entries * (1 + vectors(tile)) + UNITS_OF_A_COLUMN * columns)
+                .sum()
+        };
+        let rounds = (n.div_ceil(parting.width) * units).div_ceil(threads);
+        rounds * part(0..parting.width.min(n))
     }
 
     /// Computes all blocks.
     fn blocks_of(&self, x: &Operand<'_>, n: usize, output: &SharedOutput<'_>) {
+        let whole = |block| Part { block, band: None, columns: 0..n };
         let parts = parts(2 * self.nnz * n, PER_MICROSECOND);
         if parts == 1 {
-            self.blocks.iter().for_each(|block| self.block(block, x, 0..n, output));
+            self.blocks.iter().for_each(|block| self.part(whole(block), x, output));
             return;
         }
-        let width = self.width_of_parts(n, parts, crate::kernels::threads());
+        let Parting { width, bands } = self.parting(n, parts, threads());
+        let units = self.blocks.iter().flat_map(|block| {
+            let count = if bands { block.bands.len() } else { 1 };
+            let band = move |band| if count > 1 { Some(band) } else { None };
+            (0..count).map(move |index| Part { band: band(index), ..whole(block) })
+        });
         let ranges = || (0..n).step_by(width).map(|first| first..n.min(first + width));
-        let work = self.blocks.iter().flat_map(|block| ranges().map(move |range| (block, range)));
-        share_out(work.collect(), |(block, range)| self.block(block, x, range, output));
+        let work =
+            units.flat_map(|unit| ranges().map(move |columns| Part { columns, ..unit.clone() }));
+        share_out(work.collect(), |part| self.part(part, x, output));
     }
-}
-
-/// The group columns of some rows, cut into pieces.
-fn pieces(layer: &Layer<'_>, first_row: usize, rows: usize, rank: usize) -> Vec<Piece> {
-    let weights = layer.weights;
-    let ([_, columns], width) = (weights.shape(), weights.width());
-    // The entries of each group, by row.
-    let mut owners: Vec<Vec<(u32, usize)>> = vec![Vec::new(); columns / width];
-    for row in 0..rows {
-        let range = &weights.row_ptr()[first_row + row..];
-        for place in range[0] as usize..range[1] as usize {
-            owners[weights.groups()[place] as usize].push((row as u32, place));
-        }
-    }
-    let mut pieces = vec![Piece::default()];
-    let mut push =
-        |first: usize, width: usize, entries: &mut dyn Iterator<Item = (u32, &[f32])>| {
-            if pieces.last().is_some_and(|piece| 4 * piece.weights.len() >= PIECE_BYTES) {
-                pieces.push(Piece::default());
-            }
-            let Some(piece) = pieces.last_mut() else { return };
-            let rank = width.next_power_of_two();
-            let (from, weights_from) = (piece.rows.len(), piece.weights.len());
-            for (row, weights) in entries {
-                piece.rows.push(row);
-                piece.weights.extend(weights);
-                piece.weights.extend(std::iter::repeat_n(0.0, rank - weights.len()));
-            }
-            let rows = (from, piece.rows.len());
-            if rows.1 > from {
-                piece.columns.push(GroupColumn { first, width, rank, rows, weights: weights_from });
-            }
-        };
-    for (group, owners) in owners.iter().enumerate() {
-        for chunk in (0..width).step_by(rank) {
-            let wide = rank.min(width - chunk);
-            let part = |&(row, place): &(u32, usize)| {
-                (row, &weights.values()[place * width + chunk..place * width + chunk + wide])
-            };
-            push(group * width + chunk, wide, &mut owners.iter().map(part));
-        }
-    }
-    let tail = columns % width;
-    for chunk in (0..tail).step_by(rank) {
-        let wide = rank.min(tail - chunk);
-        let part = |row: usize| {
-            let start = (first_row + row) * tail + chunk;
-            (row as u32, &weights.tail()[start..start + wide])
-        };
-        push(columns - tail + chunk, wide, &mut (0..rows).map(part));
-    }
-    pieces
 }
 
 #[cfg(test)]
@@ -485,26 +454,6 @@ mod tests {
     use crate::kernels::layout::RowTable;
     use crate::sparse::GroupSparse;
     use ndarray::Array2;
-
-    #[test]
-    fn blocks_share_the_work_and_none_is_too_high() {
-        // 90 rows of one group, then 10 of 99: equal rows would be 50 and 50.
-        let mut row_ptr: Vec<u32> = (0..=90).collect();
-        row_ptr.extend((1..=10).map(|row| 90 + 99 * row));
-        let ranges = split(&row_ptr, 96);
-        assert_eq!(ranges.len(), 2);
-        let work = |range: &Range<usize>| row_ptr[range.end] - row_ptr[range.start];
-        assert!(work(&ranges[0]).abs_diff(work(&ranges[1])) <= 99, "{ranges:?}");
-        for (rows, most) in [(0, 4), (1, 4), (4, 4), (5, 4), (9, 4), (12, 4)] {
-            for row_ptr in [vec![0; rows + 1], (0..=rows as u32).map(|row| row * row).collect()] {
-                let ranges = split(&row_ptr, most);
-                assert_eq!(ranges.len(), rows.div_ceil(most));
-                assert!(ranges.iter().all(|range| (1..=most).contains(&range.len())), "{ranges:?}");
-                assert_eq!(ranges.iter().map(Range::len).sum::<usize>(), rows);
-                assert!(ranges.windows(2).all(|pair| pair[0].end == pair[1].start));
-            }
-        }
-    }
 
     /// A kernel that does nothing, in tiles of 8 and 24 columns.
     fn idle(layer: &Layer<'_>) -> ColumnsKernel {
@@ -521,20 +470,37 @@ mod tests {
         unsafe { ColumnsKernel::new(layer, 4, functions) }
     }
 
+    /// The parting of a product with so many rows, packed for as many threads as run it.
+    fn parting(rows: usize, n: usize, parts: usize, threads: usize) -> (usize, bool) {
+        let weights = GroupSparse::from_dense(Array2::ones((rows, 8)).view(), 8).unwrap();
+        let layer = Layer { weights: &weights, bias: None, relu: false };
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let Parting { width, bands } =
+            pool.install(|| idle(&layer).parting(n, parts, crate::kernels::threads()));
+        (width, bands)
+    }
+
     #[test]
     fn parts_are_whole_tiles_where_there_are_enough_for_all_threads() {
-        let width = |rows, n, parts, threads| {
-            let weights = GroupSparse::from_dense(Array2::ones((rows, 8)).view(), 8).unwrap();
-            let layer = Layer { weights: &weights, bias: None, relu: false };
-            idle(&layer).width_of_parts(n, parts, threads)
-        };
-        assert_eq!(width(10, 1024, 8, 2), 144);
-        assert_eq!(width(10, 256, 8, 2), 48);
-        assert_eq!(width(10, 64, 8, 2), 32, "no 24, 24 and 16");
-        assert_eq!(width(10, 20, 8, 4), 8);
-        assert_eq!(width(10, 1024, 3, 64), 344, "no more parts than are worth it");
-        assert_eq!(width(2000, 1024, 8, 2), 528, "of each of four blocks");
-        assert_eq!(width(2000, 10, 4, 2), 24, "all columns of each block");
+        assert_eq!(parting(10, 1024, 8, 2), (144, false));
+        assert_eq!(parting(10, 256, 8, 2), (48, false));
+        assert_eq!(parting(10, 64, 8, 2), (32, false), "no 24, 24 and 16");
+        assert_eq!(parting(10, 20, 8, 4), (8, false));
+        assert_eq!(parting(10, 1024, 3, 64), (344, false), "no more parts than are worth it");
+        assert_eq!(parting(2000, 1024, 8, 2), (528, false), "of each of four blocks");
+        assert_eq!(parting(2000, 10, 4, 2), (24, false), "all columns of each block");
+    }
+
+    #[test]
+    fn rows_are_parted_where_columns_are_few() {
+        assert_eq!(parting(300, 24, 8, 2), (24, true), "of two bands");
+        assert_eq!(parting(300, 8, 8, 2), (24, true), "one tile");
+        assert_eq!(parting(300, 48, 8, 2), (24, false), "two tiles, one for each thread");
+        assert_eq!(parting(300, 64, 8, 2), (32, false), "two tiles for each thread");
+        assert_eq!(parting(300, 64, 32, 8), (24, true));
+        assert_eq!(parting(40, 64, 64, 16), (8, true), "of two bands: columns are parted, too");
+        assert_eq!(parting(300, 64, 5, 8), (16, false), "eight bands are more than are worth it");
+        assert_eq!(parting(4096, 24, 64, 16), (24, true), "two bands of each of eight blocks");
     }
 
     #[test]

@@ -2,9 +2,8 @@
 
 use std::ops::Range;
 
-use super::columns::{
-    self, ColumnsKernel, Functions, GroupColumn, Piece, Placed, SharedOutput, TileFunction,
-};
+use super::blocks::{GroupColumn, PiecePart};
+use super::columns::{self, ColumnsKernel, Functions, Placed, SharedOutput, TileFunction};
 use super::rows::{ROWS, Rows, RowsKernel, SlicesFunction};
 use super::tiles::{Span, Tile};
 use super::{Kernel, Layer};
@@ -64,11 +63,11 @@ unsafe fn write(y: &SharedOutput<'_>, tile: &[f32], placed: &Placed<'_>) {
 
 /// # Safety
 /// As [`Functions`] asks.
-unsafe fn add(piece: &Piece, tile: &Tile) {
-    for column in &piece.columns {
+unsafe fn add(piece: &PiecePart<'_>, tile: &Tile) {
+    for column in piece.columns {
         // SAFETY: by the caller's word.
         unsafe {
-            match column.rank {
+            match column.rank() {
                 8 => update::<8>(piece, column, tile),
                 4 => update::<4>(piece, column, tile),
                 2 => update::<2>(piece, column, tile),
@@ -80,13 +79,13 @@ unsafe fn add(piece: &Piece, tile: &Tile) {
 
 /// # Safety
 /// As for [`add`]; the column is one of the piece, of rank `E`.
-unsafe fn update<const E: usize>(piece: &Piece, column: &GroupColumn, tile: &Tile) {
+unsafe fn update<const E: usize>(piece: &PiecePart<'_>, column: &GroupColumn, tile: &Tile) {
     let mut x = [[0.0_f32; TILE]; E];
-    for (lane, x) in x.iter_mut().enumerate().take(column.width) {
+    for (lane, x) in x.iter_mut().enumerate().take(column.width()) {
         let Span { at, own, next, valid } = tile.spans()[0];
         // SAFETY: row first + lane of X exists, and has the columns of the tile's one vector.
         let columns = |from, count| unsafe {
-            std::slice::from_raw_parts(tile.row(column.first + lane).add(from), count)
+            std::slice::from_raw_parts(tile.row(column.first() + lane).add(from), count)
         };
         x[..own].copy_from_slice(columns(at, own));
         if own < valid {

@@ -7,9 +7,9 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
+use super::blocks::{GroupColumn, PiecePart};
 use super::columns::{
-    self, CACHED_FLOATS, ColumnsKernel, Functions, GroupColumn, Piece, Placed, SharedOutput,
-    TileFunction,
+    self, CACHED_FLOATS, ColumnsKernel, Functions, Placed, SharedOutput, TileFunction,
 };
 use super::rows::{ROWS, Rows, RowsKernel, Slice, SlicesFunction};
 use super::tiles::{Span, Tile};
@@ -232,7 +232,7 @@ impl Load {
 /// # Safety
 /// As [`Functions`] asks; the processor has AVX2 and FMA.
 #[target_feature(enable = "avx2,fma")]
-unsafe fn add<const MOST: usize, const V: usize>(piece: &Piece, tile: &Tile) {
+unsafe fn add<const MOST: usize, const V: usize>(piece: &PiecePart<'_>, tile: &Tile) {
     // SAFETY: by the caller's word.
     unsafe {
         if tile.is_whole(V, LANES) {
@@ -248,7 +248,7 @@ unsafe fn add<const MOST: usize, const V: usize>(piece: &Piece, tile: &Tile) {
 #[inline]
 #[target_feature(enable = "avx2,fma")]
 unsafe fn add_loaded<const MOST: usize, const V: usize, const WHOLE: bool>(
-    piece: &Piece,
+    piece: &PiecePart<'_>,
     tile: &Tile,
 ) {
     let loads: [Load; V] = std::array::from_fn(|v| Load::new(&tile.spans()[v]));
@@ -256,17 +256,17 @@ unsafe fn add_loaded<const MOST: usize, const V: usize, const WHOLE: bool>(
         if tile.ahead
             && let Some(next) = piece.columns.get(index + 1)
         {
-            for lane in 0..next.width {
+            for lane in 0..next.width() {
                 // SAFETY: row first + lane of X exists; a prefetch faults nowhere.
                 unsafe {
-                    let row = tile.row(next.first + lane).wrapping_add(loads[0].at);
+                    let row = tile.row(next.first() + lane).wrapping_add(loads[0].at);
                     _mm_prefetch::<_MM_HINT_T0>(row.cast());
                 }
             }
         }
         // SAFETY: by the caller's word.
         unsafe {
-            match column.rank {
+            match column.rank() {
                 4 if MOST >= 4 => update::<4, V, WHOLE>(piece, column, tile, &loads),
                 2 => update::<2, V, WHOLE>(piece, column, tile, &loads),
                 _ => update::<1, V, WHOLE>(piece, column, tile, &loads),
@@ -280,17 +280,17 @@ unsafe fn add_loaded<const MOST: usize, const V: usize, const WHOLE: bool>(
 #[inline]
 #[target_feature(enable = "avx2,fma")]
 unsafe fn update<const E: usize, const V: usize, const WHOLE: bool>(
-    piece: &Piece,
+    piece: &PiecePart<'_>,
     column: &GroupColumn,
     tile: &Tile,
     loads: &[Load; V],
 ) {
     let mut x = [[_mm256_setzero_ps(); V]; E];
     for (lane, x) in x.iter_mut().enumerate() {
-        if lane < column.width {
+        if lane < column.width() {
             // SAFETY: row first + lane of X exists, and has the tile's columns.
             unsafe {
-                let row = tile.row(column.first + lane);
+                let row = tile.row(column.first() + lane);
                 for (x, load) in x.iter_mut().zip(loads) {
                     *x = load.of::<WHOLE>(row);
                 }

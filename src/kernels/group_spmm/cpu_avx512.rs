@@ -4,9 +4,8 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-use super::columns::{
-    self, ColumnsKernel, Functions, GroupColumn, Piece, Placed, SharedOutput, TileFunction,
-};
+use super::blocks::{GroupColumn, PiecePart};
+use super::columns::{self, ColumnsKernel, Functions, Placed, SharedOutput, TileFunction};
 use super::rows::{ROWS, Rows, RowsKernel, SlicesFunction};
 use super::tiles::{Span, Tile};
 use super::{Kernel, Layer, cpu_avx2};
@@ -145,7 +144,7 @@ impl Load {
 /// # Safety
 /// As [`Functions`] asks; the processor has AVX-512F.
 #[target_feature(enable = "avx512f")]
-unsafe fn add<const V: usize>(piece: &Piece, tile: &Tile) {
+unsafe fn add<const V: usize>(piece: &PiecePart<'_>, tile: &Tile) {
     // SAFETY: by the caller's word.
     unsafe {
         if tile.is_whole(V, LANES) {
@@ -160,16 +159,16 @@ unsafe fn add<const V: usize>(piece: &Piece, tile: &Tile) {
 /// As for [`add`]; the tile is whole where it is said to be.
 #[inline]
 #[target_feature(enable = "avx512f")]
-unsafe fn add_loaded<const V: usize, const WHOLE: bool>(piece: &Piece, tile: &Tile) {
+unsafe fn add_loaded<const V: usize, const WHOLE: bool>(piece: &PiecePart<'_>, tile: &Tile) {
     let loads: [Load; V] = std::array::from_fn(|v| Load::new(&tile.spans()[v]));
     for (index, column) in piece.columns.iter().enumerate() {
         if tile.ahead
             && let Some(next) = piece.columns.get(index + 1)
         {
-            for lane in 0..next.width {
+            for lane in 0..next.width() {
                 // SAFETY: row first + lane of X exists; a prefetch faults nowhere.
                 unsafe {
-                    let row = tile.row(next.first + lane);
+                    let row = tile.row(next.first() + lane);
                     for load in &loads {
                         _mm_prefetch::<_MM_HINT_T0>(row.wrapping_add(load.at).cast());
                     }
@@ -178,7 +177,7 @@ unsafe fn add_loaded<const V: usize, const WHOLE: bool>(piece: &Piece, tile: &Ti
         }
         // SAFETY: by the caller's word.
         unsafe {
-            match column.rank {
+            match column.rank() {
                 8 => update::<8, V, WHOLE>(piece, column, tile, &loads),
                 4 => update::<4, V, WHOLE>(piece, column, tile, &loads),
                 2 => update::<2, V, WHOLE>(piece, column, tile, &loads),
@@ -193,17 +192,17 @@ unsafe fn add_loaded<const V: usize, const WHOLE: bool>(piece: &Piece, tile: &Ti
 #[inline]
 #[target_feature(enable = "avx512f")]
 unsafe fn update<const E: usize, const V: usize, const WHOLE: bool>(
-    piece: &Piece,
+    piece: &PiecePart<'_>,
     column: &GroupColumn,
     tile: &Tile,
     loads: &[Load; V],
 ) {
     let mut x = [[_mm512_setzero_ps(); V]; E];
     for (lane, x) in x.iter_mut().enumerate() {
-        if lane < column.width {
+        if lane < column.width() {
             // SAFETY: row first + lane of X exists, and has the tile's columns.
             unsafe {
-                let row = tile.row(column.first + lane);
+                let row = tile.row(column.first() + lane);
                 for (x, load) in x.iter_mut().zip(loads) {
                     *x = load.of::<WHOLE>(row);
                 }

@@ -18,6 +18,7 @@
 //! To add a variant: a file for its instruction set, a line in [`VARIANTS`]; the suite and the bench
 //! run it from there.
 
+mod blocks;
 mod columns;
 mod cpu;
 #[cfg(target_arch = "x86_64")]
