@@ -1,6 +1,7 @@
 //! Timing that holds on a shared, noisy machine: contestants take turns in one run, and medians are
 //! compared.
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
@@ -109,6 +110,53 @@ pub fn interleave_by<E>(
     Ok(samples.into_iter().map(summarise).collect())
 }
 
+/// A contestant that may use several threads of the processor.
+pub struct Threaded<'a, E> {
+    /// Seconds of so many calls, one after the other.
+    pub seconds: Box<dyn FnMut(u32) -> Result<f64, E> + 'a>,
+    /// Whether its threads go on looking for work behind its last call, as those of OpenMP do, on cores that
+    /// the next contestant needs.
+    pub lingers: bool,
+}
+
+/// How long threads that slept are given to get going.
+const WARMING: Duration = Duration::from_millis(15);
+
+/// As [`interleave_by`], for contestants on so many threads. On several, each has its own threads awake and
+/// nobody else's: whoever follows one that lingers, and does not linger itself, waits until that one's threads
+/// are asleep, for `rest`; and each warms up until the system has spread its threads over the cores again.
+///
+/// # Errors
+/// The first failure of any contestant.
+pub fn interleave_apart<E>(
+    contestants: &mut [Threaded<'_, E>],
+    threads: usize,
+    rest: Duration,
+    effort: Effort,
+) -> Result<Vec<Timing>, E> {
+    let restless = &Cell::new(true);
+    let mut turns: Vec<_> = contestants
+        .iter_mut()
+        .map(|Threaded { seconds, lingers }| {
+            move |calls: u32| {
+                if threads > 1 {
+                    if restless.replace(*lingers) && !*lingers {
+                        std::thread::sleep(rest);
+                    }
+                    let start = Instant::now();
+                    while start.elapsed() < WARMING {
+                        seconds(1)?;
+                    }
+                }
+                seconds(calls)
+            }
+        })
+        .collect();
+    let mut turns: Vec<&mut dyn FnMut(u32) -> Result<f64, E>> =
+        turns.iter_mut().map(|turn| turn as _).collect();
+    interleave_by(&mut turns, effort)
+}
+
 /// The median of samples and its interval by order statistics: n/2 -+ 0.98 sqrt(n).
 fn summarise(mut samples: Vec<f64>) -> Timing {
     samples.sort_by(f64::total_cmp);
@@ -164,6 +212,53 @@ mod tests {
         let both = try_interleave(&mut [&mut fine, &mut fails_once], Effort::LITTLE);
         assert_eq!(both, Err("no"));
         assert_eq!(try_interleave(&mut [&mut fine], Effort::LITTLE).unwrap().len(), 1);
+    }
+
+    /// What turns of a contestant that lingers and of one that does not see: the calls of each that were asked
+    /// for, and whether the other's threads may have been busy when they began.
+    fn seen_apart(threads: usize, rest: Duration) -> [Vec<(u32, bool)>; 2] {
+        let ended = Cell::new(None::<Instant>);
+        let seen = std::cell::RefCell::new([Vec::new(), Vec::new()]);
+        let contestant = |index: usize| Threaded::<Infallible> {
+            seconds: Box::new({
+                let (ended, seen) = (&ended, &seen);
+                move |calls| {
+                    let busy = ended.get().is_some_and(|ended| ended.elapsed() < rest);
+                    seen.borrow_mut()[index].push((calls, busy));
+                    let took = seconds(calls, || {
+                        std::thread::sleep(Duration::from_millis(1));
+                        Ok(())
+                    });
+                    ended.set((index == 0).then(Instant::now));
+                    took
+                }
+            }),
+            lingers: index == 0,
+        };
+        let mut contestants = [contestant(0), contestant(1)];
+        let effort = Effort { rounds: 3, turn: Duration::from_millis(4) };
+        let timings = interleave_apart(&mut contestants, threads, rest, effort);
+        timings.unwrap_or_else(|never| match never {});
+        drop(contestants);
+        seen.into_inner()
+    }
+
+    #[test]
+    fn threads_are_warm_and_those_of_others_asleep() {
+        let rest = Duration::from_millis(30);
+        let [lingering, own] = seen_apart(2, rest);
+        assert!(own.iter().all(|&(_, busy)| !busy), "{own:?}");
+        let warm = |calls: &[(u32, bool)]| {
+            calls[0].0 == 1 && calls.windows(2).all(|pair| pair[1].0 == 1 || pair[0].0 == 1)
+        };
+        assert!(warm(&lingering) && warm(&own), "{lingering:?}, {own:?}");
+        assert!(own.iter().any(|&(calls, _)| calls > 1), "{own:?}");
+    }
+
+    #[test]
+    fn one_thread_waits_for_nobody() {
+        let [_, own] = seen_apart(1, Duration::from_millis(30));
+        assert!(own.iter().any(|&(_, busy)| busy), "{own:?}");
     }
 
     #[test]

@@ -7,7 +7,6 @@
 
 pub mod gpu;
 
-use std::cell::Cell;
 use std::time::Duration;
 
 use ndarray::Array2;
@@ -17,7 +16,7 @@ use crate::baselines::{Product, Products};
 use crate::engine::Attendants;
 use crate::error::{Error, Result};
 use crate::kernels::group_spmm::{self, Columns, GroupSpmm, Layer, Variant, reference};
-use crate::measure::{Effort, Timing, interleave_by, seconds};
+use crate::measure::{Effort, Threaded, Timing, interleave_apart, seconds};
 use crate::report::{BreakevenPoint, Sweep};
 use crate::seed;
 use crate::sparse::{Csr, GroupSparse};
@@ -269,26 +268,15 @@ pub fn contest(
     // The largest products take half a second each.
     let rounds = if case.m * case.k * case.n > 5_000_000_000 { 5 } else { 15 };
     let ours = contestants.len().saturating_sub(2);
-    let restless = &Cell::new(true);
-    let mut turns: Vec<_> = contestants
-        .iter_mut()
-        .enumerate()
-        .map(|(index, (_, contestant))| {
-            move |calls: u32| {
-                if threads > 1 {
-                    if index < ours && restless.get() {
-                        std::thread::sleep(SETTLING);
-                    }
-                    restless.set(index >= ours);
-                    contestant.seconds(1)?;
-                }
-                contestant.seconds(calls)
-            }
+    let contestants = contestants.iter_mut().enumerate();
+    let mut contestants: Vec<_> = contestants
+        .map(|(index, (_, contestant))| Threaded {
+            seconds: Box::new(|calls| contestant.seconds(calls)),
+            lingers: index >= ours,
         })
         .collect();
-    let mut turns: Vec<&mut dyn FnMut(u32) -> Result<f64>> =
-        turns.iter_mut().map(|turn| turn as _).collect();
-    interleave_by(&mut turns, Effort { rounds, turn: Duration::from_millis(2) })
+    let effort = Effort { rounds, turn: Duration::from_millis(2) };
+    interleave_apart(&mut contestants, threads, SETTLING, effort)
 }
 
 /// The variants that fit N, for one instruction set (such as `avx2`) or for any.

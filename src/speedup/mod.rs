@@ -10,7 +10,6 @@ mod subject;
 use self::subject::SCALPELS_OWN;
 pub use self::subject::{PrunedModel, Subject};
 
-use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,7 +26,7 @@ use crate::device::wgpu::Wgpu;
 use crate::engine::{self, Choices, Executable, Policy, Request, compile};
 use crate::error::{Error, Result};
 use crate::kernels::masked_dense::DenseLibrary;
-use crate::measure::{Effort, Timing, interleave_by};
+use crate::measure::{Effort, Threaded, Timing, interleave_apart};
 use crate::models::Card;
 use crate::network::{Network, NodeMasks, Parameter, Weights};
 use crate::report::{LIBRARY, LIBRARY_COMPACTED, SpeedupRow};
@@ -124,26 +123,9 @@ enum Runner<'a> {
 /// for more than ten milliseconds, on cores that the next contestant needs.
 const SETTLING: Duration = Duration::from_millis(50);
 
-/// How long threads that slept are given to get going.
-const WARMING: Duration = Duration::from_millis(15);
-
 impl Runner<'_> {
     fn is_library(&self) -> bool {
         matches!(self, Self::Library { .. })
-    }
-
-    /// As [`Runner::seconds`], with its own threads warm and nobody else's busy any more; `restless` is
-    /// whether a library had the turn before.
-    fn settled_seconds(&mut self, calls: u32, restless: bool) -> Result<f64> {
-        if restless && !self.is_library() {
-            std::thread::sleep(SETTLING);
-        }
-        // Until the system has spread the threads over the cores again.
-        let start = std::time::Instant::now();
-        while start.elapsed() < WARMING {
-            self.seconds(1)?;
-        }
-        self.seconds(calls)
     }
 
     fn seconds(&mut self, calls: u32) -> Result<f64> {
@@ -354,17 +336,12 @@ fn contest(contestants: &mut [Contestant<'_>], threads: usize) -> Result<Vec<Tim
     }
     let rounds = ((BUDGET / round) as usize).clamp(FEWEST_ROUNDS, MOST_ROUNDS);
     let effort = Effort { rounds, turn: Duration::from_secs_f64(turn) };
-    let restless = Cell::new(true);
-    let turn = |contestant: &mut Contestant<'_>, calls: u32| {
-        if threads == 1 {
-            return contestant.runner.seconds(calls);
-        }
-        let library = contestant.runner.is_library();
-        contestant.runner.settled_seconds(calls, restless.replace(library))
-    };
-    let mut turns: Vec<_> =
-        contestants.iter_mut().map(|contestant| |calls: u32| turn(contestant, calls)).collect();
-    let mut turns: Vec<&mut dyn FnMut(u32) -> Result<f64>> =
-        turns.iter_mut().map(|turn| turn as _).collect();
-    interleave_by(&mut turns, effort)
+    let mut contestants: Vec<_> = contestants
+        .iter_mut()
+        .map(|Contestant { runner, .. }| Threaded {
+            lingers: runner.is_library(),
+            seconds: Box::new(|calls| runner.seconds(calls)),
+        })
+        .collect();
+    interleave_apart(&mut contestants, threads, SETTLING, effort)
 }
