@@ -93,7 +93,7 @@ impl Case {
         }
         let timings = try_interleave::<anyhow::Error>(
             &mut [&mut || Ok(self.ours.run(&self.x, 1, &mut y)?), &mut || Ok(dense().map(drop)?)],
-            Effort { rounds: 15, turn: Duration::from_millis(3) },
+            Effort::new(15, Duration::from_millis(3)),
         )?;
         Ok([timings[0].median, timings[1].median])
     }

@@ -87,7 +87,7 @@ fn main() -> anyhow::Result<()> {
                 turns.push(Box::new(|| theirs.run()));
                 let mut turns: Vec<_> = turns.iter_mut().map(|turn| &mut **turn as _).collect();
                 let rounds = if large { 5 } else { 11 };
-                try_interleave(&mut turns, Effort { rounds, turn: Duration::from_millis(2) })?
+                try_interleave(&mut turns, Effort::new(rounds, Duration::from_millis(2)))?
             };
             let dense = timings[kernels.len()].median;
             for (kernel, timing) in kernels.iter().zip(&timings) {
@@ -209,7 +209,7 @@ fn on_gpu(
                 products.iter_mut().map(|product| |calls: u32| product.seconds(calls)).collect();
             let mut turns: Vec<&mut dyn FnMut(u32) -> Result<f64, Error>> =
                 turns.iter_mut().map(|turn| turn as _).collect();
-            let effort = Effort { rounds: 11, turn: Duration::from_millis(2) };
+            let effort = Effort::new(11, Duration::from_millis(2));
             let timings = interleave_by(&mut turns, effort)?;
             for (index, (kernel, timing)) in names.iter().zip(&timings).enumerate() {
                 let all_nodes = index >= ours && (index - ours).is_multiple_of(2);

@@ -115,7 +115,7 @@ fn steps_of(name: &str) {
         }
     });
     let mut turns = calls.each_mut().map(|call| call as &mut dyn FnMut());
-    let timings = interleave(&mut turns, Effort { rounds: ROUNDS, ..Effort::USUAL });
+    let timings = interleave(&mut turns, Effort::new(ROUNDS, Effort::USUAL.turn));
     let [contiguous, last, half, gated, half_gated] =
         [0, 1, 2, 3, 4].map(|place| 1e3 * timings[place].median);
     println!(

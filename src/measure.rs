@@ -5,7 +5,10 @@ use std::cell::Cell;
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
+use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
+
+use crate::seed;
 
 /// How long one call takes.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -25,13 +28,27 @@ pub struct Effort {
     pub rounds: usize,
     /// How long a turn lasts at least: a shorter call is repeated.
     pub turn: Duration,
+    /// How long a contestant is called before each turn of it.
+    warming: Duration,
 }
 
 impl Effort {
     /// Enough to tell contestants a few percent apart.
-    pub const USUAL: Self = Self { rounds: 25, turn: Duration::from_millis(4) };
+    pub const USUAL: Self = Self::new(25, Duration::from_millis(4));
     /// Enough to see an order of magnitude, and to keep a test short.
-    pub const LITTLE: Self = Self { rounds: 5, turn: Duration::from_millis(1) };
+    pub const LITTLE: Self = Self::new(5, Duration::from_millis(1));
+
+    /// So many turns of at least that length.
+    pub const fn new(rounds: usize, turn: Duration) -> Self {
+        Self { rounds, turn, warming: Duration::ZERO }
+    }
+
+    /// The same for contestants on so many threads. Several that slept are given time to get going: until the
+    /// system has spread them over the cores again.
+    pub const fn on_threads(self, threads: usize) -> Self {
+        let warming = if threads > 1 { Duration::from_millis(15) } else { Duration::ZERO };
+        Self { warming, ..self }
+    }
 }
 
 /// Times the contestants in turns, each once to warm up and then `effort.rounds` times. A contestant
@@ -79,7 +96,9 @@ pub fn try_interleave<E>(
 }
 
 /// As [`try_interleave`], for contestants that look at a clock of their own: each is asked for so many
-/// calls, one after the other, and says how many seconds they took.
+/// calls, one after the other, and says how many seconds they took. The order of the turns is drawn anew in
+/// each round: what disturbs a machine may come and go with a period (cycles are handed out to its tenants by
+/// tenths of a second), and would meet the same contestant each time.
 ///
 /// # Errors
 /// The first failure of any contestant.
@@ -100,11 +119,17 @@ pub fn interleave_by<E>(
         repeats.push((turns.ceil() as u32).clamp(1, 1 << 20));
     }
     let mut samples = vec![Vec::with_capacity(effort.rounds); contestants.len()];
+    let mut order: Vec<usize> = (0..contestants.len()).collect();
+    let mut rng = seed::stream(1, "turns", &[]);
     for _ in 0..effort.rounds.max(1) {
-        for ((contestant, &repeats), samples) in
-            contestants.iter_mut().zip(&repeats).zip(&mut samples)
-        {
-            samples.push(contestant(repeats)? / f64::from(repeats));
+        order.shuffle(&mut rng);
+        for &place in &order {
+            let (contestant, repeats) = (&mut contestants[place], repeats[place]);
+            let start = Instant::now();
+            while start.elapsed() < effort.warming {
+                contestant(1)?;
+            }
+            samples[place].push(contestant(repeats)? / f64::from(repeats));
         }
     }
     Ok(samples.into_iter().map(summarise).collect())
@@ -119,34 +144,23 @@ pub struct Threaded<'a, E> {
     pub lingers: bool,
 }
 
-/// How long threads that slept are given to get going.
-const WARMING: Duration = Duration::from_millis(15);
-
-/// As [`interleave_by`], for contestants on so many threads. On several, each has its own threads awake and
-/// nobody else's: whoever follows one that lingers, and does not linger itself, waits until that one's threads
-/// are asleep, for `rest`; and each warms up until the system has spread its threads over the cores again.
+/// As [`interleave_by`], for contestants of which some linger: whoever follows one of these, and does not linger
+/// itself, waits for `rest`, until that one's threads are asleep.
 ///
 /// # Errors
 /// The first failure of any contestant.
 pub fn interleave_apart<E>(
     contestants: &mut [Threaded<'_, E>],
-    threads: usize,
     rest: Duration,
     effort: Effort,
 ) -> Result<Vec<Timing>, E> {
-    let restless = &Cell::new(true);
+    let restless = &Cell::new(contestants.iter().any(|contestant| contestant.lingers));
     let mut turns: Vec<_> = contestants
         .iter_mut()
         .map(|Threaded { seconds, lingers }| {
             move |calls: u32| {
-                if threads > 1 {
-                    if restless.replace(*lingers) && !*lingers {
-                        std::thread::sleep(rest);
-                    }
-                    let start = Instant::now();
-                    while start.elapsed() < WARMING {
-                        seconds(1)?;
-                    }
+                if restless.replace(*lingers) && !*lingers {
+                    std::thread::sleep(rest);
                 }
                 seconds(calls)
             }
@@ -202,6 +216,27 @@ mod tests {
     }
 
     #[test]
+    fn turns_change_their_order_from_round_to_round() {
+        let taken = std::cell::RefCell::new(Vec::new());
+        let contestant = |index: usize| {
+            let taken = &taken;
+            move |calls: u32| {
+                taken.borrow_mut().push(index);
+                Ok::<f64, Infallible>(f64::from(calls))
+            }
+        };
+        let (mut a, mut b, mut c) = (contestant(0), contestant(1), contestant(2));
+        let effort = Effort::new(20, Duration::from_millis(1));
+        interleave_by(&mut [&mut a, &mut b, &mut c], effort).unwrap_or_else(|never| match never {});
+        let rounds = taken.borrow()[6..].to_vec(); // behind two calls of each
+        let rounds: Vec<_> = rounds.chunks(3).collect();
+        assert_eq!(rounds.len(), 20);
+        let each_once = |round: &&[usize]| (0..3).all(|index| round.contains(&index));
+        assert!(rounds.iter().all(each_once), "{rounds:?}");
+        assert!((0..3).all(|first| rounds.iter().any(|round| round[0] == first)), "{rounds:?}");
+    }
+
+    #[test]
     fn a_failure_is_not_timed_away() {
         let mut calls = 0;
         let mut fails_once = || {
@@ -214,9 +249,9 @@ mod tests {
         assert_eq!(try_interleave(&mut [&mut fine], Effort::LITTLE).unwrap().len(), 1);
     }
 
-    /// What turns of a contestant that lingers and of one that does not see: the calls of each that were asked
-    /// for, and whether the other's threads may have been busy when they began.
-    fn seen_apart(threads: usize, rest: Duration) -> [Vec<(u32, bool)>; 2] {
+    /// What turns of two contestants on two threads see, of which the first may linger: the calls of each that
+    /// were asked for, and whether the other's threads may have been busy when they began.
+    fn seen_apart(lingers: bool, rest: Duration) -> [Vec<(u32, bool)>; 2] {
         let ended = Cell::new(None::<Instant>);
         let seen = std::cell::RefCell::new([Vec::new(), Vec::new()]);
         let contestant = |index: usize| Threaded::<Infallible> {
@@ -233,11 +268,11 @@ mod tests {
                     took
                 }
             }),
-            lingers: index == 0,
+            lingers: lingers && index == 0,
         };
         let mut contestants = [contestant(0), contestant(1)];
-        let effort = Effort { rounds: 3, turn: Duration::from_millis(4) };
-        let timings = interleave_apart(&mut contestants, threads, rest, effort);
+        let effort = Effort::new(3, Duration::from_millis(4)).on_threads(2);
+        let timings = interleave_apart(&mut contestants, rest, effort);
         timings.unwrap_or_else(|never| match never {});
         drop(contestants);
         seen.into_inner()
@@ -246,19 +281,16 @@ mod tests {
     #[test]
     fn threads_are_warm_and_those_of_others_asleep() {
         let rest = Duration::from_millis(30);
-        let [lingering, own] = seen_apart(2, rest);
+        let [lingering, own] = seen_apart(true, rest);
         assert!(own.iter().all(|&(_, busy)| !busy), "{own:?}");
         let warm = |calls: &[(u32, bool)]| {
             calls[0].0 == 1 && calls.windows(2).all(|pair| pair[1].0 == 1 || pair[0].0 == 1)
         };
-        assert!(warm(&lingering) && warm(&own), "{lingering:?}, {own:?}");
-        assert!(own.iter().any(|&(calls, _)| calls > 1), "{own:?}");
-    }
-
-    #[test]
-    fn one_thread_waits_for_nobody() {
-        let [_, own] = seen_apart(1, Duration::from_millis(30));
-        assert!(own.iter().any(|&(_, busy)| busy), "{own:?}");
+        let turns = |calls: &[(u32, bool)]| calls.iter().filter(|(calls, _)| *calls > 1).count();
+        assert!(warm(&lingering[4..]) && warm(&own[4..]), "{lingering:?}, {own:?}");
+        assert!(turns(&lingering) >= 3 && turns(&own) >= 3, "{lingering:?}, {own:?}");
+        let [_, own] = seen_apart(false, rest);
+        assert!(own.iter().any(|&(_, busy)| busy), "nobody waits for nothing: {own:?}");
     }
 
     #[test]

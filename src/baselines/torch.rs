@@ -327,7 +327,7 @@ mod tests {
             move || drop(candidate.run(images).unwrap())
         });
         let mut turns = calls.each_mut().map(|call| call as &mut dyn FnMut());
-        let timings = interleave(&mut turns, Effort { rounds: 9, ..Effort::LITTLE });
+        let timings = interleave(&mut turns, Effort::new(9, Effort::LITTLE.turn));
         let times = timings.iter().map(|timing| timing.median);
         let best = times.clone().fold(f64::INFINITY, f64::min);
         let (_, own) = MemoryFormat::ALL.into_iter().zip(times).find(|one| one.0 == taken).unwrap();

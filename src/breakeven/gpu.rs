@@ -66,7 +66,7 @@ impl Device {
         if gpu.limits().software {
             return Ok(None);
         }
-        let effort = Effort { rounds: 7, turn: Duration::from_millis(5) };
+        let effort = Effort::new(7, Duration::from_millis(5));
         let best = |product: &mut dyn Product| -> Result<f64> {
             let mut turn = |calls: u32| product.seconds(calls);
             Ok(interleave_by(&mut [&mut turn], effort)?[0].median)

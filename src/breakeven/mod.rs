@@ -272,11 +272,11 @@ pub fn contest(
     let mut contestants: Vec<_> = contestants
         .map(|(index, (_, contestant))| Threaded {
             seconds: Box::new(|calls| contestant.seconds(calls)),
-            lingers: index >= ours,
+            lingers: threads > 1 && index >= ours,
         })
         .collect();
-    let effort = Effort { rounds, turn: Duration::from_millis(2) };
-    interleave_apart(&mut contestants, threads, SETTLING, effort)
+    let effort = Effort::new(rounds, Duration::from_millis(2)).on_threads(threads);
+    interleave_apart(&mut contestants, SETTLING, effort)
 }
 
 /// The variants that fit N, for one instruction set (such as `avx2`) or for any.

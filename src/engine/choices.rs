@@ -11,12 +11,12 @@ use crate::files;
 use crate::measure::{Effort, interleave_by};
 
 /// Enough to tell kernels some percent apart, where a slow one may take a second.
-pub(super) const KERNELS: Effort = Effort { rounds: 9, turn: Duration::from_micros(500) };
-/// For what needs some calls to get going: threads that sleep are woken by the first.
-pub(super) const THREADS: Effort = Effort { rounds: 9, turn: Duration::from_millis(12) };
+pub(super) const KERNELS: Effort = Effort::new(9, Duration::from_micros(500));
+/// For what needs some calls to get going.
+pub(super) const THREADS: Effort = Effort::new(9, Duration::from_millis(6)).on_threads(2);
 
 /// The version of the keys and names: another one's choices are not read.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// Choices that were measured, kept in memory or in a file.
 #[derive(Debug, Default)]

@@ -335,13 +335,13 @@ fn contest(contestants: &mut [Contestant<'_>], threads: usize) -> Result<Vec<Tim
         round += contestant.runner.seconds(1)?.max(turn);
     }
     let rounds = ((BUDGET / round) as usize).clamp(FEWEST_ROUNDS, MOST_ROUNDS);
-    let effort = Effort { rounds, turn: Duration::from_secs_f64(turn) };
+    let effort = Effort::new(rounds, Effort::USUAL.turn).on_threads(threads);
     let mut contestants: Vec<_> = contestants
         .iter_mut()
         .map(|Contestant { runner, .. }| Threaded {
-            lingers: runner.is_library(),
+            lingers: threads > 1 && runner.is_library(),
             seconds: Box::new(|calls| runner.seconds(calls)),
         })
         .collect();
-    interleave_apart(&mut contestants, threads, SETTLING, effort)
+    interleave_apart(&mut contestants, SETTLING, effort)
 }
