@@ -25,7 +25,9 @@ use std::ops::Range;
 
 use crate::error::{Error, Result};
 
-pub(crate) use self::sharing::{alone, attended, parts, share_out, share_out_among, threads};
+pub(crate) use self::sharing::{
+    alone, attended, parts, share_out, share_out_among, shares_any, threads,
+};
 
 /// The variable that forces a variant by name.
 pub const VARIABLE: &str = "SCALPEL_KERNEL";

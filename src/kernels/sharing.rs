@@ -43,6 +43,8 @@ const PARTS: usize = 4;
 
 thread_local! {
     static OTHERS: Cell<Others> = const { Cell::new(Others::Asleep) };
+    /// Whether anything was shared out since this was set to false.
+    static SHARED: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Threads that work on the calling thread may use: those of the pool, or one within [`alone`].
@@ -74,6 +76,7 @@ pub(crate) fn share_out_among<W: Send, T: Send>(
     items: Vec<T>,
     run: impl Fn(&mut W, T) + Sync,
 ) {
+    SHARED.set(SHARED.get() || workers.len() > 1);
     let shares = Shares::new(workers.len(), items.len());
     let items: Vec<Mutex<Option<T>>> =
         items.into_iter().map(|item| Mutex::new(Some(item))).collect();
@@ -124,6 +127,15 @@ pub(crate) fn alone<R>(work: impl FnOnce() -> R) -> R {
 /// Does work on a thread of the pool while all others look for what its kernels share out.
 pub(crate) fn attended<R>(work: impl FnOnce() -> R) -> R {
     among(Others::Attending, work)
+}
+
+/// Whether work shares anything out from the thread that calls this, and what it comes to.
+pub(crate) fn shares_any<R>(work: impl FnOnce() -> R) -> (R, bool) {
+    let before = SHARED.replace(false);
+    let result = work();
+    let shared = SHARED.get();
+    SHARED.set(before || shared);
+    (result, shared)
 }
 
 fn among<R>(others: Others, work: impl FnOnce() -> R) -> R {
@@ -187,6 +199,18 @@ mod tests {
         });
         assert_eq!(done[0] + done[1], 8);
         assert!(done.iter().any(|&done| done <= 1), "{done:?}");
+    }
+
+    #[test]
+    fn work_that_is_shared_out_is_told_from_other_work() {
+        pool(2).install(|| {
+            let items =
+                |count: usize| shares_any(|| share_out((0..count).collect(), |_: usize| ())).1;
+            assert_eq!([items(2), items(1), items(0)], [true, false, false]);
+            let both = shares_any(|| (items(3), items(1)));
+            assert_eq!(both, ((true, false), true));
+            assert!(!alone(|| items(5)));
+        });
     }
 
     #[test]

@@ -24,13 +24,18 @@ use crate::kernels::convolution::Convolution;
 use crate::kernels::layout::{Input, Output};
 use crate::kernels::masked_dense::{DenseLibrary, MaskedDense};
 use crate::kernels::planes::{Map, cpu::Planes};
-use crate::kernels::{PackedProduct, alone, share_out_among, threads};
+use crate::kernels::{PackedProduct, alone, share_out_among, shares_any, threads};
 use crate::measure;
 use crate::network::Shape;
 use crate::sparse::Format;
 
 /// Runs of which the steps' times are medians.
 const EXPLAINED_RUNS: usize = 15;
+
+/// By how much the calling thread alone must be faster than all to be preferred, where there is work to share:
+/// for some tenths of a second at a time, the cores of a virtual machine may be two threads of one core, and one
+/// thread is the faster one by a sixth; all of them are otherwise, by a third (ConvNet, batch 1).
+const HANDICAP: f64 = 1.2;
 
 /// How a network is spread over threads. The faster is found out by running it: handing work to another
 /// thread takes as long as a small network.
@@ -219,7 +224,7 @@ impl OnCpu {
     }
 
     fn choose_spread(&mut self, key: &str, choices: &mut Choices) -> Result<()> {
-        if threads() == 1 {
+        if threads() == 1 || !self.shares_work()? {
             return Ok(());
         }
         let all = [Spread::Alone, Spread::Attended];
@@ -230,10 +235,19 @@ impl OnCpu {
         let spread = choices.fastest(key, &candidates, THREADS, |spread, calls| {
             let mut engine = engine.borrow_mut();
             engine.spread = *spread;
-            engine.seconds(calls)
+            let handicap = if *spread == Spread::Alone { HANDICAP } else { 1.0 };
+            Ok(handicap * engine.seconds(calls)?)
         })?;
         self.spread = spread;
         Ok(())
+    }
+
+    /// Whether any step has something for other threads to do.
+    fn shares_work(&mut self) -> Result<bool> {
+        let attendants = self.attendants.clone();
+        let (done, shared) =
+            Spread::Attended.run(&attendants, || shares_any(|| self.steps::<false>()));
+        done.map(|()| shared)
     }
 
     pub fn load(&mut self, images: &[f32]) {
