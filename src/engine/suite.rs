@@ -124,6 +124,25 @@ fn threads_change_nothing() {
 }
 
 #[test]
+fn only_a_network_with_work_to_share_is_measured_on_several_threads() {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let measured = |name: &str, batch: usize| {
+        let file = folder.path().join(format!("{name}-{batch}.json"));
+        let mut choices = Choices::in_file(&file, "a machine");
+        let pruned = Pruned::new(zoo::narrow(name).unwrap());
+        pool.install(|| {
+            pruned.compile(Policy::Simd, batch, Device::Cpu, &mut choices).unwrap();
+        });
+        choices.save().unwrap();
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        text.contains("\"Alone\"") || text.contains("\"Attended\"")
+    };
+    assert!(!measured("lenet-300-100", 1), "some microseconds in all");
+    assert!(measured("lenet-5", 2), "an image for each thread");
+}
+
+#[test]
 fn a_network_that_was_compacted_to_uneven_groups_is_compiled_again() {
     let pruned = Pruned::new(zoo::narrow("alexnet").unwrap());
     let (network, weights) = compact(&pruned.network, &pruned.weights, &pruned.masks).unwrap();

@@ -76,6 +76,10 @@ pub(crate) fn share_out_among<W: Send, T: Send>(
     items: Vec<T>,
     run: impl Fn(&mut W, T) + Sync,
 ) {
+    // One works where it is: a caller outside of the pool would wait for a thread of it to wake.
+    if let [worker] = workers {
+        return items.into_iter().for_each(|item| run(worker, item));
+    }
     SHARED.set(SHARED.get() || workers.len() > 1);
     let shares = Shares::new(workers.len(), items.len());
     let items: Vec<Mutex<Option<T>>> =
@@ -171,6 +175,14 @@ mod tests {
                 assert_eq!(all, (0..items).collect::<Vec<_>>(), "{threads} threads, {workers}");
             }
         }
+    }
+
+    #[test]
+    fn one_worker_works_on_the_thread_that_calls() {
+        let caller = std::thread::current().id();
+        share_out_among(&mut [()], vec![1, 2, 3], |(), _| {
+            assert_eq!(std::thread::current().id(), caller);
+        });
     }
 
     #[test]
