@@ -1,19 +1,19 @@
-//! The operations on a CPU, one image at a time: one loop over rows, compiled for each instruction set.
-//!
-//! A window is reduced first down its columns, into one line with the border's values on both sides, and
-//! then along that line, so that both steps are of whole rows and vectorise by themselves. A scale below
-//! 0 under a maximum is a maximum of negated pixels.
+//! The operations on a CPU, one image at a time, compiled for each instruction set.
 
 use std::cell::Cell;
 use std::ops::Range;
 
-use super::{Map, Op, Window};
+use super::lanes::{Lanes, Portable};
+use super::windows::{AffineMaximum, Lines, Maximum, Mean, Normalised, Reduction, Windows};
+use super::{Map, Op};
+#[cfg(target_arch = "x86_64")]
+use crate::device::cpu::{Avx2, Avx512};
 use crate::error::{Error, Result};
 use crate::kernels::sharing::{parts, share_out};
 use crate::kernels::{activate, unavailable};
 
 /// Pixels that a thread reads in a microsecond.
-const PER_MICROSECOND: usize = 5_000;
+const PER_MICROSECOND: usize = 7_000;
 
 /// Computes some channels; y starts with the first of them.
 ///
@@ -40,7 +40,7 @@ pub const VARIANTS: &[Variant] = &[
     Variant {
         name: "planes_f32_portable",
         needs: "nothing",
-        function: || Some(|planes, x, channels, y| planes.channels(x, channels, y)),
+        function: || Some(|planes, x, channels, y| planes.channels(Portable, x, channels, y)),
     },
 ];
 
@@ -50,9 +50,10 @@ fn avx2() -> Option<ChannelsFunction> {
     /// The processor has AVX2 and FMA.
     #[target_feature(enable = "avx2,fma")]
     unsafe fn channels(planes: &Planes, x: &[f32], channels: Range<usize>, y: &mut [f32]) {
-        planes.channels(x, channels, y);
+        // SAFETY: by the caller's word.
+        planes.channels(unsafe { Avx2::promised() }, x, channels, y);
     }
-    crate::device::cpu::Avx2::new().map(|_| channels as ChannelsFunction)
+    Avx2::new().map(|_| channels as ChannelsFunction)
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -61,23 +62,20 @@ fn avx512() -> Option<ChannelsFunction> {
     /// The processor has AVX-512F.
     #[target_feature(enable = "avx512f,avx2,fma")]
     unsafe fn channels(planes: &Planes, x: &[f32], channels: Range<usize>, y: &mut [f32]) {
-        planes.channels(x, channels, y);
+        // SAFETY: by the caller's word: who has AVX-512 has AVX2.
+        planes.channels(unsafe { Avx2::promised() }, x, channels, y);
     }
-    crate::device::cpu::Avx512::new().map(|_| channels as ChannelsFunction)
+    Avx512::new().map(|_| channels as ChannelsFunction)
 }
 
-/// What is done to a row, with the values it needs.
+/// What is done to the pixels, with the values it needs.
 #[derive(Clone, Debug)]
 enum Work {
-    Max(Window),
-    Average(Window),
-    /// Per channel: the sign that pixels are taken with, and the scale and shift of their maximum.
-    MaxAffine(Window, Vec<[f32; 3]>),
-    Norm {
-        size: usize,
-        alpha: f32,
-        beta: f32,
-    },
+    Maximum(Windows),
+    /// With one for each channel.
+    AffineMaximum(Windows, Vec<AffineMaximum>),
+    Mean(Windows, Mean),
+    Normalise(Windows, Normalised),
     Affine {
         scale: Vec<f32>,
         shift: Vec<f32>,
@@ -135,17 +133,19 @@ impl Planes {
             let expected = "pixels of x side by side, and planes of y apart from each other";
             return Err(Error::argument(variant.name, expected, format!("{maps:?}")));
         }
+        let windows = || Windows::new(op.window(), [height, width], output, &maps);
+        let area = op.window().size.pow(2) as f32;
         let work = match *op {
-            Op::Max(window) => Work::Max(window),
-            Op::Average(window) => Work::Average(window),
-            Op::MaxAffine { window, scale, shift } => {
-                let signed = |(&scale, &shift): (&f32, &f32)| {
-                    let sign = if scale < 0.0 { -1.0 } else { 1.0 };
-                    [sign, sign * scale, shift]
-                };
-                Work::MaxAffine(window, scale.iter().zip(shift).map(signed).collect())
+            Op::Max(_) => Work::Maximum(windows()),
+            Op::Average(_) => Work::Mean(windows(), Mean { share: 1.0 / area }),
+            Op::MaxAffine { scale, shift, .. } => {
+                let each = scale.iter().zip(shift);
+                let each = each.map(|(&scale, &shift)| AffineMaximum::new(scale, shift));
+                Work::AffineMaximum(windows(), each.collect())
             }
-            Op::Norm { size, alpha, beta } => Work::Norm { size, alpha, beta },
+            Op::Norm { alpha, beta, .. } => {
+                Work::Normalise(windows(), Normalised { share: alpha / area, beta })
+            }
             Op::Affine { scale, shift, relu } => {
                 Work::Affine { scale: scale.to_vec(), shift: shift.to_vec(), relu }
             }
@@ -198,70 +198,66 @@ impl Planes {
 
     /// Pixels that are read, each as often as a row of windows reads it.
     fn reads(&self) -> usize {
-        let size = match self.work {
-            Work::Max(window) | Work::Average(window) | Work::MaxAffine(window, _) => window.size,
-            Work::Norm { size, .. } => 4 * size,
+        let times = match &self.work {
+            Work::Maximum(windows) | Work::AffineMaximum(windows, _) | Work::Mean(windows, _) => {
+                windows.size()
+            }
+            Work::Normalise(windows, _) => 4 * windows.size(),
             Work::Affine { .. } | Work::Copy { .. } => 1,
         };
-        self.input[0] * self.output[0] * self.input[2] * size
+        self.input[0] * self.output[0] * self.input[2] * times
     }
 
     #[inline(always)]
-    fn channels(&self, x: &[f32], channels: Range<usize>, y: &mut [f32]) {
-        let mut lines = LINES.take();
-        for (channel, y) in channels.zip(y.chunks_mut(self.maps[1].plane)) {
-            let x = &x[self.maps[0].start + channel * self.maps[0].plane..];
-            let larger = |a: f32, b: f32| {
-                // The maximum as an instruction: b where either is no number.
-                let larger = if a > b { a } else { b };
-                if a.is_nan() { a } else { larger }
-            };
-            match &self.work {
-                Work::Max(window) => {
-                    let border = f32::NEG_INFINITY;
-                    self.windows::<false>(
-                        window,
-                        x,
-                        y,
-                        &mut lines,
-                        border,
-                        |x| x,
-                        larger,
-                        |v, _| v,
-                    );
-                }
-                Work::MaxAffine(window, signed) => {
-                    let [sign, scale, shift] = signed[channel];
-                    let (first, last) = (|x: f32| sign * x, |v: f32, _| scale * v + shift);
-                    let border = f32::NEG_INFINITY;
-                    self.windows::<false>(window, x, y, &mut lines, border, first, larger, last);
-                }
-                Work::Average(window) => {
-                    let share = 1.0 / (window.size * window.size) as f32;
-                    let (add, last) = (|a: f32, b: f32| a + b, |sum: f32, _| share * sum);
-                    self.windows::<false>(window, x, y, &mut lines, 0.0, |x| x, add, last);
-                }
-                &Work::Norm { size, alpha, beta } => {
-                    let window = Window { size, stride: 1, padding: size / 2 };
-                    let share = alpha / (size * size) as f32;
-                    let (first, add) = (|x: f32| x * x, |a: f32, b: f32| a + b);
-                    if beta == 0.75 {
-                        let last = |sum: f32, x: f32| {
-                            let root = (1.0 + share * sum).sqrt();
-                            x / (root * root.sqrt())
-                        };
-                        self.windows::<true>(&window, x, y, &mut lines, 0.0, first, add, last);
-                    } else {
-                        let last = |sum: f32, x: f32| x / (1.0 + share * sum).powf(beta);
-                        self.windows::<true>(&window, x, y, &mut lines, 0.0, first, add, last);
-                    }
-                }
-                Work::Affine { scale, shift, relu } => {
-                    let (scale, shift) = (scale[channel], shift[channel]);
-                    self.each(x, y, |x| activate(scale * x + shift, *relu));
-                }
-                &Work::Copy { relu } => self.each(x, y, |x| activate(x, relu)),
+    fn channels(&self, lanes: impl Lanes, x: &[f32], channels: Range<usize>, y: &mut [f32]) {
+        match &self.work {
+            Work::Maximum(windows) => {
+                self.reduce(lanes, windows, |_| Maximum, x, channels, y);
             }
+            Work::AffineMaximum(windows, each) => {
+                self.reduce(lanes, windows, |channel| each[channel], x, channels, y);
+            }
+            &Work::Mean(ref windows, mean) => {
+                self.reduce(lanes, windows, |_| mean, x, channels, y);
+            }
+            &Work::Normalise(ref windows, normalised) => {
+                self.reduce(lanes, windows, |_| normalised, x, channels, y);
+            }
+            Work::Affine { scale, shift, relu } => {
+                for (channel, y) in channels.zip(y.chunks_mut(self.maps[1].plane)) {
+                    let (scale, shift) = (scale[channel], shift[channel]);
+                    self.each(self.plane(x, channel), y, |x| activate(scale * x + shift, *relu));
+                }
+            }
+            &Work::Copy { relu } => {
+                for (channel, y) in channels.zip(y.chunks_mut(self.maps[1].plane)) {
+                    self.each(self.plane(x, channel), y, |x| activate(x, relu));
+                }
+            }
+        }
+    }
+
+    /// The pixels of x from a channel's first on.
+    fn plane<'a>(&self, x: &'a [f32], channel: usize) -> &'a [f32] {
+        &x[self.maps[0].start + channel * self.maps[0].plane..]
+    }
+
+    /// Reduces the windows of some channels, each by what `reduction` says.
+    #[inline(always)]
+    fn reduce<L: Lanes, R: Reduction<L>>(
+        &self,
+        lanes: L,
+        windows: &Windows,
+        reduction: impl Fn(usize) -> R,
+        x: &[f32],
+        channels: Range<usize>,
+        y: &mut [f32],
+    ) {
+        let mut lines = LINES.take();
+        windows.clear(&mut lines, R::BORDER);
+        for (channel, y) in channels.zip(y.chunks_mut(self.maps[1].plane)) {
+            let reduction = (lanes, reduction(channel));
+            windows.reduce(reduction, self.plane(x, channel), y, &mut lines);
         }
         LINES.set(lines);
     }
@@ -281,115 +277,9 @@ impl Planes {
             }
         }
     }
-
-    /// Reduces each window of a plane: `first` makes of a pixel what is reduced, `join` joins two of them,
-    /// and `last` makes of the whole window's what is written; it is given the window's own pixel too if
-    /// `OWN`, where there is one for each window. Beyond the plane lies `border`.
-    ///
-    /// No loop writes where it reads: what is then a conditional store would stall every load behind it. And
-    /// all rows are reduced down their columns before the first is along: a load that straddles two stores
-    /// has to wait until they are through.
-    #[expect(clippy::too_many_arguments, reason = "three closures that must be inlined")]
-    #[inline(always)]
-    fn windows<const OWN: bool>(
-        &self,
-        window: &Window,
-        x: &[f32],
-        y: &mut [f32],
-        lines: &mut Lines,
-        border: f32,
-        first: impl Fn(f32) -> f32,
-        join: impl Fn(f32, f32) -> f32,
-        last: impl Fn(f32, f32) -> f32,
-    ) {
-        let &Window { size, stride, padding } = window;
-        let ([_, height, width], [rows, columns], [from, to]) =
-            (self.input, self.output, &self.maps);
-        let Lines { reduced, other, results } = lines;
-        // Pairs are read up to one behind the last window.
-        let reach = (columns * stride + size).max(width + 2 * padding) + 2;
-        reduced.clear();
-        reduced.resize(rows * reach, border);
-        other.resize(width, border);
-        results.resize(columns, 0.0);
-        for (row, line) in reduced.chunks_exact_mut(reach).enumerate() {
-            let top = row * stride;
-            let inside = top.saturating_sub(padding)..(top + size - padding).min(height);
-            let pixels = |row: usize| &x[row * from.pitch..][..width];
-            let middle = &mut line[padding..padding + width];
-            let start = inside.start;
-            match inside.len() {
-                0 => middle.fill(border),
-                1 => middle.iter_mut().zip(pixels(start)).for_each(|(y, &a)| *y = first(a)),
-                2 => {
-                    let both = pixels(start).iter().zip(pixels(start + 1));
-                    let both = middle.iter_mut().zip(both);
-                    both.for_each(|(y, (&a, &b))| *y = join(first(a), first(b)));
-                }
-                _ => {
-                    let three = pixels(start).iter().zip(pixels(start + 1));
-                    let three = middle.iter_mut().zip(three.zip(pixels(start + 2)));
-                    three.for_each(|(y, ((&a, &b), &c))| {
-                        *y = join(join(first(a), first(b)), first(c));
-                    });
-                }
-            }
-            for row in inside.skip(3) {
-                other[..width].copy_from_slice(middle);
-                let sums = middle.iter_mut().zip(other.iter().zip(pixels(row)));
-                sums.for_each(|(y, (&sum, &x))| *y = join(sum, first(x)));
-            }
-        }
-        for (row, reduced) in reduced.chunks_exact(reach).enumerate() {
-            let y = &mut y[row * to.pitch..];
-            // Pixels that lie apart are written by a pass of their own.
-            let out = if to.step == 1 { &mut y[..columns] } else { &mut results[..] };
-            let (pairs, _) = reduced.as_chunks::<2>();
-            match (stride, size) {
-                (2, 2) => {
-                    out.iter_mut().zip(pairs).for_each(|(y, &[a, b])| *y = last(join(a, b), 0.0));
-                }
-                (2, 3) => {
-                    let next = &pairs[1..];
-                    for ((y, &[a, b]), &[c, _]) in out.iter_mut().zip(pairs).zip(next) {
-                        *y = last(join(join(a, b), c), 0.0);
-                    }
-                }
-                (1, 3) => {
-                    let [a, b, c] = [0, 1, 2].map(|shift| &reduced[shift..shift + columns]);
-                    let own = if OWN { &x[row * from.pitch..][..columns] } else { a };
-                    let sums = a.iter().zip(b).zip(c).zip(own);
-                    for (y, (((&a, &b), &c), &own)) in out.iter_mut().zip(sums) {
-                        *y = last(join(join(a, b), c), own);
-                    }
-                }
-                _ => {
-                    for (column, y) in out.iter_mut().enumerate() {
-                        let start = column * stride;
-                        let (head, tail) = (reduced[start], &reduced[start + 1..start + size]);
-                        let own = if OWN { x[row * from.pitch + column] } else { 0.0 };
-                        *y = last(tail.iter().fold(head, |sum, &x| join(sum, x)), own);
-                    }
-                }
-            }
-            if to.step != 1 {
-                y.iter_mut().step_by(to.step).zip(&*results).for_each(|(y, &sum)| *y = sum);
-            }
-        }
-    }
-}
-
-/// The rows of a plane's windows reduced down their columns, one in the making, and the results of a row.
-#[derive(Debug, Default)]
-struct Lines {
-    reduced: Vec<f32>,
-    other: Vec<f32>,
-    results: Vec<f32>,
 }
 
 thread_local! {
     /// Kept from call to call.
-    static LINES: Cell<Lines> = const {
-        Cell::new(Lines { reduced: Vec::new(), other: Vec::new(), results: Vec::new() })
-    };
+    static LINES: Cell<Lines> = const { Cell::new(Lines::new()) };
 }

@@ -3,9 +3,11 @@
 //! is what all devices share, and the host side of GPUs; [`cpu`] is the CPU's.
 
 pub mod cpu;
+mod lanes;
 pub mod reference;
 #[cfg(test)]
 mod suite;
+mod windows;
 
 use super::gpu::{Argument, Packed, Stage};
 use crate::device::gpu::{self, Gpu, Language, Source};

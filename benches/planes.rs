@@ -1,0 +1,83 @@
+//! The poolings and normalisations of the five networks: every variant that this processor has, in turns in
+//! one run, at batch 1.
+//!
+//! ```text
+//! cargo bench --bench planes              # all networks
+//! cargo bench --bench planes -- convnet   # one
+//! ```
+//!
+//! One thread. GB/s are of what has to be read and written once. Each is compared with plain loops before it
+//! is timed.
+
+use anyhow::ensure;
+use scalpel::error::Error;
+use scalpel::kernels::planes::cpu::{Planes, VARIANTS};
+use scalpel::kernels::planes::{Map, Op, Window, reference};
+use scalpel::measure::{Effort, try_interleave};
+use scalpel::network::{self, Pool, zoo};
+use scalpel::report::Table;
+
+/// What lies between two layers, where windows move.
+fn between(op: &network::Op) -> Option<Op<'static>> {
+    let window =
+        |&Pool { kernel, stride, padding }: &Pool| Window { size: kernel, stride, padding };
+    match op {
+        network::Op::MaxPool(pool) => Some(Op::Max(window(pool))),
+        network::Op::AveragePool(pool) => Some(Op::Average(window(pool))),
+        network::Op::LocalResponseNorm(norm) => {
+            let (alpha, beta) = (norm.alpha as f32, norm.beta as f32);
+            Some(Op::Norm { size: norm.size, alpha, beta })
+        }
+        _ => None,
+    }
+}
+
+fn main() -> anyhow::Result<()> {
+    rayon::ThreadPoolBuilder::new().num_threads(1).build_global()?;
+    let wanted = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
+    let mut table = Table::new(["network", "layer", "input", "kernel", "us", "GB/s"]);
+    for name in zoo::NAMES.into_iter().filter(|name| wanted.as_ref().is_none_or(|w| w == name)) {
+        let network = zoo::by_name(name)?;
+        let shapes = network.shapes()?;
+        for (index, layer) in network.layers.iter().enumerate() {
+            let Some(op) = between(&layer.op) else { continue };
+            let (input, output) = (network.input_of(index, &shapes), shapes[index]);
+            let pixels: usize = input.iter().product();
+            let x: Vec<f32> =
+                (0..pixels).map(|place| (place * 7919 % 1013) as f32 / 500.0 - 1.0).collect();
+            let expected = reference::run(&op, input, &x);
+            let mut contestants = Vec::new();
+            for variant in VARIANTS {
+                let maps = [Map::plain(input), Map::plain(output)];
+                let planes = match Planes::with(variant, &op, input, maps) {
+                    Err(Error::Unavailable { .. }) => continue,
+                    planes => planes?,
+                };
+                let mut y = vec![f32::NAN; expected.len()];
+                planes.run(&x, &mut y)?;
+                for (expected, found) in expected.iter().zip(&y) {
+                    let near = (expected - found).abs() <= 1e-5 * (1.0 + expected.abs());
+                    ensure!(near, "{} computes {found}, not {expected}", variant.name);
+                }
+                contestants.push((planes, y));
+            }
+            let mut calls: Vec<_> =
+                contestants.iter_mut().map(|(planes, y)| || planes.run(&x, y)).collect();
+            let mut calls: Vec<&mut dyn FnMut() -> Result<(), Error>> =
+                calls.iter_mut().map(|call| call as _).collect();
+            let timings = try_interleave(&mut calls, Effort::USUAL)?;
+            for ((planes, y), timing) in contestants.iter().zip(timings) {
+                table.row([
+                    name.to_owned(),
+                    layer.name.clone(),
+                    format!("{input:?}"),
+                    planes.variant().name.to_owned(),
+                    format!("{:.2}", 1e6 * timing.median),
+                    format!("{:.1}", 4e-9 * (pixels + y.len()) as f64 / timing.median),
+                ]);
+            }
+        }
+    }
+    println!("\none thread, batch 1\n\n{}", table.markdown());
+    Ok(())
+}

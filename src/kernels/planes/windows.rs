@@ -1,0 +1,427 @@
+//! Windows that move over a plane, reduced to one value each.
+//!
+//! A window is reduced first down its columns, into one line with the border's values on both sides, and then
+//! along that line, both by eight pixels at a time; where fewer are left, some are done again. All rows are
+//! reduced down their columns before the first is along: a load that straddles two stores has to wait until
+//! they are through. Lengths are asserted once a plane, and pointers used from there on: rows are short, and
+//! what came before each of them took longer than the row.
+
+use super::lanes::{LANES, Lanes};
+use super::{Map, Window};
+
+/// What a window is reduced to.
+pub(super) trait Reduction<L: Lanes>: Copy {
+    /// What lies beyond the plane; joined to a pixel, it changes nothing.
+    const BORDER: f32;
+
+    /// Whether [`Reduction::last`] looks at the pixel amid the window. Where it does, there is one for each.
+    const OWN: bool = false;
+
+    /// What is reduced of a pixel.
+    #[inline(always)]
+    fn first(self, _: L, pixels: L::Values) -> L::Values {
+        pixels
+    }
+
+    /// Two of them.
+    fn join(self, lanes: L, a: L::Values, b: L::Values) -> L::Values;
+
+    /// What becomes of the whole window's.
+    fn last(self, lanes: L, reduced: L::Values, own: L::Values) -> L::Values;
+}
+
+/// The maximum.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Maximum;
+
+impl<L: Lanes> Reduction<L> for Maximum {
+    const BORDER: f32 = f32::NEG_INFINITY;
+
+    #[inline(always)]
+    fn join(self, lanes: L, a: L::Values, b: L::Values) -> L::Values {
+        lanes.larger(a, b)
+    }
+
+    #[inline(always)]
+    fn last(self, _: L, largest: L::Values, _: L::Values) -> L::Values {
+        largest
+    }
+}
+
+/// The maximum of scale x + shift, as |scale| times that of the pixels, taken with the sign of the scale.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AffineMaximum {
+    sign: f32,
+    scale: f32,
+    shift: f32,
+}
+
+impl AffineMaximum {
+    pub(super) fn new(scale: f32, shift: f32) -> Self {
+        let sign = if scale < 0.0 { -1.0 } else { 1.0 };
+        Self { sign, scale: sign * scale, shift }
+    }
+}
+
+impl<L: Lanes> Reduction<L> for AffineMaximum {
+    const BORDER: f32 = f32::NEG_INFINITY;
+
+    #[inline(always)]
+    fn first(self, lanes: L, pixels: L::Values) -> L::Values {
+        lanes.multiply(lanes.splat(self.sign), pixels)
+    }
+
+    #[inline(always)]
+    fn join(self, lanes: L, a: L::Values, b: L::Values) -> L::Values {
+        lanes.larger(a, b)
+    }
+
+    #[inline(always)]
+    fn last(self, lanes: L, largest: L::Values, _: L::Values) -> L::Values {
+        lanes.add(lanes.multiply(lanes.splat(self.scale), largest), lanes.splat(self.shift))
+    }
+}
+
+/// The mean.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mean {
+    /// That of a pixel: 1 over their number.
+    pub share: f32,
+}
+
+impl<L: Lanes> Reduction<L> for Mean {
+    const BORDER: f32 = 0.0;
+
+    #[inline(always)]
+    fn join(self, lanes: L, a: L::Values, b: L::Values) -> L::Values {
+        lanes.add(a, b)
+    }
+
+    #[inline(always)]
+    fn last(self, lanes: L, sum: L::Values, _: L::Values) -> L::Values {
+        lanes.multiply(lanes.splat(self.share), sum)
+    }
+}
+
+/// The window's own pixel over (1 + share times the sum of squares)^beta.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Normalised {
+    /// Weight of a square.
+    pub share: f32,
+    /// The exponent.
+    pub beta: f32,
+}
+
+impl<L: Lanes> Reduction<L> for Normalised {
+    const BORDER: f32 = 0.0;
+    const OWN: bool = true;
+
+    #[inline(always)]
+    fn first(self, lanes: L, pixels: L::Values) -> L::Values {
+        lanes.multiply(pixels, pixels)
+    }
+
+    #[inline(always)]
+    fn join(self, lanes: L, a: L::Values, b: L::Values) -> L::Values {
+        lanes.add(a, b)
+    }
+
+    #[inline(always)]
+    fn last(self, lanes: L, sum: L::Values, own: L::Values) -> L::Values {
+        let base = lanes.add(lanes.splat(1.0), lanes.multiply(lanes.splat(self.share), sum));
+        let power = if self.beta == 0.75 {
+            let root = lanes.root(base);
+            lanes.multiply(root, lanes.root(root))
+        } else {
+            let mut powers = [0.0; LANES];
+            lanes.store(base, &mut powers);
+            for value in &mut powers {
+                *value = value.powf(self.beta);
+            }
+            lanes.load(&powers)
+        };
+        lanes.divide(own, power)
+    }
+}
+
+/// The windows of planes of one shape.
+#[derive(Clone, Debug)]
+pub(super) struct Windows {
+    window: Window,
+    /// Height and width of the planes.
+    input: [usize; 2],
+    /// Rows and columns of windows.
+    output: [usize; 2],
+    /// From one row of pixels to the next.
+    pitch: usize,
+    /// From one row of results to the next, and from one column.
+    to: [usize; 2],
+}
+
+/// The rows of a plane's windows reduced down their columns, and the results of a row. The borders stay from
+/// plane to plane.
+#[derive(Debug, Default)]
+pub(super) struct Lines {
+    reduced: Vec<f32>,
+    results: Vec<f32>,
+}
+
+impl Lines {
+    pub(super) const fn new() -> Self {
+        Self { reduced: Vec::new(), results: Vec::new() }
+    }
+}
+
+impl Windows {
+    pub(super) fn new(
+        window: Window,
+        input: [usize; 2],
+        output: [usize; 2],
+        maps: &[Map; 2],
+    ) -> Self {
+        let [from, to] = maps;
+        Self { window, input, output, pitch: from.pitch, to: [to.pitch, to.step] }
+    }
+
+    /// Height and width of a window.
+    pub(super) fn size(&self) -> usize {
+        self.window.size
+    }
+
+    /// Length of a line: the row between its borders, and as much as is read of it.
+    fn reach(&self) -> usize {
+        let Window { size, stride, padding } = self.window;
+        let ([_, width], [_, columns]) = (self.input, self.output);
+        (columns.max(LANES) * stride + size).max(width + 2 * padding)
+    }
+
+    /// Makes room for a plane's windows, between borders of that value.
+    pub(super) fn clear(&self, lines: &mut Lines, border: f32) {
+        lines.reduced.clear();
+        lines.reduced.resize(self.output[0] * self.reach(), border);
+        lines.results.clear();
+        lines.results.resize(self.output[1].max(LANES), 0.0);
+    }
+
+    /// Reduces the windows of a plane whose first pixel is that of x, and of y its first result. The lines were
+    /// cleared for the same reduction.
+    ///
+    /// # Panics
+    /// Slices that end before the plane's last row.
+    #[inline(always)]
+    pub(super) fn reduce<L: Lanes, R: Reduction<L>>(
+        &self,
+        (lanes, reduction): (L, R),
+        x: &[f32],
+        y: &mut [f32],
+        lines: &mut Lines,
+    ) {
+        let ([height, width], [rows, columns], [pitch, step]) = (self.input, self.output, self.to);
+        assert!(x.len() >= (height - 1) * self.pitch + width, "pixels end before their plane");
+        let extent = (rows - 1) * pitch + (columns - 1) * step + 1;
+        assert!(y.len() >= extent, "results end before their plane");
+        let Lines { reduced, results } = lines;
+        assert!(reduced.len() == rows * self.reach(), "lines are cleared for each reduction");
+        assert!(results.len() == columns.max(LANES), "lines are cleared for each reduction");
+        let (x, y) = (x.as_ptr(), y.as_mut_ptr());
+        // SAFETY: x, y and the lines are as long as was just asserted.
+        unsafe {
+            for row in 0..rows {
+                self.down(lanes, reduction, x, row, reduced);
+            }
+            // Loops over sizes that the compiler knows become none.
+            match [self.window.size, self.window.stride] {
+                [2, 2] => self.along(lanes, reduction, [2, 2], x, y, reduced, results),
+                [3, 2] => self.along(lanes, reduction, [3, 2], x, y, reduced, results),
+                [3, 1] => self.along(lanes, reduction, [3, 1], x, y, reduced, results),
+                window => self.along(lanes, reduction, window, x, y, reduced, results),
+            }
+        }
+    }
+
+    /// Reduces a row of windows down their columns.
+    ///
+    /// # Safety
+    /// x has the plane, and `reduced` the lines of all rows.
+    #[inline(always)]
+    unsafe fn down<L: Lanes, R: Reduction<L>>(
+        &self,
+        lanes: L,
+        reduction: R,
+        x: *const f32,
+        row: usize,
+        reduced: &mut [f32],
+    ) {
+        let (Window { size, stride, padding }, [height, width]) = (self.window, self.input);
+        let top = row * stride;
+        let first = top.saturating_sub(padding);
+        let count = (top + size - padding).min(height) - first;
+        // SAFETY: rows `first..first + count` are the plane's, and the line has `width` places behind its border.
+        unsafe {
+            let x = x.add(first * self.pitch);
+            let line = reduced.as_mut_ptr().add(row * self.reach() + padding);
+            match (width >= LANES, count) {
+                (true, 1) => columns(lanes, reduction, x, [1, self.pitch], line, width),
+                (true, 2) => columns(lanes, reduction, x, [2, self.pitch], line, width),
+                (true, 3) => columns(lanes, reduction, x, [3, self.pitch], line, width),
+                (true, _) => columns(lanes, reduction, x, [count, self.pitch], line, width),
+                (false, _) => {
+                    few_columns(lanes, reduction, x, [count, self.pitch], line, width);
+                }
+            }
+        }
+    }
+
+    /// Reduces all windows along their rows.
+    ///
+    /// # Safety
+    /// x has the plane, y its results, `reduced` the lines of all rows, and `results` those of a row.
+    #[expect(clippy::too_many_arguments, reason = "two planes, and what lies between them")]
+    #[inline(always)]
+    unsafe fn along<L: Lanes, R: Reduction<L>>(
+        &self,
+        lanes: L,
+        reduction: R,
+        [size, stride]: [usize; 2],
+        x: *const f32,
+        y: *mut f32,
+        reduced: &[f32],
+        results: &mut [f32],
+    ) {
+        let ([rows, columns], [pitch, step]) = (self.output, self.to);
+        // Results that lie apart, or are too few, are copied to their places.
+        let in_place = step == 1 && columns >= LANES;
+        let last = columns.max(LANES) - LANES;
+        let reach = self.reach();
+        let mut few = [0.0; LANES];
+        for row in 0..rows {
+            // SAFETY: a line has what the last windows read; of x, y and the results, rows of `columns` are
+            // touched, and no more where they are fewer than `LANES`.
+            unsafe {
+                let line = reduced.as_ptr().add(row * reach);
+                let y = y.add(row * pitch);
+                let out = if in_place { y } else { results.as_mut_ptr() };
+                let mut own = x.add(row * self.pitch);
+                if R::OWN && columns < LANES {
+                    few.as_mut_ptr().copy_from_nonoverlapping(own, columns);
+                    own = few.as_ptr();
+                }
+                let mut start = 0;
+                loop {
+                    let mut sum = pick(lanes, line.add(start * stride), stride);
+                    for shift in 1..size {
+                        let next = pick(lanes, line.add(start * stride + shift), stride);
+                        sum = reduction.join(lanes, sum, next);
+                    }
+                    let own = if R::OWN { load(lanes, own.add(start)) } else { lanes.splat(0.0) };
+                    store(lanes, reduction.last(lanes, sum, own), out.add(start));
+                    if start == last {
+                        break;
+                    }
+                    start = (start + LANES).min(last);
+                }
+                if !in_place {
+                    for (column, &result) in results[..columns].iter().enumerate() {
+                        *y.add(column * step) = result;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Reduces rows of at least [`LANES`] pixels, so many and `pitch` apart, into one.
+///
+/// # Safety
+/// x has the rows, and the line is as long as one.
+#[inline(always)]
+unsafe fn columns<L: Lanes, R: Reduction<L>>(
+    lanes: L,
+    reduction: R,
+    x: *const f32,
+    [rows, pitch]: [usize; 2],
+    line: *mut f32,
+    width: usize,
+) {
+    let (mut start, last) = (0, width - LANES);
+    loop {
+        // SAFETY: `start` is at most `last`, from which on each row has `LANES` pixels.
+        unsafe {
+            let mut sum = reduction.first(lanes, load(lanes, x.add(start)));
+            for row in 1..rows {
+                let pixels = reduction.first(lanes, load(lanes, x.add(row * pitch + start)));
+                sum = reduction.join(lanes, sum, pixels);
+            }
+            store(lanes, sum, line.add(start));
+        }
+        if start == last {
+            break;
+        }
+        start = (start + LANES).min(last);
+    }
+}
+
+/// As [`columns`], for rows of fewer pixels.
+///
+/// # Safety
+/// x has the rows, and the line is as long as one.
+#[inline(always)]
+unsafe fn few_columns<L: Lanes, R: Reduction<L>>(
+    lanes: L,
+    reduction: R,
+    x: *const f32,
+    [rows, pitch]: [usize; 2],
+    line: *mut f32,
+    width: usize,
+) {
+    // SAFETY: no more than `width` values are read of a row, or written.
+    unsafe {
+        let mut chunk = [0.0; LANES];
+        chunk.as_mut_ptr().copy_from_nonoverlapping(x, width);
+        let mut sum = reduction.first(lanes, lanes.load(&chunk));
+        for row in 1..rows {
+            chunk.as_mut_ptr().copy_from_nonoverlapping(x.add(row * pitch), width);
+            sum = reduction.join(lanes, sum, reduction.first(lanes, lanes.load(&chunk)));
+        }
+        lanes.store(sum, &mut chunk);
+        line.copy_from_nonoverlapping(chunk.as_ptr(), width);
+    }
+}
+
+/// Values `stride` apart.
+///
+/// # Safety
+/// There are [`LANES`] of them, and as many others behind the last as lie between two.
+#[inline(always)]
+unsafe fn pick<L: Lanes>(lanes: L, line: *const f32, stride: usize) -> L::Values {
+    // SAFETY: by the caller's word.
+    unsafe {
+        match stride {
+            1 => load(lanes, line),
+            2 => lanes.evens(load(lanes, line), load(lanes, line.add(LANES))),
+            _ => {
+                let mut values = [0.0; LANES];
+                for (lane, value) in values.iter_mut().enumerate() {
+                    *value = *line.add(lane * stride);
+                }
+                lanes.load(&values)
+            }
+        }
+    }
+}
+
+/// # Safety
+/// There are [`LANES`] values.
+#[inline(always)]
+unsafe fn load<L: Lanes>(lanes: L, from: *const f32) -> L::Values {
+    // SAFETY: by the caller's word.
+    lanes.load(unsafe { &*from.cast() })
+}
+
+/// # Safety
+/// There is room for [`LANES`] values, which nothing else refers to.
+#[inline(always)]
+unsafe fn store<L: Lanes>(lanes: L, values: L::Values, to: *mut f32) {
+    // SAFETY: by the caller's word.
+    lanes.store(values, unsafe { &mut *to.cast() });
+}
