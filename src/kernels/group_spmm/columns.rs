@@ -17,10 +17,11 @@ use std::cell::{Cell, RefCell};
 use std::ops::Range;
 
 use super::blocks::{Block, PiecePart};
+use super::output::{Placed, SharedOutput};
 use super::tiles::{Computed, Operand, Tile};
 use super::{Kernel, Layer};
 use crate::kernels::aligned::Aligned;
-use crate::kernels::layout::{Input, Lines, Output, Rows};
+use crate::kernels::layout::{Input, Output, Rows};
 use crate::kernels::sharing::{parts, share_out, threads};
 
 /// Floats up to which a core's second-level cache holds them: 1 MiB.
@@ -53,7 +54,7 @@ pub(super) struct Functions {
     pub rows: usize,
     /// Sets every row of a tile of that width to its bias.
     pub fill: unsafe fn(tile: &mut [f32], width: usize, bias: &[f32]),
-    /// Writes the segments of a tile's rows, from `first_row` on, to their places.
+    /// Writes a tile's rows, from `first_row` on, to their places.
     pub write: unsafe fn(&SharedOutput<'_>, tile: &[f32], &Placed<'_>),
 }
 
@@ -86,14 +87,6 @@ impl Functions {
 pub(super) struct TileFunction {
     pub width: usize,
     pub add: unsafe fn(&PiecePart<'_>, &Tile),
-}
-
-/// Where a tile goes.
-pub(super) struct Placed<'a> {
-    pub width: usize,
-    pub first_row: usize,
-    pub segments: &'a [Segment],
-    pub relu: bool,
 }
 
 /// A layer in the order of its group columns, with the functions that run it.
@@ -154,68 +147,100 @@ impl ColumnsKernel {
     }
 
     /// Computes one part of Y.
-    fn part(&self, part: Part<'_>, x: &Operand<'_>, y: &SharedOutput<'_>) {
-        // With one piece, no weights are waiting for other tiles: one after the other, each stays in
-        // the first-level cache from its bias to its end.
-        if part.block.pieces.len() == 1 {
-            for (first, TileFunction { width, .. }) in self.tiles(part.columns.clone()) {
-                let columns = first..part.columns.end.min(first + width);
-                self.strip(&Part { columns, ..part }, x, y);
-            }
-        } else {
-            self.strip(&part, x, y);
-        }
-    }
-
-    fn strip(&self, part: &Part<'_>, x: &Operand<'_>, y: &SharedOutput<'_>) {
+    fn part(&self, part: &Part<'_>, x: &Operand<'_>, y: &SharedOutput<'_>) {
         let Part { block, band, ref columns } = *part;
-        let rows = part.rows();
-        let bias = &self.bias[block.first_row..][rows.clone()];
         let tiles = || self.tiles(columns.clone());
-        // Of a tile with all rows of the block, those that are computed.
-        let own = |width: usize| width * rows.start..width * rows.end;
         SCRATCH.with_borrow_mut(|scratch| {
-            let floats: usize = tiles().map(|(_, function)| function.width * block.rows).sum();
-            if scratch.len() < floats {
-                scratch.set_length(floats);
+            // With one piece, no weights are waiting for other tiles: one after the other, each stays in
+            // the first-level cache from its bias to its end.
+            if let [piece] = &block.pieces[..] {
+                let piece = piece.part(band);
+                let scratch = room(scratch, self.functions.widest().width * block.rows);
+                for (first, function) in tiles() {
+                    self.begin(part, function, scratch);
+                    self.add(part, &piece, (first, function), scratch, x);
+                    self.finish(part, (first, function), scratch, y);
+                }
+                return;
             }
-            let mut rest = &mut scratch[..floats];
-            for (_, TileFunction { width, .. }) in tiles() {
-                let (tile, behind) = rest.split_at_mut(width * block.rows);
-                rest = behind;
-                // SAFETY: whoever made this kernel vouched for the processor.
-                unsafe { (self.functions.fill)(&mut tile[own(width)], width, bias) };
+            // Each tile with floats of its own.
+            let placed = || {
+                tiles().scan(0, |floats, (first, function)| {
+                    let start = *floats;
+                    *floats += function.width * block.rows;
+                    Some(((first, function), start..*floats))
+                })
+            };
+            let scratch = room(scratch, placed().last().map_or(0, |(_, floats)| floats.end));
+            for ((_, function), floats) in placed() {
+                self.begin(part, function, &mut scratch[floats]);
             }
             for piece in &block.pieces {
                 let piece = piece.part(band);
-                let mut rest = &mut scratch[..floats];
-                for (first, TileFunction { width, add }) in tiles() {
-                    let (tile, behind) = rest.split_at_mut(width * block.rows);
-                    rest = behind;
-                    let valid = width.min(columns.end - first);
-                    let lanes = self.functions.lanes();
-                    let tile = x.tile(first, valid, lanes, tile.as_mut_ptr());
-                    // SAFETY: whoever made this kernel vouched for the processor. X has K rows of n
-                    // floats, and every group column lies below K; the tile's columns are of these n.
-                    // The tile of Y has the block's rows, and every entry's row lies below them.
-                    unsafe { add(&piece, &tile) };
+                for (tile, floats) in placed() {
+                    self.add(part, &piece, tile, &mut scratch[floats], x);
                 }
             }
-            let mut rest = &scratch[..floats];
-            for (first, TileFunction { width, .. }) in tiles() {
-                let (tile, behind) = rest.split_at(width * block.rows);
-                rest = behind;
-                let valid = width.min(columns.end - first);
-                let mut room = [Segment::default(); MOST_COLUMNS];
-                let segments = y.segments(first, valid, &mut room);
-                let (first_row, relu) = (block.first_row + rows.start, self.relu);
-                let placed = Placed { width, first_row, segments, relu };
-                // SAFETY: whoever made this kernel vouched for the processor; no two calls write the
-                // same rows and columns of Y.
-                unsafe { (self.functions.write)(y, &tile[own(width)], &placed) };
+            for (tile, floats) in placed() {
+                self.finish(part, tile, &scratch[floats], y);
             }
         });
     }
+
+    /// Sets the rows of a tile to their biases.
+    fn begin(&self, part: &Part<'_>, TileFunction { width, .. }: TileFunction, tile: &mut [f32]) {
+        let rows = part.rows();
+        let bias = &self.bias[part.block.first_row..][rows.clone()];
+        // SAFETY: whoever made this kernel vouched for the processor.
+        unsafe {
+            (self.functions.fill)(&mut tile[width * rows.start..width * rows.end], width, bias)
+        };
+    }
+
+    /// Adds a piece's products to the tile whose first column is that one.
+    fn add(
+        &self,
+        part: &Part<'_>,
+        piece: &PiecePart<'_>,
+        (first, TileFunction { width, add }): (usize, TileFunction),
+        tile: &mut [f32],
+        x: &Operand<'_>,
+    ) {
+        let valid = width.min(part.columns.end - first);
+        assert!(tile.len() >= width * part.block.rows, "room for the block's rows");
+        let tile = x.tile(first, valid, self.functions.lanes(), tile.as_mut_ptr());
+        // SAFETY: whoever made this kernel vouched for the processor. X has K rows of n floats, and every
+        // group column lies below K; the tile's columns are of these n. The tile of Y has the block's rows,
+        // and every entry's row lies below them.
+        unsafe { add(piece, &tile) };
+    }
+
+    /// Writes the tile whose first column is that one to its place.
+    fn finish(
+        &self,
+        part: &Part<'_>,
+        (first, TileFunction { width, .. }): (usize, TileFunction),
+        tile: &[f32],
+        y: &SharedOutput<'_>,
+    ) {
+        let (rows, valid) = (part.rows(), width.min(part.columns.end - first));
+        let (first_row, relu) = (part.block.first_row + rows.start, self.relu);
+        y.place(first, valid, self.functions.lanes(), |places| {
+            let placed = Placed { width, first_row, places, relu };
+            let tile = &tile[width * rows.start..width * rows.end];
+            // SAFETY: whoever made this kernel vouched for the processor; no two calls write the same rows
+            // and columns of Y.
+            unsafe { (self.functions.write)(y, tile, &placed) };
+        });
+    }
+}
+
+/// So many floats of it.
+fn room(scratch: &mut Aligned, floats: usize) -> &mut [f32] {
+    if scratch.len() < floats {
+        scratch.set_length(floats);
+    }
+    &mut scratch[..floats]
 }
 
 /// The rank of the updates for groups of a width: the widest that does not reach beyond a group, and
@@ -264,83 +289,13 @@ thread_local! {
     static PANELS: Cell<Aligned> = const { Cell::new(Aligned::new()) };
 }
 
-/// Columns of the widest tile.
-const MOST_COLUMNS: usize = 32;
-
-/// Columns of a tile that stay side by side where they are written.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Segment {
-    /// First column, within the tile.
-    from: usize,
-    /// Where it goes, from the row's start.
-    to: usize,
-    length: usize,
-}
-
-/// Y, of which threads write disjoint parts.
-pub(super) struct SharedOutput<'a> {
-    start: *mut f32,
-    length: usize,
-    rows: Rows<'a>,
-    lines: Lines,
-}
-
-// SAFETY: `write` is the only way to it, and asks its callers for disjoint parts.
-unsafe impl Sync for SharedOutput<'_> {}
-
-impl SharedOutput<'_> {
-    /// Where the columns `first..first + valid` go.
-    fn segments<'s>(
-        &self,
-        first: usize,
-        valid: usize,
-        room: &'s mut [Segment; MOST_COLUMNS],
-    ) -> &'s [Segment] {
-        let Lines { computed, kept, pitch } = self.lines;
-        let (mut count, mut column) = (0, first);
-        while column < first + valid {
-            let (line, within) = (column / computed, column % computed);
-            let side_by_side = (computed - within).min(first + valid - column);
-            let length = side_by_side.min(kept.saturating_sub(within));
-            room[count] = Segment { from: column - first, to: line * pitch + within, length };
-            count += usize::from(length > 0);
-            column += side_by_side;
-        }
-        &room[..count]
-    }
-
-    /// Writes the segments of a tile's rows to their places by `copy`, which is given a source, a
-    /// target and their length; all lie within the tile and the output.
-    ///
-    /// # Safety
-    /// No other thread writes these rows and columns.
-    #[inline(always)]
-    pub(super) unsafe fn write(
-        &self,
-        tile: &[f32],
-        placed: &Placed<'_>,
-        copy: impl Fn(*const f32, *mut f32, usize),
-    ) {
-        for (row, from) in (placed.first_row..).zip(tile.chunks_exact(placed.width)) {
-            let start = self.rows.start(row);
-            for &Segment { from: first, to, length } in placed.segments {
-                let to = start + to;
-                assert!(to + length <= self.length && first + length <= from.len());
-                // SAFETY: both lie within their slices, as asserted.
-                unsafe { copy(from.as_ptr().add(first), self.start.add(to), length) };
-            }
-        }
-    }
-}
-
 impl Kernel for ColumnsKernel {
     fn run(&self, x: &Input<'_>, n: usize, y: Output<'_>) {
         if n == 0 {
             return;
         }
-        let Output { values, rows, lines } = y;
-        let (columns, lines) = Computed::of(lines, n, self.functions.lanes());
-        let output = SharedOutput { start: values.as_mut_ptr(), length: values.len(), rows, lines };
+        let (columns, lines) = Computed::of(y.lines, n, self.functions.lanes());
+        let output = SharedOutput::new(y, lines);
         // Taken and put back, since another product may run on this thread while it waits for others.
         let mut panels = PANELS.take();
         let width = self.functions.widest().width;
@@ -432,7 +387,7 @@ impl ColumnsKernel {
         let whole = |block| Part { block, band: None, columns: 0..n };
         let parts = parts(2 * self.nnz * n, PER_MICROSECOND);
         if parts == 1 {
-            self.blocks.iter().for_each(|block| self.part(whole(block), x, output));
+            self.blocks.iter().for_each(|block| self.part(&whole(block), x, output));
             return;
         }
         let Parting { width, bands } = self.parting(n, parts, threads());
@@ -444,7 +399,7 @@ impl ColumnsKernel {
         let ranges = || (0..n).step_by(width).map(|first| first..n.min(first + width));
         let work =
             units.flat_map(|unit| ranges().map(move |columns| Part { columns, ..unit.clone() }));
-        share_out(work.collect(), |part| self.part(part, x, output));
+        share_out(work.collect(), |part| self.part(&part, x, output));
     }
 }
 

@@ -3,7 +3,8 @@
 use std::ops::Range;
 
 use super::blocks::{GroupColumn, PiecePart};
-use super::columns::{self, ColumnsKernel, Functions, Placed, SharedOutput, TileFunction};
+use super::columns::{self, ColumnsKernel, Functions, TileFunction};
+use super::output::{Placed, SharedOutput};
 use super::rows::{ROWS, Rows, RowsKernel, SlicesFunction};
 use super::tiles::{Span, Tile};
 use super::{Kernel, Layer};
@@ -58,7 +59,7 @@ unsafe fn write(y: &SharedOutput<'_>, tile: &[f32], placed: &Placed<'_>) {
         }
     };
     // SAFETY: by the caller's word.
-    unsafe { y.write(tile, placed, copy) };
+    unsafe { y.write::<TILE>(tile, placed, copy) };
 }
 
 /// # Safety

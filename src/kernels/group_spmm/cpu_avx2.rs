@@ -8,9 +8,8 @@ use std::arch::x86_64::*;
 use std::ops::Range;
 
 use super::blocks::{GroupColumn, PiecePart};
-use super::columns::{
-    self, CACHED_FLOATS, ColumnsKernel, Functions, Placed, SharedOutput, TileFunction,
-};
+use super::columns::{self, CACHED_FLOATS, ColumnsKernel, Functions, TileFunction};
+use super::output::{Placed, SharedOutput};
 use super::rows::{ROWS, Rows, RowsKernel, Slice, SlicesFunction};
 use super::tiles::{Span, Tile};
 use super::{Kernel, Layer};
@@ -176,7 +175,7 @@ unsafe fn write(y: &SharedOutput<'_>, tile: &[f32], placed: &Placed<'_>) {
         }
     };
     // SAFETY: by the caller's word.
-    unsafe { y.write(tile, placed, copy) };
+    unsafe { y.write::<LANES>(tile, placed, copy) };
 }
 
 /// The first `length` lanes.

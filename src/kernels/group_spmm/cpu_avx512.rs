@@ -5,7 +5,8 @@ use std::arch::x86_64::*;
 use std::ops::Range;
 
 use super::blocks::{GroupColumn, PiecePart};
-use super::columns::{self, ColumnsKernel, Functions, Placed, SharedOutput, TileFunction};
+use super::columns::{self, ColumnsKernel, Functions, TileFunction};
+use super::output::{Placed, SharedOutput};
 use super::rows::{ROWS, Rows, RowsKernel, SlicesFunction};
 use super::tiles::{Span, Tile};
 use super::{Kernel, Layer, cpu_avx2};
@@ -93,7 +94,7 @@ unsafe fn write(y: &SharedOutput<'_>, tile: &[f32], placed: &Placed<'_>) {
         }
     };
     // SAFETY: by the caller's word.
-    unsafe { y.write(tile, placed, copy) };
+    unsafe { y.write::<LANES>(tile, placed, copy) };
 }
 
 /// The first `length` lanes.

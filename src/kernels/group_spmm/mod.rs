@@ -26,6 +26,7 @@ mod cpu_avx2;
 #[cfg(target_arch = "x86_64")]
 mod cpu_avx512;
 pub mod gpu;
+mod output;
 pub mod reference;
 mod rows;
 #[cfg(test)]

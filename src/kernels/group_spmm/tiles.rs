@@ -7,7 +7,7 @@
 use crate::kernels::layout::{Input, Lines, Rows};
 
 /// Vectors of the widest tile.
-const MOST_VECTORS: usize = 4;
+pub(super) const MOST_VECTORS: usize = 4;
 
 /// The columns of X that are computed, counted without those that are not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,11 +44,21 @@ impl Computed {
         (Self { count, line: kept, pitch: computed }, Lines { computed: kept, kept, pitch })
     }
 
-    /// What a vector takes whose first column is this one, and of whose lanes so many are used.
-    fn span(&self, first: usize, valid: usize) -> Span {
-        let (line, within) = (first / self.line, first % self.line);
-        let own = valid.min(self.line - within);
-        Span { at: line * self.pitch + within, own, next: (line + 1) * self.pitch, valid }
+    /// What vectors of `lanes` take: `valid` columns from `first` on.
+    fn spans(&self, first: usize, valid: usize, lanes: usize) -> [Span; MOST_VECTORS] {
+        let mut spans = [Span::default(); MOST_VECTORS];
+        let (mut line, mut within) = (first / self.line, first % self.line);
+        for (span, done) in spans.iter_mut().zip((0..valid).step_by(lanes)) {
+            let valid = lanes.min(valid - done);
+            let own = valid.min(self.line - within);
+            *span =
+                Span { at: line * self.pitch + within, own, next: (line + 1) * self.pitch, valid };
+            within += lanes;
+            while within >= self.line {
+                (line, within) = (line + 1, within - self.line);
+            }
+        }
+        spans
     }
 }
 
@@ -124,10 +134,7 @@ impl Operand<'_> {
             Rows::Every(stride) => TileRows::Every(stride),
             Rows::At(table) => TileRows::At(table.starts().as_ptr()),
         };
-        let mut spans = [Span::default(); MOST_VECTORS];
-        for (span, done) in spans.iter_mut().zip((0..valid).step_by(lanes)) {
-            *span = columns.span(first + done, lanes.min(valid - done));
-        }
+        let spans = columns.spans(first, valid, lanes);
         Tile { x: x.values.as_ptr(), rows, spans, y, ahead }
     }
 }
@@ -138,8 +145,11 @@ mod tests {
 
     /// The places in a row of X that the columns are, as the tiles' vectors take them.
     fn places(columns: Computed, lanes: usize) -> Vec<usize> {
-        let starts = (0..columns.count).step_by(lanes);
-        let spans = starts.map(|first| columns.span(first, lanes.min(columns.count - first)));
+        let width = MOST_VECTORS * lanes;
+        let spans = (0..columns.count).step_by(width).flat_map(|first| {
+            let valid = width.min(columns.count - first);
+            columns.spans(first, valid, lanes).into_iter().take(valid.div_ceil(lanes))
+        });
         let lanes = spans.flat_map(|Span { at, own, next, valid }| {
             assert!(own <= valid && (own > 0 || valid == 0));
             (0..valid).map(move |lane| if lane < own { at + lane } else { next + lane - own })

@@ -1,0 +1,222 @@
+//! Where tiles of Y go: whose columns stay side by side only as far as a line of Y does.
+
+use super::tiles::MOST_VECTORS;
+use crate::kernels::layout::{Lines, Output, Rows};
+
+/// Where a tile goes.
+pub(super) struct Placed<'a> {
+    pub width: usize,
+    pub first_row: usize,
+    pub places: Places<'a>,
+    pub relu: bool,
+}
+
+/// Where the columns of a tile go, from a row's start.
+pub(super) enum Places<'a> {
+    /// One vector after the other, each to its place.
+    Vectors(&'a [usize]),
+    /// By segments.
+    Segments(&'a [Segment]),
+}
+
+/// Columns of the widest tile.
+const MOST_COLUMNS: usize = 32;
+
+/// Columns of a tile that stay side by side where they are written.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Segment {
+    /// First column, within the tile.
+    from: usize,
+    /// Where it goes, from the row's start.
+    to: usize,
+    length: usize,
+}
+
+/// Y, of which threads write disjoint parts.
+pub(super) struct SharedOutput<'a> {
+    start: *mut f32,
+    length: usize,
+    rows: Rows<'a>,
+    lines: Lines,
+}
+
+// SAFETY: `write` is the only way to it, and asks its callers for disjoint parts.
+unsafe impl Sync for SharedOutput<'_> {}
+
+impl<'a> SharedOutput<'a> {
+    /// Y, with its columns in these lines.
+    pub(super) fn new(y: Output<'a>, lines: Lines) -> Self {
+        let Output { values, rows, .. } = y;
+        Self { start: values.as_mut_ptr(), length: values.len(), rows, lines }
+    }
+
+    /// Has `write` write the columns `first..first + valid`, in vectors of `lanes`, to where they go.
+    pub(super) fn place(
+        &self,
+        first: usize,
+        valid: usize,
+        lanes: usize,
+        write: impl FnOnce(Places<'_>),
+    ) {
+        let mut vectors = [0; MOST_VECTORS];
+        if let Some(vectors) = self.vectors(first, valid, lanes, &mut vectors) {
+            return write(Places::Vectors(vectors));
+        }
+        let mut segments = [Segment::default(); MOST_COLUMNS];
+        write(Places::Segments(self.segments(first, valid, &mut segments)));
+    }
+
+    /// Where each vector of the columns `first..first + valid` goes; `None` where one is not whole, or does not
+    /// stay side by side.
+    fn vectors<'r>(
+        &self,
+        first: usize,
+        valid: usize,
+        lanes: usize,
+        room: &'r mut [usize; MOST_VECTORS],
+    ) -> Option<&'r [usize]> {
+        let Lines { computed, kept, pitch } = self.lines;
+        if !valid.is_multiple_of(lanes) {
+            return None;
+        }
+        let vectors = &mut room[..valid / lanes];
+        let (mut line, mut within) = (first / computed, first % computed);
+        for place in &mut *vectors {
+            if within + lanes > kept {
+                return None;
+            }
+            *place = line * pitch + within;
+            within += lanes;
+            if within == computed {
+                (line, within) = (line + 1, 0);
+            }
+        }
+        Some(vectors)
+    }
+
+    /// Where the columns `first..first + valid` go.
+    fn segments<'r>(
+        &self,
+        first: usize,
+        valid: usize,
+        room: &'r mut [Segment; MOST_COLUMNS],
+    ) -> &'r [Segment] {
+        let Lines { computed, kept, pitch } = self.lines;
+        let (mut count, mut column) = (0, first);
+        let (mut line, mut within) = (first / computed, first % computed);
+        while column < first + valid {
+            let side_by_side = (computed - within).min(first + valid - column);
+            let length = side_by_side.min(kept.saturating_sub(within));
+            room[count] = Segment { from: column - first, to: line * pitch + within, length };
+            count += usize::from(length > 0);
+            column += side_by_side;
+            (line, within) = (line + 1, 0);
+        }
+        &room[..count]
+    }
+
+    /// Writes a tile's rows to their places by `copy`, which is given a source, a target and their length; all
+    /// lie within the tile and the output. The length is `L` where vectors of as many floats are written.
+    ///
+    /// # Safety
+    /// No other thread writes these rows and columns.
+    #[inline(always)]
+    pub(super) unsafe fn write<const L: usize>(
+        &self,
+        tile: &[f32],
+        placed: &Placed<'_>,
+        copy: impl Fn(*const f32, *mut f32, usize),
+    ) {
+        let rows = (placed.first_row..).zip(tile.chunks_exact(placed.width));
+        let rows = rows.map(|(row, from)| (self.rows.start(row), from));
+        match placed.places {
+            // SAFETY: by the caller's word. (Loops over numbers that the compiler knows become none.)
+            Places::Vectors(places) => unsafe {
+                match *places {
+                    [a] => self.write_vectors::<L, 1>(rows, [a], copy),
+                    [a, b] => self.write_vectors::<L, 2>(rows, [a, b], copy),
+                    [a, b, c] => self.write_vectors::<L, 3>(rows, [a, b, c], copy),
+                    [a, b, c, d] => self.write_vectors::<L, 4>(rows, [a, b, c, d], copy),
+                    _ => unreachable!("a tile has up to {MOST_VECTORS} vectors"),
+                }
+            },
+            Places::Segments(segments) => {
+                for (start, from) in rows {
+                    for &Segment { from: first, to, length } in segments {
+                        let to = start + to;
+                        assert!(to + length <= self.length && first + length <= from.len());
+                        // SAFETY: both lie within their slices, as asserted.
+                        unsafe { copy(from.as_ptr().add(first), self.start.add(to), length) };
+                    }
+                }
+            }
+        }
+    }
+
+    /// Writes the first `V` vectors of rows, each given with its start in Y, to their places.
+    ///
+    /// # Safety
+    /// As for [`SharedOutput::write`].
+    #[inline(always)]
+    unsafe fn write_vectors<'t, const L: usize, const V: usize>(
+        &self,
+        rows: impl Iterator<Item = (usize, &'t [f32])>,
+        places: [usize; V],
+        copy: impl Fn(*const f32, *mut f32, usize),
+    ) {
+        let end = places.iter().max().map_or(0, |&furthest| furthest + L);
+        for (start, from) in rows {
+            assert!(start + end <= self.length && V * L <= from.len());
+            for (vector, &to) in places.iter().enumerate() {
+                // SAFETY: both lie within their slices, as asserted.
+                unsafe { copy(from.as_ptr().add(vector * L), self.start.add(start + to), L) };
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Where each column of a tile goes: by segments, and by vectors of 8 where they are whole.
+    fn places(lines: Lines, first: usize, valid: usize) -> [Option<Vec<(usize, usize)>>; 2] {
+        let mut values = [];
+        let y = Output { values: &mut values, rows: Rows::Every(0), lines };
+        let output = SharedOutput::new(y, lines);
+        let mut room = [Segment::default(); MOST_COLUMNS];
+        let segments = output.segments(first, valid, &mut room).iter();
+        let segments = segments.flat_map(|&Segment { from, to, length }| {
+            (0..length).map(move |column| (from + column, to + column))
+        });
+        let mut room = [0; MOST_VECTORS];
+        let vectors = output.vectors(first, valid, 8, &mut room).map(|vectors| {
+            let each = vectors.iter().zip((0..).step_by(8));
+            each.flat_map(|(to, from)| (0..8).map(move |column| (from + column, to + column)))
+                .collect()
+        });
+        [Some(segments.collect()), vectors]
+    }
+
+    #[test]
+    fn vectors_go_where_segments_do_and_only_where_none_is_cut() {
+        for kept in 1..=40 {
+            for dropped in [0, 2, 8] {
+                let lines = Lines { computed: kept + dropped, kept, pitch: 50 };
+                for (first, valid) in
+                    (0..80).flat_map(|first| [(first, 24), (first, 8), (first, 20)])
+                {
+                    let [segments, vectors] = places(lines, first, valid);
+                    let line = |column: usize| column / lines.computed;
+                    let cut = |vector: usize| {
+                        let (start, end) = (first + vector, first + vector + 7);
+                        line(start) != line(end) || end % lines.computed >= kept
+                    };
+                    let whole = valid % 8 == 0 && !(0..valid).step_by(8).any(cut);
+                    let expected = if whole { segments } else { None };
+                    assert_eq!(vectors, expected, "{lines:?} {first} {valid}");
+                }
+            }
+        }
+    }
+}
