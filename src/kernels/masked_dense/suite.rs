@@ -230,7 +230,7 @@ fn tiles_panels_and_parts_join_on_gpus() {
 }
 
 #[test]
-fn a_layer_larger_than_a_binding_is_split() {
+fn a_layer_larger_than_a_binding_is_split_on_gpus() {
     // AlexNet's ip6: 151 MB, where a software Vulkan binds 128 MiB at once.
     let (m, k) = (4096, 9216);
     let weights = Array2::from_shape_fn((m, k), |(row, column)| ((row + column) % 5) as f32 - 2.0);

@@ -9,7 +9,14 @@ use crate::seed;
 
 const UNTOUCHED: f32 = -77.0;
 
-fn check(op: &Op<'_>, input: [usize; 3], images: usize, spoil: impl Fn(&mut [f32])) {
+/// What runs an operation.
+#[derive(Clone, Copy)]
+enum On {
+    Cpu,
+    Gpus,
+}
+
+fn check(on: On, op: &Op<'_>, input: [usize; 3], images: usize, spoil: impl Fn(&mut [f32])) {
     let mut rng = seed::stream(1, "planes", &[]);
     let [channels, height, width] = input;
     let mut x: Vec<f32> =
@@ -27,26 +34,35 @@ fn check(op: &Op<'_>, input: [usize; 3], images: usize, spoil: impl Fn(&mut [f32
         step: images,
     };
     for to in [Map::plain(output), Map::padded(output, 2), turned] {
-        for gpu in devices() {
-            let packed = pack(gpu, op, input, images, [&Map::plain(input), &to]).unwrap();
-            let mut y = vec![UNTOUCHED; to.floats(output, images)];
-            packed.run(gpu, &x, &mut y).unwrap();
-            compare(&format!("{op:?} {}", gpu.name()), &expected, y, output, &to);
-        }
-        for variant in cpu::VARIANTS {
-            let planes = match cpu::Planes::with(variant, op, input, [Map::plain(input), to]) {
-                Err(Error::Unavailable { reason, .. }) => {
-                    crate::requirement::skip(variant.needs, &reason);
-                    continue;
+        let untouched = || vec![UNTOUCHED; to.floats(output, images)];
+        match on {
+            On::Gpus => {
+                for gpu in devices() {
+                    let maps = [&Map::plain(input), &to];
+                    let packed = pack(gpu, op, input, images, maps).unwrap();
+                    let mut y = untouched();
+                    packed.run(gpu, &x, &mut y).unwrap();
+                    compare(&format!("{op:?} {}", gpu.name()), &expected, y, output, &to);
                 }
-                planes => planes.unwrap(),
-            };
-            let mut y = vec![UNTOUCHED; to.floats(output, images)];
-            let pixels = channels * height * width;
-            for (index, image) in x.chunks(pixels).enumerate() {
-                planes.run(image, &mut y[index * to.image..]).unwrap();
             }
-            compare(&format!("{op:?} {}", variant.name), &expected, y, output, &to);
+            On::Cpu => {
+                for variant in cpu::VARIANTS {
+                    let maps = [Map::plain(input), to];
+                    let planes = match cpu::Planes::with(variant, op, input, maps) {
+                        Err(Error::Unavailable { reason, .. }) => {
+                            crate::requirement::skip(variant.needs, &reason);
+                            continue;
+                        }
+                        planes => planes.unwrap(),
+                    };
+                    let mut y = untouched();
+                    let pixels = channels * height * width;
+                    for (index, image) in x.chunks(pixels).enumerate() {
+                        planes.run(image, &mut y[index * to.image..]).unwrap();
+                    }
+                    compare(&format!("{op:?} {}", variant.name), &expected, y, output, &to);
+                }
+            }
         }
     }
 }
@@ -74,8 +90,8 @@ fn compare(
     assert!(y.iter().all(|&value| value == UNTOUCHED), "{name}: written between the planes");
 }
 
-#[test]
-fn every_operation_of_the_five_networks_computes_what_the_reference_does() {
+/// Every operation of the five networks, and others, on planes of all widths.
+fn check_all(on: On) {
     let pool = |size, stride, padding| Window { size, stride, padding };
     let (scale, shift) = ([0.5, -2.0, 1.0], [0.1, 0.0, -1.0]);
     let affine = |relu| Op::Affine { scale: &scale, shift: &shift, relu };
@@ -97,14 +113,25 @@ fn every_operation_of_the_five_networks_computes_what_the_reference_does() {
         Op::Copy { relu: true },
         Op::Copy { relu: false },
     ] {
-        check(&op, [3, 9, 7], 2, |_| ());
-        check(&op, [3, 5, 5], 1, |x| x[7] = f32::NAN);
-        check(&op, [3, 20, 19], 3, |x| x[30] = f32::INFINITY);
+        check(on, &op, [3, 9, 7], 2, |_| ());
+        check(on, &op, [3, 5, 5], 1, |x| x[7] = f32::NAN);
+        check(on, &op, [3, 20, 19], 3, |x| x[30] = f32::INFINITY);
+        check(on, &op, [3, 16, 33], 1, |x| x[500] = -f32::NAN);
     }
 }
 
 #[test]
-fn planes_of_more_blocks_than_a_side_of_a_grid_are_copied_whole() {
+fn every_operation_computes_what_the_reference_does_on_a_cpu() {
+    check_all(On::Cpu);
+}
+
+#[test]
+fn every_operation_computes_what_the_reference_does_on_gpus() {
+    check_all(On::Gpus);
+}
+
+#[test]
+fn gpus_copy_planes_of_more_blocks_than_a_side_of_a_grid_whole() {
     for gpu in devices().into_iter().filter(|gpu| gpu.limits().buffer_bytes > 1 << 20) {
         let shape = [1, 1, 256 * gpu.limits().grid as usize + 300];
         let plain = Map::plain(shape);
@@ -147,7 +174,7 @@ fn maps_that_a_cpu_does_not_take_are_refused() {
 }
 
 #[test]
-fn what_does_not_fit_is_refused() {
+fn what_does_not_fit_is_refused_for_gpus() {
     for gpu in devices() {
         let plain = Map::plain([2, 4, 4]);
         let refusal = |op: &Op<'_>| {
