@@ -1,7 +1,6 @@
 //! Timing that holds on a shared, noisy machine: contestants take turns in one run, and medians are
 //! compared.
 
-use std::cell::Cell;
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
@@ -106,8 +105,19 @@ pub fn interleave_by<E>(
     contestants: &mut [&mut dyn FnMut(u32) -> Result<f64, E>],
     effort: Effort,
 ) -> Result<Vec<Timing>, E> {
+    take_turns(contestants, effort, |_| ())
+}
+
+/// As [`interleave_by`], with something to wait for before the contestant of that place may begin. It is over
+/// before the contestant warms up.
+fn take_turns<E>(
+    contestants: &mut [&mut dyn FnMut(u32) -> Result<f64, E>],
+    effort: Effort,
+    mut wait: impl FnMut(usize),
+) -> Result<Vec<Timing>, E> {
     let mut repeats = Vec::with_capacity(contestants.len());
-    for contestant in &mut *contestants {
+    for (place, contestant) in contestants.iter_mut().enumerate() {
+        wait(place);
         contestant(1)?;
         let (mut calls, mut seconds) = (1, contestant(1)?);
         // Until a turn is long enough to say how many calls make one.
@@ -125,6 +135,7 @@ pub fn interleave_by<E>(
         order.shuffle(&mut rng);
         for &place in &order {
             let (contestant, repeats) = (&mut contestants[place], repeats[place]);
+            wait(place);
             let start = Instant::now();
             while start.elapsed() < effort.warming {
                 contestant(1)?;
@@ -154,21 +165,16 @@ pub fn interleave_apart<E>(
     rest: Duration,
     effort: Effort,
 ) -> Result<Vec<Timing>, E> {
-    let restless = &Cell::new(contestants.iter().any(|contestant| contestant.lingers));
-    let mut turns: Vec<_> = contestants
-        .iter_mut()
-        .map(|Threaded { seconds, lingers }| {
-            move |calls: u32| {
-                if restless.replace(*lingers) && !*lingers {
-                    std::thread::sleep(rest);
-                }
-                seconds(calls)
-            }
-        })
-        .collect();
+    let lingers: Vec<bool> = contestants.iter().map(|contestant| contestant.lingers).collect();
+    let mut busy = lingers.contains(&true);
     let mut turns: Vec<&mut dyn FnMut(u32) -> Result<f64, E>> =
-        turns.iter_mut().map(|turn| turn as _).collect();
-    interleave_by(&mut turns, effort)
+        contestants.iter_mut().map(|contestant| &mut *contestant.seconds as _).collect();
+    take_turns(&mut turns, effort, |place| {
+        if busy && !lingers[place] {
+            std::thread::sleep(rest);
+        }
+        busy = lingers[place];
+    })
 }
 
 /// The median of samples and its interval by order statistics: n/2 -+ 0.98 sqrt(n).
@@ -196,6 +202,7 @@ pub fn geometric_mean(values: &[f64]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::cell::Cell;
 
     #[test]
     fn the_median_and_its_interval_enclose_each_other() {
@@ -283,12 +290,15 @@ mod tests {
         let rest = Duration::from_millis(30);
         let [lingering, own] = seen_apart(true, rest);
         assert!(own.iter().all(|&(_, busy)| !busy), "{own:?}");
-        let warm = |calls: &[(u32, bool)]| {
-            calls[0].0 == 1 && calls.windows(2).all(|pair| pair[1].0 == 1 || pair[0].0 == 1)
-        };
-        let turns = |calls: &[(u32, bool)]| calls.iter().filter(|(calls, _)| *calls > 1).count();
-        assert!(warm(&lingering[4..]) && warm(&own[4..]), "{lingering:?}, {own:?}");
-        assert!(turns(&lingering) >= 3 && turns(&own) >= 3, "{lingering:?}, {own:?}");
+        // Behind those that say how long a call takes, three turns of several calls at once, before each of
+        // which single ones take 15 ms, whoever came before and however long the rest.
+        for calls in [&lingering, &own] {
+            let calls: Vec<u32> = calls.iter().map(|&(calls, _)| calls).collect();
+            let counted = calls.iter().rposition(|&call| call > 1).map(|last| &calls[..=last]);
+            let turns: Vec<_> = counted.unwrap_or(&[]).split_inclusive(|&call| call > 1).collect();
+            let turns = &turns[turns.len() - 3..];
+            assert!(turns.iter().all(|turn| turn.len() > 2), "{calls:?}");
+        }
         let [_, own] = seen_apart(false, rest);
         assert!(own.iter().any(|&(_, busy)| busy), "nobody waits for nothing: {own:?}");
     }
