@@ -12,18 +12,21 @@
 use anyhow::ensure;
 use scalpel::error::Error;
 use scalpel::kernels::planes::cpu::{Planes, VARIANTS};
-use scalpel::kernels::planes::{Map, Op, Window, reference};
+use scalpel::kernels::planes::{Map, Op, reference};
 use scalpel::measure::{Effort, try_interleave};
-use scalpel::network::{self, Pool, zoo};
+use scalpel::network::{self, Layer, zoo};
 use scalpel::report::Table;
 
-/// What lies between two layers, where windows move.
-fn between(op: &network::Op) -> Option<Op<'static>> {
-    let window =
-        |&Pool { kernel, stride, padding }: &Pool| Window { size: kernel, stride, padding };
-    match op {
-        network::Op::MaxPool(pool) => Some(Op::Max(window(pool))),
-        network::Op::AveragePool(pool) => Some(Op::Average(window(pool))),
+/// What moves windows in the layer at `index`. A maximum takes the batch normalisation before it along, of
+/// those scales and shifts.
+fn between<'a>(layers: &[Layer], index: usize, [scale, shift]: [&'a [f32]; 2]) -> Option<Op<'a>> {
+    let behind = index.checked_sub(1).map(|before| &layers[before].op);
+    match &layers[index].op {
+        network::Op::MaxPool(pool) if matches!(behind, Some(network::Op::BatchNorm(_))) => {
+            Some(Op::MaxAffine { window: pool.into(), scale, shift })
+        }
+        network::Op::MaxPool(pool) => Some(Op::Max(pool.into())),
+        network::Op::AveragePool(pool) => Some(Op::Average(pool.into())),
         network::Op::LocalResponseNorm(norm) => {
             let (alpha, beta) = (norm.alpha as f32, norm.beta as f32);
             Some(Op::Norm { size: norm.size, alpha, beta })
@@ -40,8 +43,10 @@ fn main() -> anyhow::Result<()> {
         let network = zoo::by_name(name)?;
         let shapes = network.shapes()?;
         for (index, layer) in network.layers.iter().enumerate() {
-            let Some(op) = between(&layer.op) else { continue };
             let (input, output) = (network.input_of(index, &shapes), shapes[index]);
+            let scale: Vec<f32> = [0.5, -2.0].into_iter().cycle().take(input[0]).collect();
+            let shift = vec![0.25; input[0]];
+            let Some(op) = between(&network.layers, index, [&scale, &shift]) else { continue };
             let pixels: usize = input.iter().product();
             let x: Vec<f32> =
                 (0..pixels).map(|place| (place * 7919 % 1013) as f32 / 500.0 - 1.0).collect();

@@ -112,8 +112,8 @@ impl<'a> Plan<'a> {
                     Work::Linear(product(network, weights, index, input, relu)?)
                 }
                 Op::Relu => Work::Planes(Between::Relu),
-                Op::MaxPool(pool) => Work::Planes(Between::Max(window(pool))),
-                Op::AveragePool(pool) => Work::Planes(Between::Average(window(pool))),
+                Op::MaxPool(pool) => Work::Planes(Between::Max(pool.into())),
+                Op::AveragePool(pool) => Work::Planes(Between::Average(pool.into())),
                 Op::LocalResponseNorm(norm) => {
                     let (alpha, beta) = (norm.alpha as f32, norm.beta as f32);
                     Work::Planes(Between::Norm { size: norm.size, alpha, beta })
@@ -123,7 +123,7 @@ impl<'a> Plan<'a> {
                     if let Some(Op::MaxPool(pool)) = next {
                         taken += 1;
                         output = shapes[order[place + 1]];
-                        let window = window(pool);
+                        let window = pool.into();
                         Work::Planes(Between::MaxAffine { window, scale, shift })
                     } else {
                         taken += usize::from(relu);
@@ -140,8 +140,10 @@ impl<'a> Plan<'a> {
     }
 }
 
-fn window(pool: &Pool) -> Window {
-    Window { size: pool.kernel, stride: pool.stride, padding: pool.padding }
+impl From<&Pool> for Window {
+    fn from(&Pool { kernel, stride, padding }: &Pool) -> Self {
+        Self { size: kernel, stride, padding }
+    }
 }
 
 /// The scale and the shift that a batch normalisation with fixed statistics comes to.

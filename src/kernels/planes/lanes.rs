@@ -1,7 +1,5 @@
 //! Eight values side by side, by the instructions of a processor or by plain loops.
 
-use crate::device::cpu::Avx2;
-
 /// Values side by side.
 pub(super) const LANES: usize = 8;
 
@@ -91,7 +89,8 @@ impl Lanes for Portable {
 mod avx2 {
     use std::arch::x86_64::*;
 
-    use super::{Avx2, Chunk, Lanes};
+    use super::{Chunk, Lanes};
+    use crate::device::cpu::Avx2;
 
     // SAFETY, of every call of an instruction: `self` is the proof that the processor has it.
     impl Lanes for Avx2 {
