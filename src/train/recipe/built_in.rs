@@ -22,7 +22,7 @@ built_in! {
     "lenet-5":
         "node_pruning" "node_pruning_half_rate" "node_pruning_half_rate_short" "simd_pruning"
         "simd_pruning_high_rate" "combined_pruning" "combined_pruning_all"
-        "magnitude_pruning" "random_pruning";
+        "combined_pruning_half_rate_short" "magnitude_pruning" "random_pruning";
     "convnet":
         "node_pruning" "node_pruning_short" "node_pruning_half_rate" "node_pruning_half_rate_short"
         "simd_pruning" "simd_pruning_deep" "simd_pruning_short" "simd_pruning_short_deep" "combined_pruning"
@@ -220,6 +220,11 @@ mod tests {
             ("nin", [(NodePruning, "short"), (SimdPruning, "short")], 0),
             ("nin", [(NodePruning, "short"), (CombinedPruning, "short")], 3),
             ("lenet-5", [(NodePruning, "half_rate"), (NodePruning, "half_rate_short")], 0),
+            (
+                "lenet-5",
+                [(NodePruning, "half_rate_short"), (CombinedPruning, "half_rate_short")],
+                2,
+            ),
         ] {
             let [one, other] = [one, other].map(|(technique, variant)| {
                 let recipe = Recipe::built_in(network, technique, Some(variant)).unwrap();
