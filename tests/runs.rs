@@ -290,6 +290,29 @@ fn both_techniques_cut_groups_from_the_compacted_network() {
 }
 
 #[test]
+fn node_pruning_may_retrain_the_compacted_network() {
+    let epochs = "epochs = 3, keep";
+    let recipe = node_recipe().replace(epochs, "epochs = 3, compact = true, keep");
+    assert_ne!(recipe, node_recipe());
+    let workplace = Workplace::new("node_pruning", &recipe);
+    let report = workplace.finish();
+    let summary = &report["summary"];
+    let stages = summary["stages"].as_array().unwrap();
+    let number = |value: &Value| value.as_u64().unwrap();
+    let nodes: Vec<u64> = summary["nodes_kept"].as_array().unwrap().iter().map(number).collect();
+    assert_eq!(summary["nodes_kept"], stages[1]["nodes_kept"], "retraining keeps the nodes");
+    assert!(nodes[0] < 300, "{nodes:?}");
+    let full = 784 * nodes[0] + nodes[0] * nodes[1] + nodes[1] * 10;
+    assert_eq!(number(&summary["weights_kept"]), full);
+    let measured = evaluate(&file(&report, "weights"));
+    assert_eq!(measured["accuracy"], summary["accuracy_after"]);
+    assert_eq!(measured["nodes_kept"], summary["nodes_kept"]);
+    let times = &report["latency"]["rows"][0]["times"];
+    assert!(times["masked"].is_null(), "there is no masked network of that size: {times}");
+    assert!(["dense", "compacted"].iter().all(|name| times[name]["median"].as_f64() > Some(0.0)));
+}
+
+#[test]
 fn the_published_models_are_what_their_cards_say() {
     if std::env::var_os(scalpel::data::fetch::DATA_DIR_VARIABLE).is_none() {
         return scalpel::requirement::skip("data", "SCALPEL_DATA_DIR is not set");
