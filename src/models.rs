@@ -211,6 +211,7 @@ mod tests {
             nodes_kept: Vec::new(),
             weights_kept,
             metrics: Vec::new(),
+            seconds: None,
         };
         let outcome = Outcome {
             original: network.clone(),

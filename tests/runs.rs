@@ -128,6 +128,13 @@ fn killed_runs_end_like_an_uninterrupted_one(binary: &'static str, recipe: &str,
             [&resumed, whole].map(|report| read(&file(report, "results").join(name)));
         assert_eq!(resumed, whole, "{name} after {kills} kills");
     }
+    // How long it took is of this run; epochs that were lost to a kill do not count.
+    let durations: Value =
+        serde_json::from_slice(&read(&file(&resumed, "results").join("durations.json"))).unwrap();
+    let stages = durations.as_array().unwrap();
+    let names: Vec<&Value> = stages.iter().map(|stage| &stage["name"]).collect();
+    assert_eq!(names, ["original", "prune", "retrain"]);
+    assert!(stages.iter().all(|stage| stage["seconds"].as_f64().unwrap() > 0.0), "{durations}");
 }
 
 #[test]
@@ -146,10 +153,13 @@ fn simd_pruning_killed_at_any_point_ends_in_the_same_weights() {
 #[test]
 fn a_finished_run_is_not_trained_again() {
     let (workplace, first) = finished();
-    let before = read(&file(first, "results").join("environment.json"));
+    let of_training = |report| {
+        ["environment.json", "durations.json"].map(|name| read(&file(report, "results").join(name)))
+    };
+    let before = of_training(first);
     let again = workplace.finish();
     assert_eq!(again["summary"], first["summary"]);
-    assert_eq!(read(&file(&again, "results").join("environment.json")), before);
+    assert!(of_training(&again) == before);
 }
 
 #[test]

@@ -28,7 +28,9 @@ pub use latency::measure_latency;
 pub use plot::stages_plot;
 #[cfg(feature = "torch")]
 pub use progress::Progress;
-pub use results::{Latency, LatencyRow, ResultsTree, RunFolder, StageSummary, StoredRun, Summary};
+pub use results::{
+    Latency, LatencyRow, ResultsTree, RunFolder, StageDuration, StageSummary, StoredRun, Summary,
+};
 pub use run_table::run_table;
 pub use speedup::{
     CONTESTANTS, DENSE, LIBRARY, LIBRARY_COMPACTED, SCALPEL, SpeedupGroup, SpeedupRow,

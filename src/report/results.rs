@@ -79,6 +79,16 @@ pub struct StageSummary {
     pub weights_kept: usize,
 }
 
+/// How long a stage's epochs took, their scoring included: `durations.json` has one for each stage, where all
+/// were counted. Those of stages that other recipes begin with, too, are of when they were trained.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StageDuration {
+    /// Its name in the recipe.
+    pub name: String,
+    /// By the wall, interruptions not counted.
+    pub seconds: f64,
+}
+
 impl Summary {
     /// Whether digits drawn by this program took the place of the data set.
     pub fn is_synthetic(&self) -> bool {
@@ -134,6 +144,8 @@ pub struct StoredRun {
     pub environment: Environment,
     /// How fast, where that was measured.
     pub latency: Option<Latency>,
+    /// How long training took, stage by stage, where that was counted.
+    pub durations: Option<Vec<StageDuration>>,
 }
 
 impl ResultsTree {
@@ -299,19 +311,24 @@ impl RunFolder {
         self.folder.join("latency.json")
     }
 
+    /// How long each stage's training took.
+    pub fn durations(&self) -> PathBuf {
+        self.folder.join("durations.json")
+    }
+
     /// What lies in it, once it has a summary.
     ///
     /// # Errors
     /// A file that is missing or not what its name says.
     pub fn read(&self) -> Result<StoredRun> {
         let hash = self.folder.parent().and_then(Path::file_name).unwrap_or_default();
-        let latency = self.latency();
         Ok(StoredRun {
             folder: self.clone(),
             hash: hash.to_string_lossy().into_owned(),
             summary: read_json(&self.summary())?,
             environment: read_json(&self.environment())?,
-            latency: if latency.exists() { Some(read_json(&latency)?) } else { None },
+            latency: read_json_where_it_is(&self.latency())?,
+            durations: read_json_where_it_is(&self.durations())?,
         })
     }
 
@@ -340,6 +357,10 @@ fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
         let expected = "the JSON that a run of this version writes";
         Error::malformed(path.display().to_string(), expected, error.to_string())
     })
+}
+
+fn read_json_where_it_is<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    if path.exists() { read_json(path).map(Some) } else { Ok(None) }
 }
 
 /// The folders in `folder`, in order of name; none where it does not exist.

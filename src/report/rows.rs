@@ -3,8 +3,8 @@
 use super::authors::{NodeRow, SimdRow};
 use super::results::{Latency, StoredRun, Summary};
 use super::runs::{
-    Group, NOT_MEASURED, NOT_RUN, NOT_STATED, accuracies, fractions, share_left, technique_name,
-    weights_left,
+    Group, NOT_MEASURED, NOT_RECORDED, NOT_RUN, NOT_STATED, accuracies, fractions, share_left,
+    technique_name, weights_left,
 };
 use super::text::Table;
 use crate::network::zoo;
@@ -250,9 +250,21 @@ pub(super) fn runs_header() -> Table {
         "left",
         "hardware",
         "threads",
+        "trained in",
         "date",
         "commit",
     ])
+}
+
+/// The time that training took, or what stands in its place.
+fn trained_in(run: &StoredRun) -> String {
+    let Some(stages) = &run.durations else { return NOT_RECORDED.into() };
+    let seconds: f64 = stages.iter().map(|stage| stage.seconds).sum();
+    match seconds {
+        ..120.0 => format!("{seconds:.0} s"),
+        120.0..7200.0 => format!("{:.0} min", seconds / 60.0),
+        _ => format!("{:.1} h", seconds / 3600.0),
+    }
 }
 
 pub(super) fn run_cells(run: &StoredRun) -> Vec<String> {
@@ -274,7 +286,8 @@ pub(super) fn run_cells(run: &StoredRun) -> Vec<String> {
         format!("{:.2}", summary.accuracy_after_last_epoch),
         left,
         run.environment.hardware(),
-        run.environment.threads.map_or("not recorded".into(), |threads| threads.to_string()),
+        run.environment.threads.map_or(NOT_RECORDED.into(), |threads| threads.to_string()),
+        trained_in(run),
         run.environment.date.clone(),
         run.environment.commit.clone().unwrap_or_default(),
     ]

@@ -8,6 +8,8 @@ use crate::train::recipe::{Recipe, Technique};
 pub(super) const NOT_MEASURED: &str = "not measured";
 pub(super) const NOT_RUN: &str = "not run";
 pub(super) const NOT_STATED: &str = "not stated";
+/// Of a run, by the version that made it.
+pub(super) const NOT_RECORDED: &str = "not recorded";
 
 /// Runs of one recipe.
 pub(super) struct Group<'a> {

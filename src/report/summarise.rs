@@ -2,7 +2,7 @@
 
 use super::environment::Environment;
 use super::metrics::metrics_csv;
-use super::results::{Latency, RunFolder, StageSummary, Summary, write_json};
+use super::results::{Latency, RunFolder, StageDuration, StageSummary, Summary, write_json};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::network::{Parameter, ParameterRole};
@@ -89,6 +89,13 @@ pub fn write_run(
     files::replace(&folder.metrics(), metrics_csv(rows, &summary.node_layers))?;
     if outcome.trained || !folder.environment().exists() {
         write_json(&folder.environment(), environment)?;
+    }
+    let durations = outcome
+        .stages
+        .iter()
+        .map(|stage| Some(StageDuration { name: stage.name.clone(), seconds: stage.seconds? }));
+    if let Some(durations) = durations.collect::<Option<Vec<_>>>() {
+        write_json(&folder.durations(), &durations)?;
     }
     if let Some(latency) = latency {
         write_json(&folder.latency(), latency)?;

@@ -78,7 +78,9 @@ impl Tables {
              five highest scores.\n{}{}\n## Inference time\n\n{}\n\
              Medians of one call, the contestants in turns in one run: *dense*, *masked* and *compacted* in \
              libtorch, *scalpel* the pruned network on our own kernels; *speedup* is dense over scalpel, or \
-             over compacted where our kernels were not yet timed.\n\n## Runs\n\n{}",
+             over compacted where our kernels were not yet timed.\n\n## Runs\n\n{}\n*Trained in* is by \
+             the wall, all stages together, those that other recipes share included; runs side by side \
+             take each other's time.\n",
             node_table(&authors, &experiments, by_recipe).markdown(),
             simd_table(&authors, &experiments, by_recipe).markdown(),
             techniques_table(&experiments).markdown(),
@@ -292,8 +294,8 @@ mod tests {
     use super::*;
     use crate::files;
     use crate::report::Environment;
-    use crate::report::StageSummary;
     use crate::report::runs::NOT_MEASURED;
+    use crate::report::{StageDuration, StageSummary};
     use crate::train::recipe::{Precision, Recipe};
 
     #[test]
@@ -433,6 +435,33 @@ mod tests {
             shown(&tables.results),
             ["seed 1", "recipe short, seed 1", "bf16, seed 1", "quick, seed 4"]
         );
+    }
+
+    #[test]
+    fn every_run_says_how_long_its_training_took_where_that_was_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let tree = ResultsTree::at(folder.path());
+        let plain = Recipe::built_in("convnet", Technique::SimdPruning, None).unwrap().full();
+        let expected =
+            [None, Some((61.0, "119 s")), Some((62.0, "2 min")), Some((7450.0, "2.1 h"))];
+        for (seed, took) in (1..).zip(expected) {
+            let recipe = Recipe { seed, ..plain.clone() };
+            store(&tree, &recipe, [81.0, 80.0]);
+            let Some((seconds, _)) = took else { continue };
+            let stage = |name: &str, seconds| StageDuration { name: name.into(), seconds };
+            let durations =
+                serde_json::to_string(&[stage("original", 58.0), stage("simd-0", seconds)]);
+            files::replace(&tree.run(&recipe).durations(), durations.unwrap()).unwrap();
+        }
+        let results = Tables::build(&tree).unwrap().results;
+        let (_, runs) = results.split_once("## Runs").unwrap();
+        let rows: Vec<&str> =
+            runs.lines().filter(|line| line.starts_with("| SIMD-aware ")).collect();
+        assert_eq!(rows.len(), expected.len());
+        for (row, took) in rows.into_iter().zip(expected) {
+            let text = took.map_or("not recorded", |(_, text)| text);
+            assert!(row.contains(&format!("| {text} ")), "{text} in {row}");
+        }
     }
 
     #[test]

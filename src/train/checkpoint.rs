@@ -31,6 +31,10 @@ pub struct State {
     pub top5_kept: Option<usize>,
     /// A row per finished epoch of this stage.
     pub metrics: Vec<EpochMetrics>,
+    /// Seconds that the finished epochs took, their scoring included; `None` in a stage that was begun by a
+    /// version that did not count them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<f64>,
 }
 
 /// A checkpoint in memory.

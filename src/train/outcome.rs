@@ -58,6 +58,8 @@ pub struct StageOutcome {
     pub weights_kept: usize,
     /// A row per epoch.
     pub metrics: Vec<EpochMetrics>,
+    /// Seconds that its epochs took, their scoring included; `None` where not all of them were counted.
+    pub seconds: Option<f64>,
 }
 
 /// What one epoch of training came to.

@@ -97,6 +97,7 @@ impl Run<'_> {
                 nodes_kept: living_nodes(&original, &network, &masks)?,
                 weights_kept: small_weights.count_kept(&small)?.0,
                 metrics: checkpoint.state.metrics,
+                seconds: checkpoint.state.seconds,
             });
             outcome.path = folder.result().with_file_name(WEIGHTS);
         }

@@ -1,6 +1,7 @@
 //! One stage of a recipe: epochs of gradient descent, with its pruning.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use tch::{Device, Kind, Reduction, Tensor};
 
@@ -127,6 +128,7 @@ impl<'a> Trainer<'a> {
                 top5_at_start: None,
                 top5_kept: None,
                 metrics: Vec::new(),
+                seconds: Some(0.0),
             },
             kept: Weights::default(),
         };
@@ -157,6 +159,7 @@ impl<'a> Trainer<'a> {
     pub fn run(mut self, folder: &StageFolder, observer: &mut dyn Observer) -> Result<Checkpoint> {
         let mut checkpoint = self.checkpoint()?;
         while self.state.epochs_done < self.stage.epochs {
+            let start = Instant::now();
             let epoch = self.context.recipe.first_epoch + self.state.epochs_done;
             let train_loss = self.epoch(epoch, observer)?;
             self.gates.update()?;
@@ -188,6 +191,9 @@ impl<'a> Trainer<'a> {
                 self.state.correct_kept = score.correct;
                 self.state.top5_kept = score.correct_top5;
                 self.kept = weights;
+            }
+            if let Some(seconds) = &mut self.state.seconds {
+                *seconds += start.elapsed().as_secs_f64();
             }
             checkpoint = self.checkpoint()?;
             folder.write(&folder.progress(), &checkpoint)?;
