@@ -8,6 +8,7 @@ use tch::{Device, Kind, Reduction, Tensor};
 use super::checkpoint::{Checkpoint, StageFolder, State};
 use super::gates::Gates;
 use super::images::{Batch, Images, Order, Score, score};
+use super::memory;
 use super::outcome::EpochMetrics;
 use super::precision::working_copy;
 use super::recipe::{Keep, Prune, Recipe, Stage};
@@ -163,7 +164,9 @@ impl<'a> Trainer<'a> {
             let epoch = self.context.recipe.first_epoch + self.state.epochs_done;
             let train_loss = self.epoch(epoch, observer)?;
             self.gates.update()?;
+            memory::give_back();
             let score = self.score()?;
+            memory::give_back();
             if score.is_dead() {
                 return Err(Error::Dead {
                     stage: self.stage.name.clone(),
@@ -212,11 +215,11 @@ impl<'a> Trainer<'a> {
         let images = self.context.train;
         let rate = self.stage.learning_rate_at(epoch);
         let batches = images.len().div_ceil(recipe.batch_size);
-        let mut losses = Vec::with_capacity(batches);
+        let mut losses = Losses::new(batches, self.context.device)?;
         let order = Order::Shuffled { seed: recipe.seed, place };
         for (done, batch) in images.batches(order, recipe.batch_size)?.enumerate() {
             let batch = batch?;
-            losses.push((self.step(&batch, rate)?, batch.len()));
+            losses.push(&self.step(&batch, rate)?, batch.len())?;
             observer.batch(done + 1, batches);
         }
         self.mean_loss(&losses, epoch, rate)
@@ -269,12 +272,9 @@ impl<'a> Trainer<'a> {
         Ok(())
     }
 
-    /// The mean over an epoch's images, fetched from the device at once.
-    fn mean_loss(&self, losses: &[(Tensor, usize)], epoch: usize, rate: f64) -> Result<f64> {
-        let refused = || Error::torch("fetch the losses");
-        let tensors: Vec<&Tensor> = losses.iter().map(|(loss, _)| loss).collect();
-        let stacked = Tensor::f_stack(&tensors, 0).and_then(|all| all.f_to_kind(Kind::Double));
-        let values = Vec::<f64>::try_from(&stacked.map_err(refused())?).map_err(refused())?;
+    /// The mean over an epoch's images.
+    fn mean_loss(&self, losses: &Losses, epoch: usize, rate: f64) -> Result<f64> {
+        let values = losses.fetch()?;
         if let Some(batch) = values.iter().position(|loss| !loss.is_finite()) {
             return Err(Error::Diverged {
                 stage: self.stage.name.clone(),
@@ -284,8 +284,8 @@ impl<'a> Trainer<'a> {
                 loss: values[batch],
             });
         }
-        let images: usize = losses.iter().map(|(_, length)| length).sum();
-        let sum: f64 = values.iter().zip(losses).map(|(loss, (_, n))| loss * *n as f64).sum();
+        let images: usize = losses.lengths.iter().sum();
+        let sum: f64 = values.iter().zip(&losses.lengths).map(|(loss, &n)| loss * n as f64).sum();
         Ok(sum / images as f64)
     }
 
@@ -310,5 +310,56 @@ impl<'a> Trainer<'a> {
             velocities: self.sgd.velocities().iter().map(copy).collect::<Result<_>>()?,
             kept: self.kept.clone(),
         })
+    }
+}
+
+/// The losses of an epoch's batches, on the device until they are fetched at once, and in one block: a tensor
+/// of its own for each would lie, until the epoch ends, in the midst of the memory from which the next steps'
+/// activations are taken, and break it into pieces that these do not fit.
+struct Losses {
+    of_batches: Tensor,
+    /// Images of each batch that is done.
+    lengths: Vec<usize>,
+}
+
+impl Losses {
+    fn new(batches: usize, device: Device) -> Result<Self> {
+        let of_batches = Tensor::f_zeros([batches as i64], (Kind::Float, device))
+            .map_err(Error::torch("reserve the losses"))?;
+        Ok(Self { of_batches, lengths: Vec::with_capacity(batches) })
+    }
+
+    /// Notes the mean loss, a scalar, of the next batch, which has so many images.
+    fn push(&mut self, loss: &Tensor, images: usize) -> Result<()> {
+        let place = self.of_batches.f_get(self.lengths.len() as i64);
+        let copied = place.and_then(|mut place| place.f_copy_(loss));
+        copied.map_err(Error::torch("note the loss"))?;
+        self.lengths.push(images);
+        Ok(())
+    }
+
+    /// One for each batch.
+    fn fetch(&self) -> Result<Vec<f64>> {
+        let refused = || Error::torch("fetch the losses");
+        let all = self.of_batches.f_to_kind(Kind::Double).map_err(refused())?;
+        Vec::<f64>::try_from(&all).map_err(refused())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn losses_are_fetched_as_they_came_with_the_images_of_their_batches() {
+        let mut losses = Losses::new(3, Device::Cpu).unwrap();
+        for (loss, images) in [(0.1_f32, 128), (f32::NAN, 128), (2.5, 80)] {
+            losses.push(&Tensor::from(loss), images).unwrap();
+        }
+        let fetched = losses.fetch().unwrap();
+        assert_eq!([fetched[0], fetched[2]], [f64::from(0.1_f32), 2.5]);
+        assert!(fetched.len() == 3 && fetched[1].is_nan());
+        assert_eq!(losses.lengths, [128, 128, 80]);
+        assert!(losses.push(&Tensor::from(0.5_f32), 1).is_err(), "more batches than there are");
     }
 }
