@@ -5,8 +5,8 @@ use std::sync::Once;
 /// Lets freed memory stay with the process. Each step of training frees its activations and asks for as many
 /// again; glibc hands blocks of their size back to the system, and every page of them is cleared and mapped
 /// anew in the next step, a good part of its time where activations are large.
-/// The process keeps the most that it ever used; of blocks over 64 MiB, those of its main thread, in which
-/// experiments train. Where the allocator is another one, nothing happens.
+/// The process keeps the most that it used since [`give_back`]; of blocks over 64 MiB, those of its main thread,
+/// in which experiments train. Where the allocator is another one, nothing happens.
 pub(super) fn keep_freed() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
