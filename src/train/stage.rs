@@ -338,11 +338,12 @@ impl Losses {
         Ok(())
     }
 
-    /// One for each batch.
+    /// One for each batch that is done.
     fn fetch(&self) -> Result<Vec<f64>> {
         let refused = || Error::torch("fetch the losses");
-        let all = self.of_batches.f_to_kind(Kind::Double).map_err(refused())?;
-        Vec::<f64>::try_from(&all).map_err(refused())
+        let done = self.of_batches.f_narrow(0, 0, self.lengths.len() as i64);
+        let done = done.and_then(|done| done.f_to_kind(Kind::Double)).map_err(refused())?;
+        Vec::<f64>::try_from(&done).map_err(refused())
     }
 }
 
@@ -352,7 +353,7 @@ mod tests {
 
     #[test]
     fn losses_are_fetched_as_they_came_with_the_images_of_their_batches() {
-        let mut losses = Losses::new(3, Device::Cpu).unwrap();
+        let mut losses = Losses::new(4, Device::Cpu).unwrap();
         for (loss, images) in [(0.1_f32, 128), (f32::NAN, 128), (2.5, 80)] {
             losses.push(&Tensor::from(loss), images).unwrap();
         }
@@ -360,6 +361,8 @@ mod tests {
         assert_eq!([fetched[0], fetched[2]], [f64::from(0.1_f32), 2.5]);
         assert!(fetched.len() == 3 && fetched[1].is_nan());
         assert_eq!(losses.lengths, [128, 128, 80]);
-        assert!(losses.push(&Tensor::from(0.5_f32), 1).is_err(), "more batches than there are");
+        let last = Tensor::from(0.5_f32);
+        losses.push(&last, 1).unwrap();
+        assert!(losses.push(&last, 1).is_err(), "more batches than there are");
     }
 }
