@@ -494,6 +494,24 @@ mod tests {
     }
 
     #[test]
+    fn every_plan_that_lies_here_is_of_recipes_that_the_program_carries() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments/plans");
+        let plans = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
+        let plans: Vec<_> =
+            plans.filter(|path| path.extension().is_some_and(|e| e == "toml")).collect();
+        assert!(plans.len() >= 3, "{plans:?}");
+        let results = tempfile::tempdir().unwrap();
+        let shared = shared(results.path());
+        for plan in plans {
+            let jobs = Plan::load(&plan).unwrap().jobs(&folder).unwrap();
+            assert!(!jobs.is_empty(), "{}", plan.display());
+            for job in jobs {
+                job.recipe(&shared).unwrap_or_else(|error| panic!("{}: {error}", plan.display()));
+            }
+        }
+    }
+
+    #[test]
     fn jobs_run_side_by_side_done_ones_are_skipped_and_one_failure_stops_no_other() {
         let folder = tempfile::tempdir().unwrap();
         let jobs = jobs(PLAN);

@@ -29,7 +29,8 @@ built_in! {
         "combined_pruning_all" "magnitude_pruning" "random_pruning";
     "nin":
         "node_pruning" "node_pruning_short" "simd_pruning" "simd_pruning_short" "combined_pruning"
-        "combined_pruning_short" "magnitude_pruning" "random_pruning";
+        "combined_pruning_short" "magnitude_pruning" "magnitude_pruning_short" "random_pruning"
+        "random_pruning_short";
     "alexnet":
         "node_pruning" "simd_pruning" "combined_pruning" "combined_pruning_all" "magnitude_pruning"
         "random_pruning";
@@ -215,9 +216,13 @@ mod tests {
 
     #[test]
     fn recipes_that_begin_alike_share_checkpoints() {
-        use Technique::{CombinedPruning, NodePruning, SimdPruning};
+        use Technique::{
+            CombinedPruning, MagnitudePruning, NodePruning, RandomPruning, SimdPruning,
+        };
         for (network, [one, other], last) in [
             ("nin", [(NodePruning, "short"), (SimdPruning, "short")], 0),
+            ("nin", [(NodePruning, "short"), (MagnitudePruning, "short")], 0),
+            ("nin", [(NodePruning, "short"), (RandomPruning, "short")], 0),
             ("nin", [(NodePruning, "short"), (CombinedPruning, "short")], 3),
             ("lenet-5", [(NodePruning, "half_rate"), (NodePruning, "half_rate_short")], 0),
             (
