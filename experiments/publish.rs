@@ -6,7 +6,7 @@ use clap::Parser;
 use scalpel::error::Error;
 use scalpel::models;
 use scalpel::report::ResultsTree;
-use scalpel::train::recipe::{Recipe, Technique};
+use scalpel::train::recipe::{Precision, Recipe, Technique};
 
 #[derive(Parser)]
 #[command(
@@ -20,6 +20,9 @@ struct Cli {
     /// Another recipe that the program carries, such as `all`
     #[arg(long)]
     variant: Option<String>,
+    /// Numbers in which it multiplied during training; the recipe's own, where absent
+    #[arg(long, value_enum)]
+    precision: Option<Precision>,
     /// The run to take
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -43,7 +46,8 @@ fn main() -> anyhow::Result<()> {
     })?;
     let variant = cli.variant.as_deref();
     let recipe = Recipe::built_in(&cli.network, technique, variant)?.full();
-    let recipe = Recipe { seed: cli.seed, ..recipe };
+    let precision = cli.precision.unwrap_or(recipe.precision);
+    let recipe = Recipe { seed: cli.seed, precision, ..recipe };
     let tree = ResultsTree::at(&cli.results);
     let name = models::publish(&recipe, variant, &tree, &cli.checkpoints, &cli.zoo)?;
     let (card, _) = models::open(&cli.zoo, &name)?;
