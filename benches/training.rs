@@ -175,7 +175,8 @@ fn epochs() {
             bares: Vec::new(),
         };
         let checkpoints = folder.path();
-        let run = Run { recipe: &recipe, data: &data, device: Device::Cpu, checkpoints };
+        let run =
+            Run { recipe: &recipe, data: &data, original: None, device: Device::Cpu, checkpoints };
         let outcome = run.run(&mut turns).expect("a run");
         assert!(
             outcome.stages[0].correct_last_epoch * 10 > outcome.test_total * 9,

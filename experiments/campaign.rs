@@ -44,6 +44,7 @@ fn main() -> anyhow::Result<ExitCode> {
     let plan = cli.plan.as_deref().unwrap_or(Path::new("plan.toml"));
     for (given, name) in [
         (options.seed.is_some(), "--seed"),
+        (options.original.is_some(), "--original"),
         (options.quick, "--quick"),
         (options.validation.is_some(), "--validation"),
         (options.precision.is_some(), "--precision"),

@@ -1,10 +1,10 @@
-//! Puts the model that a finished run came to, with its card, into the folder of pre-pruned models.
+//! Puts the model that a finished run came to, or began with, with its card, into the folder of models.
 
 use std::path::PathBuf;
 
 use clap::Parser;
 use scalpel::error::Error;
-use scalpel::models;
+use scalpel::models::{self, Which};
 use scalpel::report::ResultsTree;
 use scalpel::train::recipe::{Precision, Recipe, Technique};
 
@@ -23,6 +23,9 @@ struct Cli {
     /// Numbers in which it multiplied during training; the recipe's own, where absent
     #[arg(long, value_enum)]
     precision: Option<Precision>,
+    /// Take the network as it was before pruning: others can begin with it (--original)
+    #[arg(long)]
+    original: bool,
     /// The run to take
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -45,12 +48,13 @@ fn main() -> anyhow::Result<()> {
         Error::argument("experiment", names, cli.experiment.clone())
     })?;
     let variant = cli.variant.as_deref();
-    let recipe = Recipe::built_in(&cli.network, technique, variant)?.full();
-    let precision = cli.precision.unwrap_or(recipe.precision);
-    let recipe = Recipe { seed: cli.seed, precision, ..recipe };
+    let own = Recipe::built_in(&cli.network, technique, variant)?.full();
+    let precision = cli.precision.filter(|&precision| precision != own.precision);
+    let recipe = Recipe { seed: cli.seed, precision: precision.unwrap_or(own.precision), ..own };
+    let which = if cli.original { Which::Original } else { Which::Pruned };
+    let name = models::name(&recipe, variant, precision, which);
     let tree = ResultsTree::at(&cli.results);
-    let name = models::publish(&recipe, variant, &tree, &cli.checkpoints, &cli.zoo)?;
-    let (card, _) = models::open(&cli.zoo, &name)?;
+    let card = models::publish(&recipe, which, &name, &tree, &cli.checkpoints, &cli.zoo)?;
     println!("{}: {:.2}%, {} bytes", cli.zoo.join(&name).display(), card.accuracy, card.bytes);
     Ok(())
 }

@@ -52,6 +52,9 @@ pub struct Jobs {
     /// A recipe of the user's own, relative to the plan.
     #[serde(default)]
     pub recipe: Option<PathBuf>,
+    /// An original network that is trained already, relative to the plan.
+    #[serde(default)]
+    pub original: Option<PathBuf>,
     /// The short version.
     #[serde(default)]
     pub quick: bool,
@@ -76,6 +79,8 @@ pub struct Job {
     pub variant: Option<String>,
     /// See [`Jobs::recipe`].
     pub recipe: Option<PathBuf>,
+    /// See [`Jobs::original`].
+    pub original: Option<PathBuf>,
     /// See [`Jobs::quick`].
     pub quick: bool,
     /// See [`Jobs::validation`].
@@ -145,6 +150,7 @@ impl Plan {
                         seed,
                         variant: jobs.variant.clone(),
                         recipe: jobs.recipe.as_ref().map(|path| folder.join(path)),
+                        original: jobs.original.as_ref().map(|path| folder.join(path)),
                         quick: jobs.quick,
                         validation: jobs.validation,
                         precision: jobs.precision,
@@ -175,6 +181,9 @@ impl fmt::Display for Job {
         if let Some(recipe) = &self.recipe {
             write!(f, " {}", recipe.file_stem().unwrap_or_default().to_string_lossy())?;
         }
+        if let Some(original) = &self.original {
+            write!(f, " from {}", original.file_stem().unwrap_or_default().to_string_lossy())?;
+        }
         if self.quick {
             write!(f, " quick")?;
         }
@@ -195,6 +204,7 @@ impl Job {
         };
         let options = Options {
             seed: Some(self.seed),
+            original: self.original.clone(),
             quick: self.quick,
             validation: self.validation,
             precision: self.precision,
@@ -491,6 +501,27 @@ mod tests {
         let plan = "[[jobs]]\nexperiment = \"pruning\"\nnetworks = []\nseeds = [1]";
         let error = toml::from_str::<Plan>(plan).unwrap().jobs(Path::new("")).unwrap_err();
         assert!(error.to_string().contains("node_pruning, simd_pruning"), "{error}");
+    }
+
+    #[test]
+    fn a_job_begins_with_an_original_network_that_lies_beside_the_plan() {
+        let folder = tempfile::tempdir().unwrap();
+        files::replace(&folder.path().join("mine.safetensors"), "weights").unwrap();
+        let text = r#"
+            [[jobs]]
+            experiment = "simd_pruning"
+            networks = ["nin"]
+            seeds = [1]
+            variant = "short"
+            original = "mine.safetensors"
+        "#;
+        let jobs = toml::from_str::<Plan>(text).unwrap().jobs(folder.path()).unwrap();
+        assert_eq!(jobs[0].to_string(), "nin simd_pruning short from mine seed 1");
+        let recipe = jobs[0].recipe(&shared(folder.path())).unwrap();
+        assert_eq!(recipe.original_weights, Some(crate::data::fetch::sha256(b"weights")));
+        assert_eq!(recipe.stages[0].epochs, 0);
+        let other = Job { original: None, ..jobs[0].clone() };
+        assert_ne!(other.recipe(&shared(folder.path())).unwrap().hash(), recipe.hash());
     }
 
     #[test]

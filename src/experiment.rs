@@ -1,21 +1,23 @@
 //! What the experiment binaries share: their arguments, and one experiment from recipe to results.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser};
 use serde::Serialize;
 
+use crate::data::fetch::sha256;
 use crate::data::{self, Source};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::measure::Effort;
+use crate::network::{Weights, zoo};
 use crate::report::{
     Environment, Latency, Progress, ResultsTree, Summary, measure_latency, run_table,
     storage_format, summarise, write_run,
 };
 use crate::sparse::Format;
 use crate::train::recipe::{Precision, Recipe, Technique};
-use crate::train::{Observer, Run, device, precision};
+use crate::train::{Observer, Run, device, import, original_path, precision};
 
 /// Batch sizes at which inference is timed.
 const BATCHES: [usize; 2] = [1, 128];
@@ -48,6 +50,10 @@ pub struct Options {
     /// Train on digits drawn by this program instead of the network's data set; the result says so
     #[arg(long)]
     pub synthetic: bool,
+    /// An original network that is trained already, safetensors or a state dict of PyTorch: its training is left
+    /// out, and the result names the file by its SHA-256
+    #[arg(long, value_name = "FILE")]
+    pub original: Option<PathBuf>,
     /// Hold out the last so many training images and score on them instead of the test images, to choose
     /// hyper-parameters by; the result says so
     #[arg(long)]
@@ -104,6 +110,8 @@ pub struct Report {
     pub environment: Environment,
     /// Its folder in the results tree.
     pub results: PathBuf,
+    /// The original network's weights, with which other runs can begin.
+    pub original: PathBuf,
     /// The final weights, masks among them.
     pub weights: PathBuf,
 }
@@ -130,7 +138,36 @@ pub fn recipe(subject: &Subject, technique: Technique, options: &Options) -> Res
     if recipe.stages.is_empty() {
         return Err(Error::argument("--quick", "stages with quick_epochs in the recipe", "none"));
     }
-    Ok(recipe)
+    match (&options.original, &recipe.original_weights) {
+        (None, None) => Ok(recipe),
+        (Some(path), _) => {
+            let found = sha256(&files::read(path)?);
+            match recipe.original_weights.as_ref().filter(|&expected| *expected != found) {
+                Some(expected) => {
+                    Err(begins_from(expected, format!("{} with {found}", path.display())))
+                }
+                None => recipe.from_original(&found),
+            }
+        }
+        (None, Some(expected)) => Err(begins_from(expected, "none".into())),
+    }
+}
+
+fn begins_from(sha256: &str, found: String) -> Error {
+    let expected = format!("the file with SHA-256 {sha256}, from which the recipe begins");
+    Error::argument("--original", expected, found)
+}
+
+/// The weights that a recipe begins from.
+fn original(path: &Path, recipe: &Recipe) -> Result<Weights> {
+    let (weights, described) = import::read(path)?;
+    let network = zoo::by_name(&recipe.network)?;
+    if let Some(other) = described.filter(|other| *other != network) {
+        let expected = format!("{} as it was before pruning", network.name);
+        let found = format!("a file that describes another network ({})", other.name);
+        return Err(Error::malformed(path.display().to_string(), expected, found));
+    }
+    Ok(weights)
 }
 
 /// Runs one technique on one network, by the recipe that the program carries or by the subject's own,
@@ -160,6 +197,7 @@ pub fn run_recipe(
     if let Some(threads) = options.threads {
         tch::set_num_threads(i32::from(threads.max(1)));
     }
+    let original = options.original.as_deref().map(|path| original(path, recipe)).transpose()?;
     let source = if options.synthetic { Source::Synthetic } else { Source::Real };
     let data = data::load(&recipe.dataset, source)?;
     let threads = Some(tch::get_num_threads() as usize);
@@ -176,7 +214,8 @@ pub fn run_recipe(
     // Better refused now than after hours of training.
     files::check_folder(folder.path())?;
     let checkpoints = &options.checkpoints;
-    let outcome = Run { recipe, data: &data, device, checkpoints }.run(observer)?;
+    let original = original.as_ref();
+    let outcome = Run { recipe, data: &data, original, device, checkpoints }.run(observer)?;
     let group_width = match storage_format(recipe) {
         Format::Groups(width) => width,
         _ => GROUP_WIDTH,
@@ -185,7 +224,8 @@ pub fn run_recipe(
     let summary = summarise(recipe, data.name(), &outcome)?;
     write_run(&folder, &filed, &outcome, &summary, &environment, Some(&latency))?;
     let results = folder.path().to_owned();
-    Ok(Report { summary, latency, environment, results, weights: outcome.path })
+    let original = original_path(checkpoints, recipe, data.name());
+    Ok(Report { summary, latency, environment, results, original, weights: outcome.path })
 }
 
 /// Prints reports to stdout: a table, or an array of JSON objects.
@@ -204,7 +244,12 @@ pub fn print(reports: &[Report], json: bool) -> Result<()> {
         reports.iter().map(|r| (&r.summary, Some(&r.latency), &r.environment)).collect();
     print!("\n{}", run_table(&columns)?.markdown());
     for report in reports {
-        println!("\nresults: {}\nweights: {}", report.results.display(), report.weights.display());
+        println!(
+            "\nresults: {}\noriginal: {}\nweights: {}",
+            report.results.display(),
+            report.original.display(),
+            report.weights.display()
+        );
     }
     if reports.iter().any(|report| report.summary.quick) {
         println!(

@@ -1,4 +1,5 @@
-//! Pre-pruned models with their cards: what a run came to, small enough to be kept beside the code.
+//! Pre-pruned models with their cards: what a run came to, small enough to be kept beside the code. Where the
+//! training of the original took hours it lies there too, for others to prune.
 //!
 //! `zoo/<name>.safetensors` holds a compacted network in the format that its pruning made it for,
 //! `zoo/<name>.toml` says where it comes from and what it does.
@@ -15,8 +16,8 @@ use crate::network::zoo;
 use crate::prune::compact::{compact, living_nodes};
 use crate::report::{ResultsTree, storage_format};
 use crate::sparse::{Format, Model};
-use crate::train::recipe::{Recipe, Technique};
-use crate::train::weights_path;
+use crate::train::recipe::{Precision, Recipe, Technique};
+use crate::train::{original_path, weights_path};
 
 /// What a card says of a model. Accuracies are in percent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -24,8 +25,9 @@ use crate::train::weights_path;
 pub struct Card {
     /// A network of the zoo.
     pub network: String,
-    /// How it was pruned.
-    pub technique: Technique,
+    /// How it was pruned; the original network, where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub technique: Option<Technique>,
     /// Hash of the recipe: its results lie under it.
     pub recipe: String,
     /// Seed of the run.
@@ -64,18 +66,44 @@ fn paths(folder: &Path, name: &str) -> (PathBuf, PathBuf) {
     (folder.join(format!("{name}.safetensors")), folder.join(format!("{name}.toml")))
 }
 
-/// Puts what a finished run came to into `folder`, and returns the model's name.
+/// Which of a run's networks a model is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// As the first stage trained it.
+    Original,
+    /// As the last stage left it.
+    Pruned,
+}
+
+/// The name of a model: its network, its technique, and what sets the run apart from the plain recipe, the variant
+/// and the precision, where they are others: `nin-simd-pruning-short-f32`.
+pub fn name(
+    recipe: &Recipe,
+    variant: Option<&str>,
+    precision: Option<Precision>,
+    which: Which,
+) -> String {
+    let technique = match which {
+        Which::Original => "original",
+        Which::Pruned => recipe.technique.experiment(),
+    };
+    let parts = [Some(&*recipe.network), Some(technique), variant, precision.map(Precision::name)];
+    parts.into_iter().flatten().collect::<Vec<_>>().join("-").replace('_', "-")
+}
+
+/// Puts one of a finished run's networks into `folder`, under that name.
 ///
 /// # Errors
 /// A run that is not finished here, or was no full one on the real data; a file that cannot be
 /// written.
 pub fn publish(
     recipe: &Recipe,
-    variant: Option<&str>,
+    which: Which,
+    name: &str,
     results: &ResultsTree,
     checkpoints: &Path,
     folder: &Path,
-) -> Result<String> {
+) -> Result<Card> {
     let run = results.run(recipe);
     let experiment = recipe.technique.experiment();
     let missing = |what: &Path| Error::Unavailable {
@@ -83,7 +111,10 @@ pub fn publish(
         reason: format!("{} is not there", what.display()),
         remedy: format!("run {experiment} to its end with the same --results and --checkpoints"),
     };
-    let weights_path = weights_path(checkpoints, recipe, &recipe.dataset);
+    let weights_path = match which {
+        Which::Original => original_path(checkpoints, recipe, &recipe.dataset),
+        Which::Pruned => weights_path(checkpoints, recipe, &recipe.dataset),
+    };
     for path in [run.summary(), weights_path.clone()] {
         if !path.exists() {
             return Err(missing(&path));
@@ -102,22 +133,27 @@ pub fn publish(
     let masks = weights.node_masks(network)?;
     let nodes_kept = living_nodes(&original, network, &masks)?;
     let (small, small_weights) = compact(network, &weights, &masks)?;
-    let format = storage_format(recipe);
+    let (stage, technique, format) = match which {
+        Which::Original => (summary.stages.first(), None, Format::Dense),
+        Which::Pruned => (summary.stages.last(), Some(recipe.technique), storage_format(recipe)),
+    };
+    let stage =
+        stage.ok_or_else(|| Error::malformed("summary.json", "at least one stage", "none"))?;
     let model = Model::new(&small_weights, Some(&small), format)?;
     let bytes = model.to_bytes()?;
     let environment = &stored.environment;
     let card = Card {
         network: recipe.network.clone(),
-        technique: recipe.technique,
+        technique,
         recipe: stored.hash.clone(),
         seed: recipe.seed,
         dataset: summary.dataset.clone(),
-        accuracy: summary.accuracy_after,
-        accuracy_last_epoch: summary.accuracy_after_last_epoch,
+        accuracy: stage.accuracy,
+        accuracy_last_epoch: stage.accuracy_last_epoch,
         accuracy_before: summary.accuracy_before,
         nodes_kept,
         weights_total: summary.weights_total,
-        weights_kept: summary.weights_kept,
+        weights_kept: stage.weights_kept,
         format: match format {
             Format::Dense => "dense".into(),
             Format::Groups(width) => format!("groups of {width}"),
@@ -134,16 +170,13 @@ pub fn publish(
         ),
         pixels: recipe.pixels.clone(),
     };
-    let technique = experiment.replace('_', "-");
-    let suffix = variant.map_or(String::new(), |variant| format!("-{}", variant.replace('_', "-")));
-    let name = format!("{}-{technique}{suffix}", recipe.network);
-    let (file, toml) = paths(folder, &name);
+    let (file, toml) = paths(folder, name);
     let text = toml::to_string(&card)
         .map_err(|error| Error::argument("write a card", "finite numbers", error.to_string()))?;
     // The card last: a model without one is not yet published.
     files::replace(&file, bytes)?;
     files::replace(&toml, text)?;
-    Ok(name)
+    Ok(card)
 }
 
 /// A published model: its card and its weights, in the network that the file describes.
@@ -200,27 +233,31 @@ mod tests {
         let dense = Weights::random(&network, 1).unwrap();
         let weights =
             prune(&dense, Criterion::Random { width: 8, fraction: 0.9, seed: 1 }).unwrap();
-        let (weights_kept, _) = weights.count_kept(&network).unwrap();
-        let path = weights_path(&root.join("checkpoints"), &recipe, "mnist");
-        files::replace(&path, weights.to_bytes(None).unwrap()).unwrap();
-        let stage = |name: &str| StageOutcome {
+        let checkpoints = root.join("checkpoints");
+        let path = weights_path(&checkpoints, &recipe, "mnist");
+        for (path, weights) in
+            [(&original_path(&checkpoints, &recipe, "mnist"), &dense), (&path, &weights)]
+        {
+            files::replace(path, weights.to_bytes(None).unwrap()).unwrap();
+        }
+        let stage = |name: &str, correct: usize, weights: &Weights| StageOutcome {
             name: name.into(),
-            correct: 9000,
-            correct_last_epoch: 8990,
+            correct,
+            correct_last_epoch: correct - 10,
             top5: None,
             nodes_kept: Vec::new(),
-            weights_kept,
+            weights_kept: weights.count_kept(&network).unwrap().0,
             metrics: Vec::new(),
             seconds: None,
         };
         let outcome = Outcome {
             original: network.clone(),
-            network,
+            network: network.clone(),
+            stages: vec![stage("original", 9800, &dense), stage("simd-4", 9000, &weights)],
             weights,
             path,
             test_total: 10_000,
             trained: true,
-            stages: vec![stage("original"), stage("simd-4")],
         };
         let folder = ResultsTree::at(root.join("results")).run(&recipe);
         let summary = summarise(&recipe, "mnist", &outcome).unwrap();
@@ -236,10 +273,11 @@ mod tests {
         let (tree, folder) =
             (ResultsTree::at(root.path().join("results")), root.path().join("zoo"));
         let checkpoints = root.path().join("checkpoints");
-        let name = publish(&recipe, None, &tree, &checkpoints, &folder).unwrap();
-        assert_eq!(name, "lenet-300-100-simd-pruning");
-        assert_eq!(names(&folder), [name.as_str()]);
-        let (card, model) = open(&folder, &name).unwrap();
+        let name = "lenet-300-100-simd-pruning";
+        let said = publish(&recipe, Which::Pruned, name, &tree, &checkpoints, &folder).unwrap();
+        assert_eq!(names(&folder), [name]);
+        let (card, model) = open(&folder, name).unwrap();
+        assert_eq!(card, said);
         assert_eq!((card.accuracy, card.accuracy_last_epoch), (90.0, 89.9));
         assert_eq!((card.format.as_str(), card.recipe), ("groups of 8", recipe.hash()));
         assert_eq!(card.bytes, model.bytes().total());
@@ -248,8 +286,14 @@ mod tests {
         let stored = Model::load(&weights_path(&checkpoints, &recipe, "mnist")).unwrap();
         assert_eq!(model.to_weights().unwrap(), stored.to_weights().unwrap());
 
-        let variant = publish(&recipe, Some("half_rate"), &tree, &checkpoints, &folder).unwrap();
-        assert_eq!(variant, "lenet-300-100-simd-pruning-half-rate");
+        let original = "lenet-300-100-original";
+        publish(&recipe, Which::Original, original, &tree, &checkpoints, &folder).unwrap();
+        assert_eq!(names(&folder), [original, name]);
+        let (card, model) = open(&folder, original).unwrap();
+        assert_eq!((card.accuracy, card.technique, card.format.as_str()), (98.0, None, "dense"));
+        assert_eq!((card.weights_kept, card.bytes), (card.weights_total, card.bytes_dense));
+        let stored = Model::load(&original_path(&checkpoints, &recipe, "mnist")).unwrap();
+        assert_eq!(model.to_weights().unwrap(), stored.to_weights().unwrap());
 
         let error = open(&folder, "lenet-6").unwrap_err().to_string();
         assert!(error.contains("lenet-300-100-simd-pruning"), "{error}");
@@ -261,19 +305,31 @@ mod tests {
     }
 
     #[test]
+    fn names_tell_runs_of_one_technique_apart() {
+        let recipe = Recipe::built_in("nin", Technique::SimdPruning, Some("short")).unwrap();
+        let pruned = |variant, precision| name(&recipe, variant, precision, Which::Pruned);
+        assert_eq!(pruned(None, None), "nin-simd-pruning");
+        assert_eq!(pruned(Some("half_rate"), None), "nin-simd-pruning-half-rate");
+        assert_eq!(pruned(Some("short"), Some(Precision::F32)), "nin-simd-pruning-short-f32");
+        let original = name(&recipe, Some("short"), None, Which::Original);
+        assert_eq!(original, "nin-original-short");
+    }
+
+    #[test]
     fn what_is_not_finished_or_no_full_run_is_not_published() {
         let root = tempfile::tempdir().unwrap();
         let recipe = finished(root.path());
         let tree = ResultsTree::at(root.path().join("results"));
         let (checkpoints, folder) = (root.path().join("checkpoints"), root.path().join("zoo"));
         let other = Recipe { seed: 2, ..recipe.clone() };
-        let error = publish(&other, None, &tree, &checkpoints, &folder).unwrap_err().to_string();
+        let publish = |recipe| publish(recipe, Which::Pruned, "it", &tree, &checkpoints, &folder);
+        let error = publish(&other).unwrap_err().to_string();
         assert!(error.contains("seed 2") && error.contains("to its end"), "{error}");
 
         let summary = tree.run(&recipe).summary();
         let text = files::read_text(&summary).unwrap();
         files::replace(&summary, text.replace("\"quick\": false", "\"quick\": true")).unwrap();
-        let error = publish(&recipe, None, &tree, &checkpoints, &folder).unwrap_err().to_string();
+        let error = publish(&recipe).unwrap_err().to_string();
         assert!(error.contains("a full run"), "{error}");
         assert!(!folder.exists());
     }

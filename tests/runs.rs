@@ -105,6 +105,42 @@ fn finished() -> &'static (Workplace, Value) {
     })
 }
 
+#[test]
+fn a_run_begins_with_the_original_network_of_another() {
+    let (_, report) = finished();
+    let original = file(report, "original");
+    let fresh = Workplace::new("node_pruning", &node_recipe());
+    let with_original = |path: &Path| {
+        let output = fresh.command().arg("--original").arg(path).output().unwrap();
+        let reports =
+            output.status.success().then(|| serde_json::from_slice(&output.stdout).unwrap());
+        (output, reports.map(|reports: Value| reports[0].clone()))
+    };
+    let (_, Some(begun)) = with_original(&original) else { panic!("it should run") };
+    // It goes on from there exactly as the run that trained it, under a name of its own.
+    assert_eq!(read(&file(&begun, "weights")), read(&file(report, "weights")));
+    let (summary, before) = (&begun["summary"], &report["summary"]);
+    for same in ["accuracy_before", "accuracy_after", "nodes_kept", "bytes_pruned"] {
+        assert_eq!(summary[same], before[same], "{same}");
+    }
+    let sha256 = scalpel::data::fetch::sha256(&read(&original));
+    assert_eq!(summary["original_weights"], sha256.as_str());
+    assert_ne!(file(&begun, "results").parent(), file(report, "results").parent());
+
+    // The stored recipe asks for that very file.
+    let stored = file(&begun, "results").join("recipe.toml");
+    let again = Workplace::new("node_pruning", &fs::read_to_string(stored).unwrap());
+    let error = failure(&again.command().output().unwrap());
+    assert!(error.contains("--original") && error.contains(&sha256), "{error}");
+    let pruned = file(report, "weights");
+    let error = failure(&again.command().arg("--original").arg(&pruned).output().unwrap());
+    assert!(error.contains(&sha256) && error.contains("weights.safetensors with"), "{error}");
+    // A network that is pruned already is no original.
+    let (output, _) = with_original(&pruned);
+    let error = failure(&output);
+    assert!(error.contains("no node of it masked"), "{error}");
+}
+
 fn killed_runs_end_like_an_uninterrupted_one(binary: &'static str, recipe: &str, whole: &Value) {
     let workplace = Workplace::new(binary, recipe);
     let mut kills = 0;

@@ -21,7 +21,8 @@ fn train(network: &str, epochs: usize, images: Option<usize>, source: Source) ->
     let data = data::load(&recipe.dataset, source).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let checkpoints = folder.path();
-    let run = Run { recipe: &recipe, data: &data, device: Device::Cpu, checkpoints };
+    let run =
+        Run { recipe: &recipe, data: &data, original: None, device: Device::Cpu, checkpoints };
     run.run(&mut Silent).unwrap()
 }
 
@@ -78,7 +79,8 @@ fn on_cifar(network: &str, images: usize, change: impl Fn(&mut Recipe)) -> Optio
     let data = data::load(&recipe.dataset, Source::Real).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let checkpoints = folder.path();
-    let run = Run { recipe: &recipe, data: &data, device: Device::Cpu, checkpoints };
+    let run =
+        Run { recipe: &recipe, data: &data, original: None, device: Device::Cpu, checkpoints };
     Some(run.run(&mut Silent))
 }
 
@@ -147,8 +149,13 @@ fn alexnet_trains_on_files_and_counts_the_five_highest_scores() {
     (recipe.stages[0].epochs, recipe.stages[0].learning_rate) = (1, 1e-3);
     (recipe.batch_size, recipe.validation_images) = (8, Some(4));
     let checkpoints = tempfile::tempdir().unwrap();
-    let run =
-        Run { recipe: &recipe, data: &data, device: Device::Cpu, checkpoints: checkpoints.path() };
+    let run = Run {
+        recipe: &recipe,
+        data: &data,
+        original: None,
+        device: Device::Cpu,
+        checkpoints: checkpoints.path(),
+    };
     let outcome = run.run(&mut Silent).unwrap();
     assert_eq!(outcome.test_total, 4);
     let stage = &outcome.stages[0];
@@ -169,7 +176,8 @@ fn training_in_bf16_learns_as_well() {
         let data = Data::from(synthetic_digits(SyntheticCounts { train: 6000, test: 1000 }, 1));
         let folder = tempfile::tempdir().unwrap();
         let checkpoints = folder.path();
-        let run = Run { recipe: &recipe, data: &data, device: Device::Cpu, checkpoints };
+        let run =
+            Run { recipe: &recipe, data: &data, original: None, device: Device::Cpu, checkpoints };
         metrics(&run.run(&mut Silent).unwrap())[2].clone()
     };
     let [full, half, hidden] = Precision::ALL.map(accuracy);

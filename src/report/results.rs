@@ -34,6 +34,9 @@ pub struct Summary {
     /// Numbers in which the layers multiplied during training.
     #[serde(default, skip_serializing_if = "Precision::is_f32")]
     pub precision: Precision,
+    /// SHA-256 of the file with the original network's weights, where that was not trained in this run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub original_weights: Option<String>,
     /// After the original training.
     pub accuracy_before: f64,
     /// After the last stage; best by test accuracy where the stage keeps the best, as the authors

@@ -31,8 +31,8 @@ impl Group<'_> {
 
     /// Which of the carried recipes ran, unless it is the plain one or a user's own.
     fn variant(&self) -> Option<&'static str> {
-        let Summary { network, technique, .. } = self.first();
-        Recipe::variant_of(network, *technique, &self.runs[0].hash)
+        let Summary { network, technique, original_weights, .. } = self.first();
+        Recipe::variant_of(network, *technique, &self.runs[0].hash, original_weights.as_deref())
     }
 
     /// What a reader must know of these runs before the numbers.
@@ -50,6 +50,9 @@ impl Group<'_> {
         }
         if let Some(variant) = self.variant() {
             notes.push(format!("recipe {variant}"));
+        }
+        if let Some(sha256) = &first.original_weights {
+            notes.push(format!("from original {}", sha256.get(..12).unwrap_or(sha256)));
         }
         let seeds: Vec<String> = self.summaries().map(|s| s.seed.to_string()).collect();
         notes.push(format!("seed{} {}", if seeds.len() == 1 { "" } else { "s" }, seeds.join(", ")));

@@ -57,6 +57,7 @@ pub fn summarise(recipe: &Recipe, dataset: &str, outcome: &Outcome) -> Result<Su
         quick: recipe.quick,
         validation_images: recipe.validation_images,
         precision: recipe.precision,
+        original_weights: recipe.original_weights.clone(),
         accuracy_before: percent(first.correct),
         accuracy_after: percent(last.correct),
         accuracy_after_last_epoch: percent(last.correct_last_epoch),

@@ -335,6 +335,7 @@ mod tests {
             quick: recipe.quick,
             validation_images: recipe.validation_images,
             precision: recipe.precision,
+            original_weights: recipe.original_weights.clone(),
             accuracy_before: before,
             accuracy_after: after,
             accuracy_after_last_epoch: after,

@@ -41,7 +41,7 @@ mod weight_masks;
 mod zca;
 
 pub use initial::initial_weights;
-pub use outcome::{EpochMetrics, Outcome, StageOutcome, weights_path};
+pub use outcome::{EpochMetrics, Outcome, StageOutcome, original_path, weights_path};
 
 #[cfg(feature = "torch")]
 pub use files::{ImageFiles, TOLERATED_SHARE};

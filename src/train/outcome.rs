@@ -15,12 +15,26 @@ pub(super) fn stage_folder(checkpoints: &Path, hash: &str, seed: u64) -> PathBuf
 /// Where the final weights of a recipe's run lie once it is done; `dataset` is the data set that was
 /// really there.
 pub fn weights_path(checkpoints: &Path, recipe: &Recipe, dataset: &str) -> PathBuf {
-    let hash = recipe.stage_hash(recipe.stages.len().saturating_sub(1), dataset);
+    stage_weights_path(checkpoints, recipe, recipe.stages.len().saturating_sub(1), dataset)
+}
+
+/// Where the weights of the original network lie, which the first stage trained: as [`weights_path`].
+pub fn original_path(checkpoints: &Path, recipe: &Recipe, dataset: &str) -> PathBuf {
+    stage_weights_path(checkpoints, recipe, 0, dataset)
+}
+
+pub(super) fn stage_weights_path(
+    checkpoints: &Path,
+    recipe: &Recipe,
+    stage: usize,
+    dataset: &str,
+) -> PathBuf {
+    let hash = recipe.stage_hash(stage, dataset);
     stage_folder(checkpoints, &hash, recipe.seed).join(WEIGHTS)
 }
 
-/// The file of a run's final weights, beside the result of its last stage.
-pub(super) const WEIGHTS: &str = "weights.safetensors";
+/// The file of the original's weights, and of the final ones, beside the result of their stage.
+const WEIGHTS: &str = "weights.safetensors";
 
 /// What a run came to.
 #[derive(Clone, Debug)]

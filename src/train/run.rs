@@ -6,14 +6,14 @@ use tch::Device;
 
 use super::checkpoint::StageFolder;
 use super::initial::initial_weights;
-use super::outcome::{Outcome, StageOutcome, WEIGHTS};
+use super::outcome::{Outcome, StageOutcome, stage_weights_path};
 use super::recipe::Recipe;
 use super::sets::{self, Part};
 use super::stage::{Context, Observer, Trainer};
 use crate::data::Data;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::files;
-use crate::network::{Weights, zoo};
+use crate::network::{Network, Weights, zoo};
 use crate::prune::compact::{compact, living_nodes};
 use crate::sparse::{Format, Model};
 
@@ -24,6 +24,8 @@ pub struct Run<'a> {
     pub recipe: &'a Recipe,
     /// What to do it on.
     pub data: &'a Data,
+    /// The original network's weights, where the recipe begins from trained ones.
+    pub original: Option<&'a Weights>,
     /// Where to do it.
     pub device: Device,
     /// Where the stages' checkpoints and results lie.
@@ -31,18 +33,37 @@ pub struct Run<'a> {
 }
 
 impl Run<'_> {
+    /// What the first stage starts from.
+    fn first_weights(&self, network: &Network) -> Result<Weights> {
+        let refused = |expected: &str, found: &str| {
+            Err(Error::argument("run a recipe", expected, format!("{found} for {}", network.name)))
+        };
+        match (&self.recipe.original_weights, self.original) {
+            (None, None) => initial_weights(network, &self.recipe.initial, self.recipe.seed),
+            (Some(_), Some(weights)) => {
+                weights.check(network)?;
+                if !weights.node_masks(network)?.is_empty() {
+                    return refused("an original network, no node of it masked", "masks");
+                }
+                Ok(weights.clone())
+            }
+            (Some(_), None) => refused("the weights that the recipe begins from", "none"),
+            (None, Some(_)) => refused("a recipe that begins from given weights", "another"),
+        }
+    }
+
     /// Runs the stages that are not done yet, from the last checkpoint of the one at work.
     ///
     /// # Errors
-    /// A loss that is no longer finite; a checkpoint of another run; a full disk. What was done
-    /// before stays.
+    /// A loss that is no longer finite; a checkpoint of another run; given weights that are not the original
+    /// network's; a full disk. What was done before stays.
     pub fn run(&self, observer: &mut dyn Observer) -> Result<Outcome> {
         let recipe = self.recipe;
         let original = zoo::by_name(&recipe.network)?;
         let train = sets::open(recipe, self.data, Part::Train, self.device)?;
         let test = sets::open(recipe, self.data, Part::Test, self.device)?;
         let device = self.device;
-        let mut weights = initial_weights(&original, &recipe.initial, recipe.seed)?;
+        let mut weights = self.first_weights(&original)?;
         let mut network = original.clone();
         let mut outcome = Outcome {
             original: original.clone(),
@@ -99,13 +120,15 @@ impl Run<'_> {
                 metrics: checkpoint.state.metrics,
                 seconds: checkpoint.state.seconds,
             });
-            outcome.path = folder.result().with_file_name(WEIGHTS);
-        }
-        // A network that is no longer the zoo's is described in the file.
-        let described = (network != original).then_some(&network);
-        let bytes = Model::new(&weights, described, Format::Dense)?.to_bytes()?;
-        if !outcome.path.exists() || files::read(&outcome.path)? != bytes {
-            files::replace(&outcome.path, bytes)?;
+            if index == 0 || index + 1 == recipe.stages.len() {
+                // A network that is no longer the zoo's is described in the file.
+                let described = (network != original).then_some(&network);
+                let bytes = Model::new(&weights, described, Format::Dense)?.to_bytes()?;
+                outcome.path = stage_weights_path(root, recipe, index, self.data.name());
+                if !outcome.path.exists() || files::read(&outcome.path)? != bytes {
+                    files::replace(&outcome.path, bytes)?;
+                }
+            }
         }
         (outcome.network, outcome.weights) = (network, weights);
         Ok(outcome)

@@ -72,13 +72,21 @@ impl Recipe {
 }
 
 impl Recipe {
-    /// The variant, such as `short`, of the carried recipe that has this hash, in whatever precision it ran;
-    /// none for a plain one or one of a user's own.
-    pub fn variant_of(network: &str, technique: Technique, hash: &str) -> Option<&'static str> {
+    /// The variant, such as `short`, of the carried recipe that has this hash, in whatever precision it ran and,
+    /// where there is one, from that original network; none for a plain one or one of a user's own.
+    pub fn variant_of(
+        network: &str,
+        technique: Technique,
+        hash: &str,
+        original_weights: Option<&str>,
+    ) -> Option<&'static str> {
         let all = Self::all_built_in().filter(|&(of, by, _)| of == network && by == technique);
         all.filter_map(|(.., variant)| variant).find(|&variant| {
-            Self::built_in(network, technique, Some(variant)).is_ok_and(|recipe| {
-                let ran = |precision| Self { precision, ..recipe.full() };
+            let recipe = Self::built_in(network, technique, Some(variant)).and_then(|recipe| {
+                original_weights.map_or(Ok(recipe.full()), |of| recipe.full().from_original(of))
+            });
+            recipe.is_ok_and(|recipe| {
+                let ran = |precision| Self { precision, ..recipe.clone() };
                 Precision::ALL.iter().any(|&as_in| ran(as_in).hash() == hash)
             })
         })
@@ -149,12 +157,44 @@ mod tests {
         let of = |variant, precision| {
             let recipe = Recipe::built_in("convnet", Technique::SimdPruning, variant).unwrap();
             let hash = Recipe { seed: 7, precision, ..recipe.full() }.hash();
-            Recipe::variant_of("convnet", Technique::SimdPruning, &hash)
+            Recipe::variant_of("convnet", Technique::SimdPruning, &hash, None)
         };
         for precision in Precision::ALL {
             let found = [Some("short"), None].map(|variant| of(variant, precision));
             assert_eq!(found, [Some("short"), None], "{precision:?}");
         }
+        let (by, given) = (Technique::SimdPruning, "ab12");
+        let recipe = Recipe::built_in("convnet", by, Some("short")).unwrap().full();
+        let begun = recipe.from_original(given).unwrap();
+        let found = |sha256| Recipe::variant_of("convnet", by, &begun.hash(), sha256);
+        assert_eq!(
+            [found(Some(given)), found(Some("cd34")), found(None)],
+            [Some("short"), None, None]
+        );
+    }
+
+    #[test]
+    fn a_recipe_begins_with_an_original_instead_of_training_it() {
+        let recipe = Recipe::built_in("convnet", Technique::SimdPruning, None).unwrap().full();
+        let begun = recipe.from_original("ab12").unwrap();
+        let again = Recipe::parse(&begun.to_toml().unwrap(), "recipe").unwrap();
+        assert_eq!(again, begun);
+        let last = recipe.stages.len() - 1;
+        for other in [&recipe, &recipe.from_original("cd34").unwrap()] {
+            assert_ne!(other.hash(), begun.hash());
+            assert_ne!(other.stage_hash(last, "cifar-10"), begun.stage_hash(last, "cifar-10"));
+        }
+        // Neither without the other.
+        for wrong in [
+            Recipe { original_weights: Some("ab12".into()), ..recipe.clone() },
+            Recipe { original_weights: None, ..begun },
+        ] {
+            let error = Recipe::parse(&wrong.to_toml().unwrap(), "recipe").unwrap_err().to_string();
+            assert!(error.contains("stage original, epochs"), "{error}");
+        }
+        let pruning = Recipe { stages: recipe.stages[1..].to_vec(), ..recipe };
+        let error = pruning.from_original("ab12").unwrap_err().to_string();
+        assert!(error.contains("trains the original") && error.contains("simd-0 first"), "{error}");
     }
 
     #[test]

@@ -55,7 +55,17 @@ impl Recipe {
             let field = |part: &str| format!("stage {}, {part}", stage.name);
             let fresh = self.stages[..index].iter().all(|other| other.name != stage.name);
             require(fresh, &field("name"), "a name of its own", stage.name.clone())?;
-            require(stage.epochs > 0, &field("epochs"), "at least 1", "0".into())?;
+            // What is trained already is not trained again, and only that.
+            let is_given = index == 0 && self.original_weights.is_some();
+            let expected = if is_given { "0, beside original_weights" } else { "at least 1" };
+            let sound = is_given == (stage.epochs == 0);
+            require(sound, &field("epochs"), expected, stage.epochs.to_string())?;
+            require(
+                !is_given || stage.prune.is_none(),
+                &field("prune"),
+                "none, beside original_weights",
+                format!("{:?}", stage.prune),
+            )?;
             require(
                 stage.learning_rate_epochs > 0,
                 &field("learning_rate_epochs"),

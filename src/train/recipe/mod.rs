@@ -63,6 +63,10 @@ pub struct Recipe {
     pub pixels: Preprocessing,
     /// Where the weights start.
     pub initial: Initial,
+    /// SHA-256 of the file with the original network's weights, where it was trained before: the first stage then
+    /// has no epochs. Trained here, where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub original_weights: Option<String>,
     /// Where the `beta` of a mask starts and ends; needed by node pruning alone.
     #[serde(default)]
     pub beta: Option<Beta>,
@@ -265,6 +269,26 @@ impl Recipe {
         Self { quick: true, first_epoch: 0, stages, ..self.clone() }
     }
 
+    /// The recipe as it runs from an original network that is trained already, by the SHA-256 of its file: the
+    /// first stage keeps its weights as they are.
+    ///
+    /// # Errors
+    /// A recipe whose first stage prunes.
+    pub fn from_original(&self, sha256: &str) -> Result<Self> {
+        let mut recipe = Self { original_weights: Some(sha256.to_owned()), ..self.clone() };
+        match recipe.stages.first_mut() {
+            Some(Stage { prune: None, epochs, .. }) => *epochs = 0,
+            other => {
+                let expected =
+                    "a recipe whose first stage trains the original network, to leave that out";
+                let found =
+                    other.map_or("no stage".into(), |stage| format!("{} first", stage.name));
+                return Err(Error::argument("--original", expected, found));
+            }
+        }
+        Ok(recipe)
+    }
+
     /// Hash of every field but the seed: what names the recipe's folder of results.
     pub fn hash(&self) -> String {
         digest(&Self { seed: 0, ..self.clone() })
@@ -291,6 +315,8 @@ impl Recipe {
             first_epoch: usize,
             pixels: &'a Preprocessing,
             initial: &'a Initial,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            original_weights: Option<&'a str>,
             beta: Option<&'a Beta>,
             stages: &'a [Stage],
         }
@@ -310,6 +336,7 @@ impl Recipe {
             first_epoch: self.first_epoch,
             pixels: &self.pixels,
             initial: &self.initial,
+            original_weights: self.original_weights.as_deref(),
             beta: self.beta.as_ref().filter(|_| stages.iter().any(prunes_nodes)),
             stages,
         })
