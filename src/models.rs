@@ -301,7 +301,7 @@ mod tests {
         let mut bytes = files::read(&file).unwrap();
         *bytes.last_mut().unwrap() ^= 1;
         files::replace(&file, bytes).unwrap();
-        assert!(matches!(open(&folder, &name), Err(Error::Checksum { .. })));
+        assert!(matches!(open(&folder, name), Err(Error::Checksum { .. })));
     }
 
     #[test]
