@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Parser;
+use scalpel::data::fetch::sha256;
 use scalpel::error::Error;
+use scalpel::files;
 use scalpel::models::{self, Which};
 use scalpel::report::ResultsTree;
 use scalpel::train::recipe::{Precision, Recipe, Technique};
@@ -23,9 +25,12 @@ struct Cli {
     /// Numbers in which it multiplied during training; the recipe's own, where absent
     #[arg(long, value_enum)]
     precision: Option<Precision>,
-    /// Take the network as it was before pruning: others can begin with it (--original)
+    /// Take the network as it was before pruning, for other runs to begin with (their --original)
     #[arg(long)]
-    original: bool,
+    before_pruning: bool,
+    /// The original network that the run was given, where it was
+    #[arg(long, value_name = "FILE")]
+    original: Option<PathBuf>,
     /// The run to take
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -51,7 +56,11 @@ fn main() -> anyhow::Result<()> {
     let own = Recipe::built_in(&cli.network, technique, variant)?.full();
     let precision = cli.precision.filter(|&precision| precision != own.precision);
     let recipe = Recipe { seed: cli.seed, precision: precision.unwrap_or(own.precision), ..own };
-    let which = if cli.original { Which::Original } else { Which::Pruned };
+    let recipe = match &cli.original {
+        Some(path) => recipe.from_original(&sha256(&files::read(path)?))?,
+        None => recipe,
+    };
+    let which = if cli.before_pruning { Which::Original } else { Which::Pruned };
     let name = models::name(&recipe, variant, precision, which);
     let tree = ResultsTree::at(&cli.results);
     let card = models::publish(&recipe, which, &name, &tree, &cli.checkpoints, &cli.zoo)?;

@@ -1,5 +1,5 @@
 //! Pre-pruned models with their cards: what a run came to, small enough to be kept beside the code. Where the
-//! training of the original took hours it lies there too, for others to prune.
+//! training of the original took long it lies there too, for others to prune.
 //!
 //! `zoo/<name>.safetensors` holds a compacted network in the format that its pruning made it for,
 //! `zoo/<name>.toml` says where it comes from and what it does.

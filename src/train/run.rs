@@ -60,10 +60,11 @@ impl Run<'_> {
     pub fn run(&self, observer: &mut dyn Observer) -> Result<Outcome> {
         let recipe = self.recipe;
         let original = zoo::by_name(&recipe.network)?;
+        // Given weights are refused before the pixels are prepared, which takes its time.
+        let mut weights = self.first_weights(&original)?;
         let train = sets::open(recipe, self.data, Part::Train, self.device)?;
         let test = sets::open(recipe, self.data, Part::Test, self.device)?;
         let device = self.device;
-        let mut weights = self.first_weights(&original)?;
         let mut network = original.clone();
         let mut outcome = Outcome {
             original: original.clone(),

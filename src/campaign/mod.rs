@@ -4,236 +4,31 @@
 //! own, which writes into the results tree as the experiment's binary does: what is done there is
 //! skipped, what was cut goes on from its last epoch.
 
+mod plan;
+
 use std::collections::VecDeque;
-use std::fmt;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::str::FromStr;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::{env, thread};
 
 use serde::{Deserialize, Serialize};
 
-use crate::data::synthetic_name;
 use crate::error::{Error, Result};
-use crate::experiment::{self, Options, Subject};
+use crate::experiment::{self, Options};
 use crate::files;
-use crate::report::ResultsTree;
-use crate::train::recipe::{Precision, Recipe, Stage, Technique};
+use crate::train::recipe::Stage;
 use crate::train::{EpochMetrics, Observer};
+
+pub use plan::{Job, Jobs, Plan, Shard};
 
 /// Jobs that may share one GPU, unless the user says otherwise: their kernels are small.
 const JOBS_PER_GPU: usize = 4;
 
-/// What a plan's file holds.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Plan {
-    /// In the order in which they begin.
-    pub jobs: Vec<Jobs>,
-}
-
-/// Jobs that differ in network and seed.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Jobs {
-    /// Such as `node_pruning`.
-    pub experiment: String,
-    /// Networks of the zoo.
-    pub networks: Vec<String>,
-    /// A job for each.
-    pub seeds: Vec<u64>,
-    /// Another recipe that the program carries, such as `all`.
-    #[serde(default)]
-    pub variant: Option<String>,
-    /// A recipe of the user's own, relative to the plan.
-    #[serde(default)]
-    pub recipe: Option<PathBuf>,
-    /// An original network that is trained already, relative to the plan.
-    #[serde(default)]
-    pub original: Option<PathBuf>,
-    /// The short version.
-    #[serde(default)]
-    pub quick: bool,
-    /// Held-out training images to score on.
-    #[serde(default)]
-    pub validation: Option<usize>,
-    /// Numbers in which the layers multiply.
-    #[serde(default)]
-    pub precision: Option<Precision>,
-}
-
-/// One run of a campaign.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Job {
-    /// What is done.
-    pub technique: Technique,
-    /// On which network.
-    pub network: String,
-    /// From which seed.
-    pub seed: u64,
-    /// See [`Jobs::variant`].
-    pub variant: Option<String>,
-    /// See [`Jobs::recipe`].
-    pub recipe: Option<PathBuf>,
-    /// See [`Jobs::original`].
-    pub original: Option<PathBuf>,
-    /// See [`Jobs::quick`].
-    pub quick: bool,
-    /// See [`Jobs::validation`].
-    pub validation: Option<usize>,
-    /// See [`Jobs::precision`].
-    pub precision: Option<Precision>,
-}
-
-/// Part `index` of `count` of a plan, counted from 1: `2/4`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Shard {
-    /// From 1.
-    pub index: usize,
-    /// At least 1.
-    pub count: usize,
-}
-
-impl Default for Shard {
-    fn default() -> Self {
-        Self { index: 1, count: 1 }
-    }
-}
-
-impl FromStr for Shard {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let parts = text.split_once('/').and_then(|(index, count)| {
-            Some((index.parse::<usize>().ok()?, count.parse::<usize>().ok()?))
-        });
-        match parts {
-            Some((index, count)) if (1..=count).contains(&index) => Ok(Self { index, count }),
-            _ => Err(format!("expected i/n with i from 1 to n, such as 2/4, got {text}")),
-        }
-    }
-}
-
-impl Plan {
-    /// Reads a plan.
-    ///
-    /// # Errors
-    /// A file that cannot be read or is no plan.
-    pub fn load(path: &Path) -> Result<Self> {
-        toml::from_str(&files::read_text(path)?).map_err(|error| {
-            let expected = "a plan (see experiments/plans)";
-            Error::malformed(path.display().to_string(), expected, error.to_string())
-        })
-    }
-
-    /// Its jobs, one by one, without repetitions. `folder` is the plan's own, for its recipes.
-    ///
-    /// # Errors
-    /// An experiment that there is not.
-    pub fn jobs(&self, folder: &Path) -> Result<Vec<Job>> {
-        let mut all: Vec<Job> = Vec::new();
-        for jobs in &self.jobs {
-            let technique = Technique::ALL.into_iter().find(|t| t.experiment() == jobs.experiment);
-            let technique = technique.ok_or_else(|| {
-                let names = Technique::ALL.map(Technique::experiment).join(", ");
-                Error::argument("a job's experiment", names, jobs.experiment.clone())
-            })?;
-            for &seed in &jobs.seeds {
-                for network in &jobs.networks {
-                    let job = Job {
-                        technique,
-                        network: network.clone(),
-                        seed,
-                        variant: jobs.variant.clone(),
-                        recipe: jobs.recipe.as_ref().map(|path| folder.join(path)),
-                        original: jobs.original.as_ref().map(|path| folder.join(path)),
-                        quick: jobs.quick,
-                        validation: jobs.validation,
-                        precision: jobs.precision,
-                    };
-                    if !all.contains(&job) {
-                        all.push(job);
-                    }
-                }
-            }
-        }
-        Ok(all)
-    }
-}
-
-impl Shard {
-    /// The jobs of this part: every `count`-th one, so that each part has some of every kind.
-    pub fn of(self, jobs: Vec<Job>) -> Vec<Job> {
-        jobs.into_iter().skip(self.index - 1).step_by(self.count).collect()
-    }
-}
-
-impl fmt::Display for Job {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.network, self.technique.experiment())?;
-        if let Some(variant) = &self.variant {
-            write!(f, " {variant}")?;
-        }
-        if let Some(recipe) = &self.recipe {
-            write!(f, " {}", recipe.file_stem().unwrap_or_default().to_string_lossy())?;
-        }
-        if let Some(original) = &self.original {
-            write!(f, " from {}", original.file_stem().unwrap_or_default().to_string_lossy())?;
-        }
-        if self.quick {
-            write!(f, " quick")?;
-        }
-        if let Some(precision) = self.precision.filter(|precision| !precision.is_f32()) {
-            write!(f, " {}", precision.name())?;
-        }
-        write!(f, " seed {}", self.seed)
-    }
-}
-
 impl Job {
-    /// What the job's binary would take, on top of what all jobs of a campaign share.
-    fn arguments(&self, shared: &Options) -> (Subject, Options) {
-        let subject = Subject {
-            network: self.network.clone(),
-            recipe: self.recipe.clone(),
-            variant: self.variant.clone(),
-        };
-        let options = Options {
-            seed: Some(self.seed),
-            original: self.original.clone(),
-            quick: self.quick,
-            validation: self.validation,
-            precision: self.precision,
-            ..shared.clone()
-        };
-        (subject, options)
-    }
-
-    /// The recipe that it runs.
-    ///
-    /// # Errors
-    /// One that there is not, or that contradicts itself.
-    pub fn recipe(&self, shared: &Options) -> Result<Recipe> {
-        let (subject, options) = self.arguments(shared);
-        experiment::recipe(&subject, self.technique, &options)
-    }
-
-    /// Whether its results lie in the tree already.
-    ///
-    /// # Errors
-    /// As [`Job::recipe`].
-    pub fn is_done(&self, shared: &Options) -> Result<bool> {
-        let mut recipe = self.recipe(shared)?;
-        if shared.synthetic {
-            recipe.dataset = synthetic_name(&recipe.dataset).to_owned();
-        }
-        Ok(ResultsTree::at(&shared.results).run(&recipe).summary().exists())
-    }
-
     /// Runs it in this process; tells stdout how it goes on, a line of JSON each time.
     ///
     /// # Errors
@@ -446,22 +241,24 @@ mod tests {
     use super::*;
     use clap::Parser;
 
+    use crate::report::ResultsTree;
+
     #[derive(Parser)]
     struct Cli {
         #[command(flatten)]
         options: Options,
     }
 
-    fn shared(results: &Path) -> Options {
+    pub(super) fn shared(results: &Path) -> Options {
         let results = results.display().to_string();
         Cli::parse_from(["campaign", "--results", &results]).options
     }
 
-    fn jobs(text: &str) -> Vec<Job> {
+    pub(super) fn jobs(text: &str) -> Vec<Job> {
         toml::from_str::<Plan>(text).unwrap().jobs(Path::new("plans")).unwrap()
     }
 
-    const PLAN: &str = r#"
+    pub(super) const PLAN: &str = r#"
         [[jobs]]
         experiment = "node_pruning"
         networks = ["lenet-300-100", "lenet-5"]
@@ -473,74 +270,6 @@ mod tests {
         variant = "all"
         seeds = [1, 1]
     "#;
-
-    #[test]
-    fn a_plan_is_its_jobs_and_shards_share_them_out() {
-        let jobs = jobs(PLAN);
-        let names: Vec<String> = jobs.iter().map(Job::to_string).collect();
-        assert_eq!(
-            names,
-            [
-                "lenet-300-100 node_pruning seed 1",
-                "lenet-5 node_pruning seed 1",
-                "lenet-300-100 node_pruning seed 2",
-                "lenet-5 node_pruning seed 2",
-                "lenet-5 combined_pruning all seed 1",
-            ]
-        );
-        let mut together = Vec::new();
-        for index in 1..=3 {
-            together.extend(Shard { index, count: 3 }.of(jobs.clone()));
-        }
-        assert_eq!(together.len(), jobs.len());
-        assert!(jobs.iter().all(|job| together.contains(job)));
-        assert_eq!("2/4".parse(), Ok(Shard { index: 2, count: 4 }));
-        for wrong in ["0/4", "5/4", "2", "a/b", "1/0"] {
-            assert!(wrong.parse::<Shard>().unwrap_err().contains(wrong), "{wrong}");
-        }
-        let plan = "[[jobs]]\nexperiment = \"pruning\"\nnetworks = []\nseeds = [1]";
-        let error = toml::from_str::<Plan>(plan).unwrap().jobs(Path::new("")).unwrap_err();
-        assert!(error.to_string().contains("node_pruning, simd_pruning"), "{error}");
-    }
-
-    #[test]
-    fn a_job_begins_with_an_original_network_that_lies_beside_the_plan() {
-        let folder = tempfile::tempdir().unwrap();
-        files::replace(&folder.path().join("mine.safetensors"), "weights").unwrap();
-        let text = r#"
-            [[jobs]]
-            experiment = "simd_pruning"
-            networks = ["nin"]
-            seeds = [1]
-            variant = "short"
-            original = "mine.safetensors"
-        "#;
-        let jobs = toml::from_str::<Plan>(text).unwrap().jobs(folder.path()).unwrap();
-        assert_eq!(jobs[0].to_string(), "nin simd_pruning short from mine seed 1");
-        let recipe = jobs[0].recipe(&shared(folder.path())).unwrap();
-        assert_eq!(recipe.original_weights, Some(crate::data::fetch::sha256(b"weights")));
-        assert_eq!(recipe.stages[0].epochs, 0);
-        let other = Job { original: None, ..jobs[0].clone() };
-        assert_ne!(other.recipe(&shared(folder.path())).unwrap().hash(), recipe.hash());
-    }
-
-    #[test]
-    fn every_plan_that_lies_here_is_of_recipes_that_the_program_carries() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments/plans");
-        let plans = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
-        let plans: Vec<_> =
-            plans.filter(|path| path.extension().is_some_and(|e| e == "toml")).collect();
-        assert!(plans.len() >= 3, "{plans:?}");
-        let results = tempfile::tempdir().unwrap();
-        let shared = shared(results.path());
-        for plan in plans {
-            let jobs = Plan::load(&plan).unwrap().jobs(&folder).unwrap();
-            assert!(!jobs.is_empty(), "{}", plan.display());
-            for job in jobs {
-                job.recipe(&shared).unwrap_or_else(|error| panic!("{}: {error}", plan.display()));
-            }
-        }
-    }
 
     #[test]
     fn jobs_run_side_by_side_done_ones_are_skipped_and_one_failure_stops_no_other() {
