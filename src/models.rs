@@ -75,8 +75,9 @@ pub enum Which {
     Pruned,
 }
 
-/// The name of a model: its network, its technique, and what sets the run apart from the plain recipe, the variant
-/// and the precision, where they are others: `nin-simd-pruning-short-f32`.
+/// The name of a model: its network, its technique, and what sets the run apart from the plain recipe, where that is
+/// another: the variant, the precision, the original that it was given (the first twelve digits of its SHA-256):
+/// `nin-simd-pruning-short-f32`, `lenet-5-node-pruning-from-0123456789ab`.
 pub fn name(
     recipe: &Recipe,
     variant: Option<&str>,
@@ -87,7 +88,10 @@ pub fn name(
         Which::Original => "original",
         Which::Pruned => recipe.technique.experiment(),
     };
-    let parts = [Some(&*recipe.network), Some(technique), variant, precision.map(Precision::name)];
+    let original = recipe.original_weights.as_ref();
+    let original = original.map(|sha256| format!("from-{}", sha256.get(..12).unwrap_or(sha256)));
+    let precision = precision.map(Precision::name);
+    let parts = [Some(&*recipe.network), Some(technique), variant, precision, original.as_deref()];
     parts.into_iter().flatten().collect::<Vec<_>>().join("-").replace('_', "-")
 }
 
@@ -225,18 +229,21 @@ mod tests {
     use crate::train::recipe::Prune;
     use crate::train::{Outcome, StageOutcome};
 
-    /// A finished run of the built-in recipe, as it would lie there; returns its recipe.
-    fn finished(root: &Path) -> Recipe {
-        let recipe =
-            Recipe::built_in("lenet-300-100", Technique::SimdPruning, None).unwrap().full();
+    /// The recipe that the tests publish a run of.
+    fn built_in() -> Recipe {
+        Recipe::built_in("lenet-300-100", Technique::SimdPruning, None).unwrap().full()
+    }
+
+    /// Puts a finished run of a recipe there, as it would lie there.
+    fn finish(recipe: &Recipe, root: &Path) {
         let network = zoo::lenet_300_100();
         let dense = Weights::random(&network, 1).unwrap();
         let weights =
             prune(&dense, Criterion::Random { width: 8, fraction: 0.9, seed: 1 }).unwrap();
         let checkpoints = root.join("checkpoints");
-        let path = weights_path(&checkpoints, &recipe, "mnist");
+        let path = weights_path(&checkpoints, recipe, "mnist");
         for (path, weights) in
-            [(&original_path(&checkpoints, &recipe, "mnist"), &dense), (&path, &weights)]
+            [(&original_path(&checkpoints, recipe, "mnist"), &dense), (&path, &weights)]
         {
             files::replace(path, weights.to_bytes(None).unwrap()).unwrap();
         }
@@ -259,17 +266,17 @@ mod tests {
             test_total: 10_000,
             trained: true,
         };
-        let folder = ResultsTree::at(root.join("results")).run(&recipe);
-        let summary = summarise(&recipe, "mnist", &outcome).unwrap();
+        let folder = ResultsTree::at(root.join("results")).run(recipe);
+        let summary = summarise(recipe, "mnist", &outcome).unwrap();
         let environment = Environment::read("cpu");
-        write_run(&folder, &recipe, &outcome, &summary, &environment, None).unwrap();
-        recipe
+        write_run(&folder, recipe, &outcome, &summary, &environment, None).unwrap();
     }
 
     #[test]
     fn a_finished_run_is_published_with_its_card_and_opened_again() {
         let root = tempfile::tempdir().unwrap();
-        let recipe = finished(root.path());
+        let recipe = built_in();
+        finish(&recipe, root.path());
         let (tree, folder) =
             (ResultsTree::at(root.path().join("results")), root.path().join("zoo"));
         let checkpoints = root.path().join("checkpoints");
@@ -313,12 +320,33 @@ mod tests {
         assert_eq!(pruned(Some("short"), Some(Precision::F32)), "nin-simd-pruning-short-f32");
         let original = name(&recipe, Some("short"), None, Which::Original);
         assert_eq!(original, "nin-original-short");
+        let given = recipe.full().from_original(&sha256(b"weights")).unwrap();
+        let expected = format!("nin-simd-pruning-from-{}", &sha256(b"weights")[..12]);
+        assert_eq!(name(&given, None, None, Which::Pruned), expected);
+    }
+
+    #[test]
+    fn a_run_that_was_given_its_original_lies_beside_the_one_that_trained_it() {
+        let root = tempfile::tempdir().unwrap();
+        let (tree, folder) =
+            (ResultsTree::at(root.path().join("results")), root.path().join("zoo"));
+        let given = built_in().from_original(&sha256(b"weights")).unwrap();
+        for recipe in [built_in(), given] {
+            finish(&recipe, root.path());
+            let name = name(&recipe, None, None, Which::Pruned);
+            let checkpoints = root.path().join("checkpoints");
+            publish(&recipe, Which::Pruned, &name, &tree, &checkpoints, &folder).unwrap();
+            let (card, _) = open(&folder, &name).unwrap();
+            assert_eq!(card.recipe, recipe.hash());
+        }
+        assert_eq!(names(&folder).len(), 2);
     }
 
     #[test]
     fn what_is_not_finished_or_no_full_run_is_not_published() {
         let root = tempfile::tempdir().unwrap();
-        let recipe = finished(root.path());
+        let recipe = built_in();
+        finish(&recipe, root.path());
         let tree = ResultsTree::at(root.path().join("results"));
         let (checkpoints, folder) = (root.path().join("checkpoints"), root.path().join("zoo"));
         let other = Recipe { seed: 2, ..recipe.clone() };
