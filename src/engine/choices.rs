@@ -15,6 +15,9 @@ pub(super) const KERNELS: Effort = Effort::new(9, Duration::from_micros(500));
 /// For what needs some calls to get going.
 pub(super) const THREADS: Effort = Effort::new(9, Duration::from_millis(6)).on_threads(2);
 
+/// For whole networks, of which a small one's call takes microseconds.
+pub(super) const NETWORKS: Effort = Effort::new(15, Duration::from_millis(2));
+
 /// The version of the keys and names: another one's choices are not read.
 const VERSION: u32 = 3;
 

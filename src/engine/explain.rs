@@ -33,6 +33,14 @@ pub(super) struct Description {
     pub bytes: usize,
 }
 
+/// Steps in a line: what tells apart two executables of one network.
+pub(super) fn summary<'a>(steps: impl Iterator<Item = &'a Description>) -> String {
+    let step = |Description { layer, shape, kernel, bytes, .. }: &Description| {
+        format!("{layer} {shape} {kernel} {bytes} bytes")
+    };
+    steps.map(step).collect::<Vec<_>>().join(", ")
+}
+
 /// Descriptions with measured seconds.
 pub(super) fn explained<'a>(steps: impl Iterator<Item = (&'a Description, f64)>) -> Vec<Explained> {
     let steps: Vec<_> = steps.collect();

@@ -2,7 +2,8 @@
 //!
 //! [`compile`] fuses the layers into steps (`plan`), decides where every step writes so that the next one
 //! reads it in place, and packs each layer's weights for a kernel. A [`Policy`] says which storage formats
-//! a layer may take; where that leaves several kernels, they are timed on the spot ([`Choices`]).
+//! a layer may take; where that leaves several kernels, they are timed on the spot ([`Choices`]), and so are whole
+//! networks where it leaves several ways.
 //! [`reference`](mod@reference) is what everything is compared with.
 
 mod attendants;
@@ -17,6 +18,7 @@ mod stored;
 #[cfg(test)]
 mod suite;
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 pub(crate) use attendants::Attendants;
@@ -27,10 +29,19 @@ pub use policy::Policy;
 use crate::device::gpu::Gpu;
 use crate::error::{Error, Result};
 use crate::kernels::masked_dense::DenseLibrary;
+use crate::kernels::threads;
 use crate::network::{Network, NodeMasks, Shape, Weights};
+use crate::sparse::Format;
 
+use self::choices::{Candidate, NETWORKS};
 use self::on_cpu::OnCpu;
 use self::on_gpu::OnGpu;
+use self::plan::Plan;
+use self::stored::tag;
+
+/// Seconds of one run above which a network's layers are taken as they were chosen, each by itself: little of such a
+/// time goes into what lies between them, and all of it would have to be spent some dozens of times.
+const LONGEST_COMPARED: f64 = 0.1;
 
 /// What runs a network.
 #[derive(Clone, Copy)]
@@ -92,30 +103,87 @@ pub fn compile<'a>(
         return Err(Error::argument(format!("compile {}", network.name), expected, found));
     }
     let (network, weights) = policy.prepare(network, request.weights, request.masks)?;
-    let plan = plan::Plan::of(&network, &weights)?;
+    let plan = Plan::of(&network, &weights)?;
     if plan.steps.is_empty() {
         let expected = "a network with a layer that computes";
         return Err(Error::argument(format!("compile {}", network.name), expected, "none"));
     }
-    let formats = policy.formats(request.group_width);
-    let classes = plan.output.iter().product();
+    let mut made: Vec<(String, Executable<'a>)> = Vec::new();
+    for formats in policy.ways(request.group_width) {
+        let mut way = executable(request, &plan, &formats, device, choices)?;
+        if made.is_empty() && way.seconds(1)? > LONGEST_COMPARED {
+            return Ok(way);
+        }
+        let name = formats.into_iter().map(tag).collect::<Vec<_>>().join(" or ");
+        match made.iter_mut().find(|(_, other)| other.steps() == way.steps()) {
+            // The layers' own choices came to one format.
+            Some((same, _)) => *same = name,
+            None => made.push((name, way)),
+        }
+    }
+    fastest(made, plan.network, choices)
+}
+
+/// A network whose layers each take the fastest kernel of these formats.
+fn executable<'a>(
+    request: &Request<'_>,
+    plan: &Plan<'_>,
+    formats: &[Format],
+    device: Device<'a>,
+    choices: &mut Choices,
+) -> Result<Executable<'a>> {
+    let Request { policy, batch, library, .. } = *request;
     let (engine, bytes) = match device {
         Device::Cpu => {
-            let (engine, bytes) = OnCpu::new(&plan, &formats, batch, request.library, choices)?;
+            let (engine, bytes) = OnCpu::new(plan, formats, batch, library, choices)?;
             (Engine::Cpu(Box::new(engine)), bytes)
         }
         Device::Gpu(gpu) => {
-            let (engine, bytes) = OnGpu::new(gpu, &plan, &formats, batch, choices)?;
+            let (engine, bytes) = OnGpu::new(gpu, plan, formats, batch, choices)?;
             (Engine::Gpu(engine), bytes)
         }
     };
-    Ok(Executable { policy, input: network.input, batch, classes, bytes, engine })
+    let classes = plan.output.iter().product();
+    Ok(Executable { policy, input: plan.input, batch, classes, bytes, engine })
+}
+
+/// Of several ways to run one network, the fastest as a whole: a kernel that was the fastest by itself, with its
+/// layer's weights and activations at hand, need not be so behind another layer.
+fn fastest<'a>(
+    mut made: Vec<(String, Executable<'a>)>,
+    network: &str,
+    choices: &mut Choices,
+) -> Result<Executable<'a>> {
+    let steps: Vec<String> = made.iter().map(|(_, way)| way.steps()).collect();
+    let batch = made.first().map_or(0, |(_, way)| way.batch);
+    let key = format!("{} threads | {network} x {batch} | {}", threads(), steps.join(" or "));
+    let candidates: Vec<Candidate<'_, usize>> = made
+        .iter()
+        .enumerate()
+        .map(|(place, (name, _))| -> Candidate<'_, usize> {
+            (name.clone(), Box::new(move || Ok(place)))
+        })
+        .collect();
+    let ways = RefCell::new(&mut made);
+    let effort = NETWORKS.on_threads(threads());
+    let place = choices.fastest(&key, &candidates, effort, |&mut place, calls| {
+        ways.borrow_mut()[place].1.seconds(calls)
+    })?;
+    Ok(made.swap_remove(place).1)
 }
 
 impl Executable<'_> {
     /// The policy that it was compiled for.
     pub fn policy(&self) -> Policy {
         self.policy
+    }
+
+    /// What it consists of: two networks of the same weights with the same steps are run in the same way.
+    fn steps(&self) -> String {
+        match &self.engine {
+            Engine::Cpu(engine) => explain::summary(engine.steps()),
+            Engine::Gpu(engine) => explain::summary(engine.steps()),
+        }
     }
 
     /// Bytes of the weights as they are stored, indices, biases and normalisations included.

@@ -95,7 +95,12 @@ impl<'a> OnGpu<'a> {
             let work = &mut || (0..EXPLAINED_RUNS).try_for_each(|_| step.bound.enqueue(self.gpu));
             times.push(self.gpu.time(work)? / f64::from(EXPLAINED_RUNS));
         }
-        Ok(explained(self.steps.iter().map(|step| &step.about).zip(times)))
+        Ok(explained(self.steps().zip(times)))
+    }
+
+    /// What is known of its steps.
+    pub fn steps(&self) -> impl Iterator<Item = &Description> {
+        self.steps.iter().map(|step| &step.about)
     }
 
     fn enqueue(&self) -> Result<()> {

@@ -34,7 +34,7 @@ pub enum Policy {
     /// The groups that are left of the nodes that are left.
     Both,
     /// Of the nodes that are left, every layer in the format and by the kernel that is the fastest on this
-    /// machine.
+    /// machine, or all in one format where the network is faster so.
     Scalpel,
 }
 
@@ -70,13 +70,17 @@ impl Policy {
         }
     }
 
-    /// The formats that a layer may take.
-    pub(super) fn formats(self, group_width: usize) -> Vec<Format> {
+    /// The ways to run a network that this policy leaves open: for each, the formats that a layer may take.
+    pub(super) fn ways(self, group_width: usize) -> Vec<Vec<Format>> {
+        let groups = Format::Groups(group_width);
         match self {
-            Self::Dense | Self::Node => vec![Format::Dense],
-            Self::Traditional => vec![Format::Csr],
-            Self::Simd | Self::Both => vec![Format::Groups(group_width)],
-            Self::Scalpel => vec![Format::Groups(group_width), Format::Dense, Format::Csr],
+            Self::Dense | Self::Node => vec![vec![Format::Dense]],
+            Self::Traditional => vec![vec![Format::Csr]],
+            Self::Simd | Self::Both => vec![vec![groups]],
+            Self::Scalpel => {
+                let all = vec![groups, Format::Dense, Format::Csr];
+                vec![all, vec![groups], vec![Format::Dense]]
+            }
         }
     }
 }

@@ -143,6 +143,33 @@ fn only_a_network_with_work_to_share_is_measured_on_several_threads() {
 }
 
 #[test]
+fn of_ways_to_run_a_network_the_one_that_was_the_fastest_is_remembered() {
+    let pruned = Pruned::new(zoo::lenet_300_100());
+    for device in devices() {
+        let folder = tempfile::tempdir().unwrap();
+        let bytes = |policy, choices: &mut Choices| {
+            pruned.compile(policy, 1, device, choices).unwrap().bytes()
+        };
+        let file = folder.path().join("choices.json");
+        let mut choices = Choices::in_file(&file, "a machine");
+        bytes(Policy::Scalpel, &mut choices);
+        choices.save().unwrap();
+        let text = std::fs::read_to_string(&file).unwrap();
+        let mut stored: serde_json::Value = serde_json::from_str(&text).unwrap();
+        for (way, policy) in [("dense", Policy::Node), ("groups of 8", Policy::Both)] {
+            let made = stored["choices"].as_object_mut().unwrap();
+            let of_networks = |(key, _): &(&String, &mut _)| key.contains("| lenet-300-100 x 1 |");
+            let mut networks: Vec<_> = made.iter_mut().filter(of_networks).collect();
+            assert_eq!(networks.len(), 1, "{text}");
+            *networks[0].1 = way.into();
+            std::fs::write(&file, stored.to_string()).unwrap();
+            let mut choices = Choices::in_file(&file, "a machine");
+            assert_eq!(bytes(Policy::Scalpel, &mut choices), bytes(policy, &mut choices), "{way}");
+        }
+    }
+}
+
+#[test]
 fn a_network_that_was_compacted_to_uneven_groups_is_compiled_again() {
     let pruned = Pruned::new(zoo::narrow("alexnet").unwrap());
     let (network, weights) = compact(&pruned.network, &pruned.weights, &pruned.masks).unwrap();

@@ -17,7 +17,7 @@ use self::build::Builder;
 use self::turn::turn;
 use super::attendants::Attendants;
 use super::choices::{Candidate, Choices, THREADS};
-use super::explain::{Description, Explained, explained};
+use super::explain::{Description, Explained, explained, summary};
 use super::plan::{Plan, Step, Work};
 use crate::error::Result;
 use crate::kernels::convolution::Convolution;
@@ -197,8 +197,6 @@ impl OnCpu {
         };
         let widest = on_batch.iter().flat_map(|step| [size(step.input), size(step.output)]).max();
         let columns = vec![0.0; batch * widest.unwrap_or(0)];
-        let bytes = image_steps.iter().map(|step| step.about.bytes).sum::<usize>()
-            + batch_steps.iter().map(|step| step.about.bytes).sum::<usize>();
         let classes = size(plan.output);
         let mut engine = Self {
             spread: Spread::Alone,
@@ -214,11 +212,9 @@ impl OnCpu {
             batch_steps,
             classes,
         };
-        let about = engine.image_steps.iter().map(|step| &step.about);
-        let about = about.chain(engine.batch_steps.iter().map(|step| &step.about));
-        let steps = about.map(|about| format!("{} {} {}", about.layer, about.shape, about.kernel));
-        let steps = steps.collect::<Vec<_>>().join(", ");
-        let key = format!("{count} threads | {} x {batch}, {bytes} bytes | {steps}", plan.network);
+        let bytes = engine.steps().map(|about| about.bytes).sum();
+        let key =
+            format!("{count} threads | {} x {batch} | {}", plan.network, summary(engine.steps()));
         engine.choose_spread(&key, choices)?;
         Ok((engine, bytes))
     }
@@ -246,7 +242,7 @@ impl OnCpu {
     fn shares_work(&mut self) -> Result<bool> {
         let attendants = self.attendants.clone();
         let (done, shared) =
-            Spread::Attended.run(&attendants, || shares_any(|| self.steps::<false>()));
+            Spread::Attended.run(&attendants, || shares_any(|| self.run_steps::<false>()));
         done.map(|()| shared)
     }
 
@@ -283,17 +279,21 @@ impl OnCpu {
             samples.sort_by(f64::total_cmp);
             samples[samples.len() / 2]
         };
-        let about = self.image_steps.iter().map(|step| &step.about);
-        let about = about.chain(self.batch_steps.iter().map(|step| &step.about));
-        Ok(explained(about.zip(samples.into_iter().map(median))))
+        Ok(explained(self.steps().zip(samples.into_iter().map(median))))
+    }
+
+    /// What is known of its steps.
+    pub fn steps(&self) -> impl Iterator<Item = &Description> {
+        let on_images = self.image_steps.iter().map(|step| &step.about);
+        on_images.chain(self.batch_steps.iter().map(|step| &step.about))
     }
 
     fn forward<const TIMED: bool>(&mut self) -> Result<()> {
         let attendants = self.attendants.clone();
-        self.spread.run(&attendants, || self.steps::<TIMED>())
+        self.spread.run(&attendants, || self.run_steps::<TIMED>())
     }
 
-    fn steps<const TIMED: bool>(&mut self) -> Result<()> {
+    fn run_steps<const TIMED: bool>(&mut self) -> Result<()> {
         self.each_image::<TIMED>()?;
         if self.batch_steps.is_empty() {
             return Ok(());
