@@ -320,7 +320,7 @@ const READING: &str = "Geometric means over the networks of how many times faste
     contestant each policy is, libtorch's (in its faster memory format) or our own dense kernels; *scalpel over \
     libtorch* is over what a user would take. The paper compares with MKL and its own dense code. \
     *traditional*: compressed rows; *SIMD-aware*: groups of weights; *node*: the nodes that are left; \
-    *both*; *scalpel*: of these, the model and for every layer the kernel that is the fastest here.";
+    *both*; *scalpel*: of these, the model and the kernels that are the fastest here.";
 
 impl SpeedupSection {
     /// The section on measurements that lie in the tree.

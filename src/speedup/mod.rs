@@ -2,8 +2,8 @@
 //! turns in one run.
 //!
 //! Each policy runs the model that its own technique made. `scalpel` takes the model of Scalpel's that is
-//! the fastest on this hardware, every layer by its fastest kernel, as the paper picks the technique by
-//! the hardware. Every contestant is compared with libtorch on the same weights before it is timed.
+//! the fastest on this hardware, with the kernels that are the fastest there, as the paper picks the technique
+//! by the hardware. Every contestant is compared with libtorch on the same weights before it is timed.
 
 mod subject;
 
@@ -308,7 +308,7 @@ fn opponents<'a>(
     Ok(contestants)
 }
 
-/// The fastest of Scalpel's own models, every layer by its fastest kernel.
+/// The fastest of Scalpel's own models, with the kernels that are the fastest here.
 fn scalpel<'a>(
     subject: &Subject,
     batch: usize,
