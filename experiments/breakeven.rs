@@ -70,6 +70,7 @@ fn main() -> anyhow::Result<()> {
     sweep.isa = cli.isa;
 
     rayon::ThreadPoolBuilder::new().num_threads(threads).use_current_thread().build_global()?;
+    let tree = ResultsTree::at(&cli.results);
     let report = |point: &BreakevenPoint| {
         eprintln!(
             "{} N = {}, W = {}, density {:.3}: {:.1} useful GFLOP/s, {:.2}x dense, {:.2}x CSR",
@@ -83,25 +84,32 @@ fn main() -> anyhow::Result<()> {
         );
     };
     let mut environment = Environment::read(&cli.device);
+    // What there is so far is kept after every point: a sweep may be cut.
+    let mut so_far = Vec::new();
     let points = if on_gpu {
         let device = breakeven::gpu::device(&cli.device)?;
         eprintln!("{}: {} is the library to beat", device.gpu.name(), device.library.name());
-        // Of an NVIDIA GPU through CUDA, the driver's own tool has told more.
-        if cli.device == "wgpu" || environment.gpu.is_none() {
-            environment.gpu = Some(device.gpu.name());
-        }
+        environment.ran_on(device.gpu.name(), device.gpu.limits().software);
         environment.ceilings = device.ceilings()?;
         if let Some(ceilings) = &environment.ceilings {
             eprintln!("at best: {ceilings}");
         }
-        breakeven::gpu::run(&sweep, &device, report)?
+        breakeven::gpu::run(&sweep, &device, |point| {
+            report(point);
+            so_far.push(point.clone());
+            Ok(tree.store_sweep_part(&sweep, &so_far, &environment)?)
+        })?
     } else {
         let library = baselines::best(threads)?;
         eprintln!("{} is the library to beat; {threads} threads", library.name());
         environment.threads = Some(threads);
-        breakeven::run(&sweep, &*library, report)?
+        breakeven::run(&sweep, &*library, |point| {
+            report(point);
+            so_far.push(point.clone());
+            Ok(tree.store_sweep_part(&sweep, &so_far, &environment)?)
+        })?
     };
-    let stored = ResultsTree::at(&cli.results).store_sweep(sweep, points, environment)?;
+    let stored = tree.store_sweep(sweep, points, environment)?;
     let (sweep, points) = (&stored.sweep, &stored.points);
     if cli.json {
         println!("{}", serde_json::to_string_pretty(points)?);

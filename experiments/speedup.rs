@@ -31,6 +31,9 @@ struct Cli {
     /// Policies to run beside the library; all, where absent
     #[arg(long, value_enum, value_delimiter = ',')]
     policy: Vec<Policy>,
+    /// A Python that has PyTorch, such as python3: its networks, captured in CUDA graphs, are timed in turns with ours
+    #[arg(long)]
+    pytorch: Option<String>,
     /// Print each step of the networks as the policies run them
     #[arg(long)]
     explain: bool,
@@ -63,7 +66,12 @@ fn main() -> anyhow::Result<()> {
     anyhow::ensure!(cli.batch.iter().all(|&batch| batch > 0), "--batch takes 1 or more images");
 
     let place = Place::open(&cli.device)?;
-    let venue = place.venue(threads)?;
+    let mut venue = place.venue(threads)?;
+    if let Some(interpreter) = &cli.pytorch {
+        let (with, version) = venue.with_pytorch(interpreter)?;
+        venue = with;
+        eprintln!("PyTorch {version} captures networks in graphs");
+    }
     let hardware = match place.gpu() {
         None => Hardware::cpu(threads),
         Some(gpu) => Hardware::gpu(gpu),
@@ -72,10 +80,7 @@ fn main() -> anyhow::Result<()> {
     let mut environment = Environment::read(&cli.device);
     environment.threads = Some(threads);
     if let Some(gpu) = place.gpu() {
-        environment.software_gpu = gpu.limits().software;
-        if cli.device == "wgpu" || environment.gpu.is_none() {
-            environment.gpu = Some(gpu.name());
-        }
+        environment.ran_on(gpu.name(), gpu.limits().software);
     }
     let machine = format!("{}, {}", environment.cpu, environment.isa.join(" "));
     let mut choices = if cli.fresh { Choices::in_memory() } else { Choices::of_user(&machine)? };

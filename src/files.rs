@@ -40,6 +40,19 @@ pub fn replace(path: &Path, content: impl AsRef<[u8]>) -> Result<()> {
     })
 }
 
+/// Removes a file, where there is one.
+///
+/// # Errors
+/// What the file system refuses.
+pub fn forget(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::io("remove", path)(error))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Whether a folder could be made and written to, found out without leaving anything behind.
 ///
 /// # Errors

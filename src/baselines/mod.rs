@@ -60,6 +60,11 @@ pub trait Product {
     /// # Errors
     /// What the library refuses.
     fn result(&self) -> Result<Vec<f32>>;
+
+    /// How it computes, where the library leaves a choice: the algorithm that was the fastest here.
+    fn detail(&self) -> Option<&str> {
+        None
+    }
 }
 
 /// The best library here for so many threads: MKL, else libtorch.

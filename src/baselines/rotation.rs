@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::Product;
-use crate::device::gpu::{Buffer, Gpu, download};
+use crate::device::gpu::{Buffer, Gpu, Replay, download};
 use crate::error::Result;
 
 /// One set of operands with its product.
@@ -17,12 +17,25 @@ pub trait Set {
 
     /// Where Y goes.
     fn y(&self) -> &Buffer;
+
+    /// Y of the last run, `floats` floats, row by row.
+    ///
+    /// # Errors
+    /// The device refuses.
+    fn result(&self, gpu: &dyn Gpu, floats: usize) -> Result<Vec<f32>> {
+        download(gpu, self.y(), floats)
+    }
 }
 
-/// Sets of operands of so many bytes that exceed the device's cache twice over, within reason. A device
-/// that does not tell its cache gets one.
+/// The most sets of operands. Each takes some tens of microseconds to make; 16384 of the smallest products of a
+/// sweep exceed the largest cache.
+const MOST_SETS: usize = 1 << 14;
+
+/// As many sets of operands of so many bytes as exceed the device's cache twice over: the bytes are the same for
+/// every implementation of a product, the sets of one in a smaller format are more. A device without a cache of
+/// its own gets one.
 fn sets(gpu: &dyn Gpu, bytes: usize) -> usize {
-    (2 * gpu.limits().cache_bytes).div_ceil(bytes.max(1)).clamp(1, 128)
+    (2 * gpu.limits().cache_bytes).div_ceil(bytes.max(1)).clamp(1, MOST_SETS)
 }
 
 /// A product on several sets of operands.
@@ -31,6 +44,8 @@ pub struct Rotation {
     sets: Vec<Box<dyn Set>>,
     runs: usize,
     floats: usize,
+    detail: Option<String>,
+    replay: Replay,
 }
 
 impl Rotation {
@@ -46,28 +61,55 @@ impl Rotation {
         make: impl Fn() -> Result<Box<dyn Set>>,
     ) -> Result<Self> {
         let sets = (0..sets(&*gpu, bytes)).map(|_| make()).collect::<Result<_>>()?;
-        Ok(Self { gpu, sets, runs: 0, floats })
+        Ok(Self { gpu, sets, runs: 0, floats, detail: None, replay: Replay::default() })
     }
 
-    fn enqueue(&mut self) -> Result<()> {
-        self.runs += 1;
-        self.sets[self.runs % self.sets.len()].enqueue()
+    /// The same with a word on how it computes.
+    pub fn with_detail(self, detail: String) -> Self {
+        Self { detail: Some(detail), ..self }
     }
 }
 
 impl Product for Rotation {
     fn run(&mut self) -> Result<()> {
-        self.enqueue()?;
+        self.runs += 1;
+        self.sets[self.runs % self.sets.len()].enqueue()?;
         self.gpu.wait()
     }
 
     fn seconds(&mut self, calls: u32) -> Result<f64> {
-        let gpu = Arc::clone(&self.gpu);
-        gpu.time(&mut || (0..calls).try_for_each(|_| self.enqueue()))
+        let Self { gpu, sets, runs, replay, .. } = self;
+        replay.seconds(&**gpu, calls, &mut || {
+            *runs += 1;
+            sets[*runs % sets.len()].enqueue()
+        })
     }
 
     fn result(&self) -> Result<Vec<f32>> {
         let last = &self.sets[self.runs % self.sets.len()];
-        download(&*self.gpu, last.y(), self.floats)
+        last.result(&*self.gpu, self.floats)
+    }
+
+    fn detail(&self) -> Option<&str> {
+        self.detail.as_deref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::gpu::Limits;
+    use crate::kernels::gpu::devices;
+
+    #[test]
+    fn every_format_is_given_as_many_bytes_of_operands() {
+        for gpu in devices() {
+            let cache = gpu.limits().cache_bytes;
+            for bytes in [8 << 10, 1 << 20, cache.max(1), 3 * cache.max(1)] {
+                let all = sets(gpu, bytes) * bytes;
+                let Limits { cache_bytes, .. } = gpu.limits();
+                assert!(all >= 2 * cache_bytes && all < 2 * cache_bytes + 2 * bytes, "{bytes}");
+            }
+        }
     }
 }

@@ -6,20 +6,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ndarray::{Array2, ArrayView2};
+use rand::RngExt;
 
-use super::{Case, contest, point};
+use super::{Case, Opponent, contest, point};
 use crate::baselines::rotation::{Rotation, Set};
 use crate::baselines::{Product, Products, cuda::CudaLibraries};
 use crate::device::Named;
-use crate::device::cuda::Cuda;
-use crate::device::gpu::{self, Buffer, Gpu, Language};
+use crate::device::cuda::{Cuda, shim::Shim};
+use crate::device::gpu::{self, Buffer, Gpu, Language, Replay};
 use crate::device::wgpu::Wgpu;
 use crate::error::{Error, Result};
 use crate::kernels::gpu::{Bound, Operands, Packed};
-use crate::kernels::planes::{self, Map};
 use crate::kernels::{csr_spmm, group_spmm, masked_dense};
 use crate::measure::{Effort, interleave_by};
 use crate::report::{BreakevenPoint, Ceilings, Sweep};
+use crate::seed;
 use crate::sparse::Csr;
 
 /// The shapes [M, K] of the sweep on GPUs.
@@ -36,7 +37,7 @@ pub struct Device {
     pub library: Box<dyn Products>,
 }
 
-/// The device of that name: `cuda`, `cuda:1` or `wgpu`.
+/// The device of that name: `cuda`, `cuda:1`, `cuda-shim` or `wgpu`.
 ///
 /// # Errors
 /// Another name; what the device or its libraries lack.
@@ -47,17 +48,20 @@ pub fn device(name: &str) -> Result<Device> {
             let library = Box::new(CudaLibraries::new(Arc::clone(&cuda), false)?);
             Ok(Device { gpu: cuda, library })
         }
-        Named::Wgpu => {
-            let gpu: Arc<dyn Gpu> = Arc::new(Wgpu::new()?);
-            Ok(Device { library: Box::new(OurProducts { gpu: Arc::clone(&gpu) }), gpu })
-        }
+        Named::Wgpu => Ok(Device::of_ours(Arc::new(Wgpu::new()?))),
+        Named::CudaShim => Ok(Device::of_ours(Arc::new(Shim::new()?))),
         Named::Cpu => Err(Error::argument("--device", "a GPU", name)),
     }
 }
 
 impl Device {
-    /// What the device reaches at best: a large copy, and a large square product by the library. A CPU
-    /// that stands in for a GPU is not asked.
+    /// A GPU that no vendor's library runs on: our own dense and compressed-row kernels are to beat.
+    fn of_ours(gpu: Arc<dyn Gpu>) -> Self {
+        Self { library: Box::new(OurProducts { gpu: Arc::clone(&gpu) }), gpu }
+    }
+
+    /// What the device reaches at best: a large copy by its driver, and a large square product of random numbers
+    /// by the library. A CPU that stands in for a GPU is not asked.
     ///
     /// # Errors
     /// The device refuses.
@@ -67,22 +71,23 @@ impl Device {
             return Ok(None);
         }
         let effort = Effort::new(7, Duration::from_millis(5));
-        let best = |product: &mut dyn Product| -> Result<f64> {
-            let mut turn = |calls: u32| product.seconds(calls);
-            Ok(interleave_by(&mut [&mut turn], effort)?[0].median)
-        };
         // Far more than any cache, if the device binds it.
-        let floats = (gpu.limits().buffer_bytes / 4).min(1 << 26);
-        let shape = [1, 1, floats];
-        let plain = Map::plain(shape);
-        let op = planes::Op::Copy { relu: false };
-        let pack = || planes::pack(&**gpu, &op, shape, 1, [&plain, &plain]);
-        let seconds = best(&mut *contestant(gpu, pack, &vec![1.0; floats], floats)?)?;
-        let copy_gb_per_s = 8.0 * floats as f64 / seconds / 1e9;
+        let bytes = gpu.limits().buffer_bytes.min(1 << 28) / 4 * 4;
+        let (from, to) = (gpu.allocate(bytes)?, gpu.allocate(bytes)?);
+        let copy = gpu.prepare_copy(&from, &to, bytes)?;
+        let mut replay = Replay::default();
+        let mut turn = |calls: u32| replay.seconds(&**gpu, calls, &mut || gpu.enqueue(&copy));
+        let seconds = interleave_by(&mut [&mut turn], effort)?[0].median;
+        let copy_gb_per_s = 2.0 * bytes as f64 / seconds / 1e9;
+        // Random numbers: on ones or zeros a GPU draws less power, and runs faster than on any real product.
         let side = 4096;
-        let ones = Array2::<f32>::ones((side, side));
-        let x = vec![1.0; side * side];
-        let seconds = best(&mut *self.library.dense(ones.view(), &x, side)?)?;
+        let mut rng = seed::stream(1, "ceilings", &[]);
+        let mut random = || rng.random_range(-1.0_f32..1.0);
+        let w = Array2::from_shape_simple_fn((side, side), &mut random);
+        let x: Vec<f32> = (0..side * side).map(|_| random()).collect();
+        let mut product = self.library.dense(w.view(), &x, side)?;
+        let mut turn = |calls: u32| product.seconds(calls);
+        let seconds = interleave_by(&mut [&mut turn], effort)?[0].median;
         let dense_gflops = 2.0 * (side as f64).powi(3) / seconds / 1e9;
         Ok(Some(Ceilings { copy_gb_per_s, dense_gflops }))
     }
@@ -204,12 +209,13 @@ pub fn measure(
         }
     }
     let names: Vec<String> = ours.iter().map(|(name, _)| name.clone()).collect();
-    let timings = contest(case, &mut super::beside(case, ours, &*device.library)?, 1)?;
-    let library = device.library.name();
+    let mut all = super::beside(case, ours, &*device.library)?;
+    let timings = contest(case, &mut all, 1)?;
+    let opponent = Opponent::of(&*device.library, &all);
     Ok(names
         .iter()
         .enumerate()
-        .map(|(index, name)| point(case, name, &timings, index, &library))
+        .map(|(index, name)| point(case, name, &timings, index, &opponent))
         .collect())
 }
 
@@ -217,11 +223,11 @@ pub fn measure(
 /// `done` one by one.
 ///
 /// # Errors
-/// As [`Case::new`] and [`measure`].
+/// As [`Case::new`] and [`measure`]; what `done` says.
 pub fn run(
     sweep: &Sweep,
     device: &Device,
-    mut done: impl FnMut(&BreakevenPoint),
+    mut done: impl FnMut(&BreakevenPoint) -> Result<()>,
 ) -> Result<Vec<BreakevenPoint>> {
     let mut points = Vec::new();
     // All that can be refused is refused before anything is measured.
@@ -233,7 +239,7 @@ pub fn run(
     super::for_each_point(sweep, |shape, width, density, n| {
         let case = Case::new(shape, width, density, n)?;
         let measured = measure(&case, device, None)?;
-        measured.iter().for_each(&mut done);
+        measured.iter().try_for_each(&mut done)?;
         points.extend(measured);
         Ok(())
     })?;

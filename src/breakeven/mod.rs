@@ -153,11 +153,11 @@ pub fn sweep(threads: usize) -> Sweep {
 /// to `done` one by one. Threads are those of the pool that it runs in.
 ///
 /// # Errors
-/// As [`Case::new`] and [`measure`]; an instruction set that no variant has.
+/// As [`Case::new`] and [`measure`]; an instruction set that no variant has; what `done` says.
 pub fn run(
     sweep: &Sweep,
     library: &dyn Products,
-    mut done: impl FnMut(&BreakevenPoint),
+    mut done: impl FnMut(&BreakevenPoint) -> Result<()>,
 ) -> Result<Vec<BreakevenPoint>> {
     // All that can be refused is refused before anything is measured.
     for &n in &sweep.columns {
@@ -170,7 +170,7 @@ pub fn run(
         let variant = variant_for(sweep.isa.as_deref(), shape[0], n)?;
         let case = Case::new(shape, width, density, n)?;
         let measured = measure(&case, &[variant], library)?;
-        measured.iter().for_each(&mut done);
+        measured.iter().try_for_each(&mut done)?;
         points.extend(measured);
         Ok(())
     })?;
@@ -304,10 +304,28 @@ pub fn measure(
         let run = move |x: &[f32], y: &mut [f32]| kernel.run(x, n, y);
         ours.push((variant.name.to_owned(), case.product(run)));
     }
-    let timings = contest(case, &mut beside(case, ours, library)?, rayon::current_num_threads())?;
-    let name = library.name();
+    let mut all = beside(case, ours, library)?;
+    let timings = contest(case, &mut all, rayon::current_num_threads())?;
+    let opponent = Opponent::of(library, &all);
     let points = variants.iter().enumerate();
-    Ok(points.map(|(index, variant)| point(case, variant.name, &timings, index, &name)).collect())
+    Ok(points
+        .map(|(index, variant)| point(case, variant.name, &timings, index, &opponent))
+        .collect())
+}
+
+/// Whom ours are compared with.
+struct Opponent {
+    library: String,
+    /// How its product with compressed rows computes, where it has several ways.
+    csr_algorithm: Option<String>,
+}
+
+impl Opponent {
+    /// That of the contestants, of which the last is the library's product with compressed rows.
+    fn of(library: &dyn Products, contestants: &[(String, Box<dyn Product + '_>)]) -> Self {
+        let csr = contestants.last().and_then(|(_, product)| product.detail());
+        Self { library: library.name(), csr_algorithm: csr.map(str::to_owned) }
+    }
 }
 
 /// A library's dense and sparse products behind ours.
@@ -328,7 +346,7 @@ fn point(
     kernel: &str,
     timings: &[Timing],
     index: usize,
-    library: &str,
+    opponent: &Opponent,
 ) -> BreakevenPoint {
     let (m, k, n) = (case.m, case.k, case.n);
     let useful = 2.0 * (case.nnz() * n) as f64;
@@ -347,6 +365,7 @@ fn point(
         gflops: rate(useful, index),
         dense_gflops: rate(2.0 * (m * k * n) as f64, dense),
         csr_gflops: rate(useful, dense + 1),
-        dense_library: library.to_owned(),
+        dense_library: opponent.library.clone(),
+        csr_algorithm: opponent.csr_algorithm.clone(),
     }
 }

@@ -78,6 +78,14 @@ impl Gpu for Dry {
         Err(Error::argument("a compiler", "to compile", "a launch"))
     }
 
+    fn prepare_copy(&self, _: &Buffer, _: &Buffer, _: usize) -> Result<Step> {
+        Err(Error::argument("a compiler", "to compile", "a copy"))
+    }
+
+    fn record(&self, _: &mut dyn FnMut() -> Result<()>) -> Result<Step> {
+        Err(Error::argument("a compiler", "to compile", "a recording"))
+    }
+
     fn enqueue(&self, _: &Step) -> Result<()> {
         Ok(())
     }

@@ -7,6 +7,7 @@
 //! order, and its parameters the uniform behind them.
 
 use std::any::Any;
+use std::cell::RefCell;
 use std::fmt::{Debug, Write as _};
 use std::sync::Arc;
 
@@ -165,12 +166,14 @@ impl Debug for Program {
     }
 }
 
-/// A launch that has been checked and bound to its buffers, to be enqueued again and again.
-pub struct Step(Box<dyn Any + Send + Sync>);
+/// Work that has been checked and bound to its buffers, to be enqueued again and again: a launch, a copy, or
+/// a recording of several. Clones are the same step.
+#[derive(Clone)]
+pub struct Step(Arc<dyn Any + Send + Sync>);
 
 impl Step {
     pub(super) fn new(step: impl Any + Send + Sync) -> Self {
-        Self(Box::new(step))
+        Self(Arc::new(step))
     }
 
     pub(super) fn get<T: Any>(&self) -> Result<&T> {
@@ -242,11 +245,25 @@ pub trait Gpu: Send + Sync + Debug {
     /// A grid beyond the limits; buffers that the program does not take, where the device can tell.
     fn prepare(&self, launch: &Launch<'_>) -> Result<Step>;
 
-    /// Hands a step to the device, behind all steps before it.
+    /// A copy of so many bytes from the start of one buffer to the start of another.
+    ///
+    /// # Errors
+    /// More bytes than either has.
+    fn prepare_copy(&self, from: &Buffer, to: &Buffer, bytes: usize) -> Result<Step>;
+
+    /// Hands a step to the device, after all steps before it.
     ///
     /// # Errors
     /// The device refuses.
     fn enqueue(&self, step: &Step) -> Result<()>;
+
+    /// Runs `work` and records the steps that it enqueues from this thread instead of running them: one step
+    /// that runs them all in order. Through CUDA that is a graph: replaying it costs the host one call, however
+    /// many kernels it has. `work` may neither read from the device nor wait for it.
+    ///
+    /// # Errors
+    /// What `work` says; a recording inside a recording; what the device cannot record.
+    fn record(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Step>;
 
     /// Waits for all steps.
     ///
@@ -259,6 +276,100 @@ pub trait Gpu: Send + Sync + Debug {
     /// # Errors
     /// What `work` says; a step that failed.
     fn time(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<f64>;
+}
+
+thread_local! {
+    /// The device (its address) whose steps this thread records, and those recorded so far.
+    static RECORDING: RefCell<Option<(usize, Vec<Step>)>> = const { RefCell::new(None) };
+}
+
+fn address(gpu: &impl Gpu) -> usize {
+    std::ptr::from_ref(gpu).addr()
+}
+
+/// Notes a step where this thread records those of `gpu`; says whether it does.
+pub(super) fn is_recorded(gpu: &impl Gpu, step: &Step) -> bool {
+    RECORDING.with_borrow_mut(|recording| match recording {
+        Some((device, steps)) if *device == address(gpu) => {
+            steps.push(step.clone());
+            true
+        }
+        _ => false,
+    })
+}
+
+/// Whether this thread records the steps of `gpu`.
+pub(super) fn is_recording(gpu: &impl Gpu) -> bool {
+    RECORDING.with_borrow(|recording| {
+        recording.as_ref().is_some_and(|(device, _)| *device == address(gpu))
+    })
+}
+
+/// The steps that `work` enqueues on `gpu` from this thread.
+pub(super) fn recorded(gpu: &impl Gpu, work: &mut dyn FnMut() -> Result<()>) -> Result<Vec<Step>> {
+    if RECORDING.with_borrow(Option::is_some) {
+        let expected = "one recording at a time";
+        return Err(Error::argument("record steps", expected, "a recording inside another"));
+    }
+    RECORDING.set(Some((address(gpu), Vec::new())));
+    /// Ends the recording however `work` ends.
+    struct End;
+    impl Drop for End {
+        fn drop(&mut self) {
+            RECORDING.set(None);
+        }
+    }
+    let _end = End;
+    work()?;
+    Ok(RECORDING.take().map(|(_, steps)| steps).unwrap_or_default())
+}
+
+/// Runs in one recording at most: recording a longer one takes longer than it saves.
+const MOST_RECORDED: u32 = 1024;
+
+/// Work that is timed again and again, recorded, so that the device never waits for the host. Each recording is
+/// kept until another number of runs is asked for.
+#[derive(Debug, Default)]
+pub struct Replay {
+    /// Runs that a recording holds, and the recording.
+    recordings: Vec<(u32, Step)>,
+}
+
+impl Replay {
+    /// Seconds of the device's own clock that `calls` runs of `enqueue` take, one after the other.
+    ///
+    /// # Errors
+    /// What `enqueue` says; what the device refuses.
+    pub fn seconds(
+        &mut self,
+        gpu: &dyn Gpu,
+        calls: u32,
+        enqueue: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<f64> {
+        let (whole, rest) = (calls / MOST_RECORDED, calls % MOST_RECORDED);
+        let wanted: Vec<u32> = [(whole, MOST_RECORDED), (rest, rest)]
+            .iter()
+            .filter(|w| w.0 > 0)
+            .map(|w| w.1)
+            .collect();
+        self.recordings.retain(|(runs, _)| wanted.contains(runs));
+        for &runs in &wanted {
+            if self.recordings.iter().all(|(known, _)| *known != runs) {
+                let step = gpu.record(&mut || (0..runs).try_for_each(|_| enqueue()))?;
+                self.recordings.push((runs, step));
+            }
+        }
+        let recordings = &self.recordings;
+        let replay = |runs: u32, times: u32| {
+            let step = recordings.iter().find(|(known, _)| *known == runs).map(|(_, step)| step);
+            let mut steps = std::iter::repeat_n(step, times as usize).flatten();
+            steps.try_for_each(|step| gpu.enqueue(step))
+        };
+        gpu.time(&mut || {
+            replay(MOST_RECORDED, whole)?;
+            replay(rest, u32::from(rest > 0))
+        })
+    }
 }
 
 /// A buffer with these values.
@@ -304,6 +415,12 @@ pub(super) fn check_bytes(bytes: usize, limits: &Limits) -> Result<()> {
     Err(Error::argument("allocate", expected, bytes.to_string()))
 }
 
+/// Refuses a copy between buffers of which one is too small.
+pub(super) fn check_copy(from: &Buffer, to: &Buffer, bytes: usize) -> Result<()> {
+    check_room(from, bytes)?;
+    check_room(to, bytes)
+}
+
 /// Refuses bytes that a buffer has no room for.
 pub(super) fn check_room(buffer: &Buffer, bytes: usize) -> Result<()> {
     if bytes <= buffer.bytes() {
@@ -311,4 +428,76 @@ pub(super) fn check_room(buffer: &Buffer, bytes: usize) -> Result<()> {
     }
     let expected = format!("at most the {} bytes of the buffer", buffer.bytes());
     Err(Error::argument("copy", expected, bytes.to_string()))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::kernels::gpu::devices;
+
+    /// Copies between two buffers: what a step does is seen in the bytes that arrive.
+    #[test]
+    fn recorded_steps_run_when_they_are_replayed_and_in_order() {
+        for gpu in devices() {
+            let [a, b, c] = [1.0_f32, 2.0, 3.0].map(|value| upload(gpu, &[value; 8]).unwrap());
+            let first = gpu.prepare_copy(&a, &b, 32).unwrap();
+            let second = gpu.prepare_copy(&b, &c, 16).unwrap();
+            let both = gpu
+                .record(&mut || {
+                    gpu.enqueue(&first)?;
+                    gpu.enqueue(&second)
+                })
+                .unwrap();
+            let values = |buffer| download(gpu, buffer, 8).unwrap();
+            assert_eq!(values(&c), [3.0; 8], "{}: recording ran it", gpu.name());
+            gpu.enqueue(&both).unwrap();
+            let expected = [1.0, 1.0, 1.0, 1.0, 3.0, 3.0, 3.0, 3.0];
+            assert_eq!(values(&c), expected, "{}", gpu.name());
+            // Again, after what it reads has changed.
+            gpu.write(&a, bytemuck::cast_slice(&[7.0_f32; 8])).unwrap();
+            gpu.enqueue(&both).unwrap();
+            assert_eq!(values(&c)[..4], [7.0; 4], "{}", gpu.name());
+            // A recording may be part of another one.
+            let twice = gpu.record(&mut || gpu.enqueue(&both)).unwrap();
+            gpu.write(&a, bytemuck::cast_slice(&[9.0_f32; 8])).unwrap();
+            gpu.enqueue(&twice).unwrap();
+            assert_eq!(values(&c)[..4], [9.0; 4], "{}", gpu.name());
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_recorded_is_refused_and_leaves_the_device_as_it_was() {
+        for gpu in devices() {
+            let (a, b) = (upload(gpu, &[1.0_f32]).unwrap(), upload(gpu, &[2.0_f32]).unwrap());
+            assert!(gpu.prepare_copy(&a, &b, 8).is_err(), "{}: more than there is", gpu.name());
+            let copy = gpu.prepare_copy(&a, &b, 4).unwrap();
+            let failed = gpu.record(&mut || {
+                gpu.enqueue(&copy)?;
+                Err(Error::argument("a test", "success", "failure"))
+            });
+            assert!(failed.is_err());
+            let nested = gpu.record(&mut || gpu.record(&mut || Ok(())).map(|_| ()));
+            assert!(nested.unwrap_err().to_string().contains("one recording at a time"));
+            gpu.enqueue(&copy).unwrap();
+            assert_eq!(download(gpu, &b, 1).unwrap(), [1.0], "{}", gpu.name());
+        }
+    }
+
+    #[test]
+    fn as_many_runs_are_timed_as_are_asked_for() {
+        for gpu in devices() {
+            let (a, b) = (upload(gpu, &[1.0_f32]).unwrap(), upload(gpu, &[2.0_f32]).unwrap());
+            let copy = gpu.prepare_copy(&a, &b, 4).unwrap();
+            let mut replay = Replay::default();
+            for (calls, recorded) in [(1, 1), (3, 3), (3, 0), (MOST_RECORDED + 3, MOST_RECORDED)] {
+                let mut enqueued = 0;
+                let seconds = replay.seconds(gpu, calls, &mut || {
+                    enqueued += 1;
+                    gpu.enqueue(&copy)
+                });
+                assert!(seconds.unwrap() >= 0.0);
+                assert_eq!(enqueued, recorded, "{}: {calls} runs", gpu.name());
+            }
+        }
+    }
 }

@@ -21,6 +21,8 @@ pub enum Named {
     Cpu,
     /// `cuda`, `cuda:1`: an NVIDIA GPU by the driver's order.
     Cuda(usize),
+    /// `cuda-shim`: our CUDA kernels compiled as C++ and run on the processor, to test and to rehearse.
+    CudaShim,
     /// `wgpu`.
     Wgpu,
 }
@@ -35,9 +37,13 @@ impl Named {
         match (name, numbered) {
             ("cpu", _) => Ok(Self::Cpu),
             ("wgpu", _) => Ok(Self::Wgpu),
+            ("cuda-shim", _) => Ok(Self::CudaShim),
             ("cuda", _) => Ok(Self::Cuda(0)),
             (_, Some(ordinal)) => Ok(Self::Cuda(ordinal)),
-            _ => Err(Error::argument("--device", "cpu, cuda, cuda:<number> or wgpu", name)),
+            _ => {
+                let expected = "cpu, cuda, cuda:<number>, wgpu, or cuda-shim to rehearse";
+                Err(Error::argument("--device", expected, name))
+            }
         }
     }
 }
@@ -50,6 +56,7 @@ mod tests {
     fn devices_have_names() {
         assert_eq!(Named::parse("cpu").unwrap(), Named::Cpu);
         assert_eq!(Named::parse("cuda:3").unwrap(), Named::Cuda(3));
+        assert_eq!(Named::parse("cuda-shim").unwrap(), Named::CudaShim);
         for name in ["", "cuda:", "cuda:x", "CPU", "vulkan"] {
             assert!(
                 Named::parse(name).unwrap_err().to_string().contains("cuda:<number>"),

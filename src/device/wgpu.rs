@@ -14,6 +14,17 @@ use crate::error::{Error, Result};
 /// The variable that chooses an adapter by a part of its name.
 pub const VARIABLE: &str = "SCALPEL_WGPU_ADAPTER";
 
+/// The variable that makes every shader check its indices at run time, for debugging: `1`.
+pub const CHECKED: &str = "SCALPEL_WGPU_CHECKED";
+
+fn runtime_checks() -> wgpu::ShaderRuntimeChecks {
+    if std::env::var(CHECKED).is_ok_and(|value| value == "1") {
+        wgpu::ShaderRuntimeChecks::checked()
+    } else {
+        wgpu::ShaderRuntimeChecks::unchecked()
+    }
+}
+
 /// Steps that are handed over at the latest.
 const PENDING: usize = 256;
 
@@ -24,9 +35,10 @@ pub struct Wgpu {
     device: wgpu::Device,
     queue: wgpu::Queue,
     limits: Limits,
+    checks: wgpu::ShaderRuntimeChecks,
     timestamps: Option<Timestamps>,
     pipelines: Mutex<HashMap<String, Compiled>>,
-    pending: Mutex<Vec<Arc<Bound>>>,
+    pending: Mutex<Vec<Arc<Work>>>,
     /// The buffer of the last read, to read through again.
     staging: Mutex<Option<wgpu::Buffer>>,
     /// What went wrong outside of a checked call.
@@ -43,6 +55,20 @@ struct Timestamps {
 struct Compiled {
     pipeline: wgpu::ComputePipeline,
     entry: &'static str,
+}
+
+/// What a step of wgpu is.
+#[derive(Debug)]
+enum Work {
+    Launch(Bound),
+    Copy { from: wgpu::Buffer, to: wgpu::Buffer, bytes: u64 },
+}
+
+/// What a step is made of: what it does, or the steps that it replays.
+#[derive(Debug)]
+enum Made {
+    Work(Arc<Work>),
+    Recording(Vec<Step>),
 }
 
 #[derive(Debug)]
@@ -123,6 +149,13 @@ impl Wgpu {
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
             locked(&told).get_or_insert(error.to_string());
         }));
+        // No API of wgpu's tells; of an NVIDIA GPU its own driver does. Else usual sizes.
+        let told = super::cuda::sizes_of(&info.device_pci_bus_id);
+        let guessed = match info.device_type {
+            wgpu::DeviceType::DiscreteGpu => (64, 64 << 20),
+            wgpu::DeviceType::IntegratedGpu | wgpu::DeviceType::VirtualGpu => (16, 16 << 20),
+            _ => (8, 0),
+        };
         let bound = has.max_storage_buffer_binding_size.min(has.max_buffer_size);
         let limits = Limits {
             // Sizes are counted in 32 bits by the shaders.
@@ -133,12 +166,8 @@ impl Wgpu {
                 .min(has.max_compute_workgroup_size_x),
             grid: has.max_compute_workgroups_per_dimension,
             buffers: has.max_storage_buffers_per_shader_stage,
-            // No API tells: usual sizes.
-            multiprocessors: match info.device_type {
-                wgpu::DeviceType::DiscreteGpu => 64,
-                _ => 8,
-            },
-            cache_bytes: 0,
+            multiprocessors: told.map_or(guessed.0, |told| told.multiprocessors),
+            cache_bytes: told.map_or(guessed.1, |told| told.cache_bytes),
             software: info.device_type == wgpu::DeviceType::Cpu,
         };
         let timestamps = (!timed.is_empty()).then(|| Timestamps {
@@ -159,6 +188,7 @@ impl Wgpu {
             device,
             queue,
             limits,
+            checks: runtime_checks(),
             timestamps,
             pipelines: Mutex::default(),
             pending: Mutex::default(),
@@ -203,41 +233,54 @@ impl Wgpu {
         let mut pending = locked(&self.pending);
         let steps = std::mem::take(&mut *pending);
         if !steps.is_empty() {
-            self.submit(&steps, None)?;
+            self.submit(&steps)?;
         }
         drop(pending);
         self.unharmed()
     }
 
-    /// Hands steps over in one compute pass, which may note the time at its begin or end.
-    fn submit(
-        &self,
-        steps: &[Arc<Bound>],
-        timestamp_writes: Option<wgpu::ComputePassTimestampWrites<'_>>,
-    ) -> Result<()> {
+    /// Hands steps over at once, neighbouring launches in one compute pass.
+    fn submit(&self, steps: &[Arc<Work>]) -> Result<()> {
         self.checked("run kernels", || {
             let mut encoder = self.device.create_command_encoder(&Default::default());
-            let mut pass = encoder
-                .begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes });
-            for step in steps {
-                let [x, y, z] = step.grid;
-                pass.set_pipeline(&step.pipeline);
-                pass.set_bind_group(0, &step.group, &[]);
-                pass.dispatch_workgroups(x, y, z);
+            let is_copy = |step: &Arc<Work>| matches!(**step, Work::Copy { .. });
+            for steps in steps.chunk_by(|a, b| is_copy(a) == is_copy(b)) {
+                let mut pass = None;
+                for step in steps {
+                    match &**step {
+                        Work::Copy { from, to, bytes } => {
+                            encoder.copy_buffer_to_buffer(from, 0, to, 0, Some(*bytes));
+                        }
+                        Work::Launch(Bound { pipeline, group, grid: [x, y, z] }) => {
+                            let pass = pass.get_or_insert_with(|| {
+                                encoder.begin_compute_pass(&Default::default()).forget_lifetime()
+                            });
+                            pass.set_pipeline(pipeline);
+                            pass.set_bind_group(0, group, &[]);
+                            pass.dispatch_workgroups(*x, *y, *z);
+                        }
+                    }
+                }
             }
-            drop(pass);
             self.queue.submit([encoder.finish()]);
         })
     }
 
-    /// Notes the device's time, behind all that was handed over.
+    /// Notes the device's time, after all that was handed over, by an empty pass.
     fn note(&self, timestamps: &Timestamps, place: u32) -> Result<()> {
         let writes = wgpu::ComputePassTimestampWrites {
             query_set: &timestamps.queries,
             beginning_of_pass_write_index: None,
             end_of_pass_write_index: Some(place),
         };
-        self.submit(&[], Some(writes))
+        self.checked("note the time", || {
+            let mut encoder = self.device.create_command_encoder(&Default::default());
+            drop(encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+                label: None,
+                timestamp_writes: Some(writes),
+            }));
+            self.queue.submit([encoder.finish()]);
+        })
     }
 
     fn unharmed(&self) -> Result<()> {
@@ -345,16 +388,26 @@ impl Gpu for Wgpu {
         }
         let what = format!("compile shaders/{}.wgsl, {}", source.stem, source.entry);
         let pipeline = self.checked(&what, || {
-            let module = self.device.create_shader_module(wgpu::ShaderModuleDescriptor {
+            let descriptor = wgpu::ShaderModuleDescriptor {
                 label: Some(source.stem),
                 source: wgpu::ShaderSource::Wgsl(text.into()),
-            });
+            };
+            // SAFETY: the shaders are ours, and the same kernels run in CUDA C++ without such checks: their
+            // loops end, they divide by sizes that the host has seen not to be 0, and every index stays below
+            // what `Packed::bind` has seen the buffers to hold. The suite runs each of them, in CUDA C++ also
+            // with guards around every buffer and every shared array.
+            let module =
+                unsafe { self.device.create_shader_module_trusted(descriptor, self.checks) };
             self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
                 label: Some(source.entry),
                 layout: None,
                 module: &module,
                 entry_point: Some(source.entry),
-                compilation_options: Default::default(),
+                compilation_options: wgpu::PipelineCompilationOptions {
+                    // No kernel reads what no thread of its workgroup has written.
+                    zero_initialize_workgroup_memory: self.checks.bounds_checks,
+                    ..Default::default()
+                },
                 cache: None,
             })
         })?;
@@ -391,20 +444,41 @@ impl Gpu for Wgpu {
             })
         })?;
         let pipeline = compiled.pipeline.clone();
-        Ok(Step::new(Arc::new(Bound { pipeline, group, grid: launch.grid })))
+        let bound = Bound { pipeline, group, grid: launch.grid };
+        Ok(Step::new(Made::Work(Arc::new(Work::Launch(bound)))))
+    }
+
+    fn prepare_copy(&self, from: &Buffer, to: &Buffer, bytes: usize) -> Result<Step> {
+        gpu::check_copy(from, to, bytes)?;
+        let (from, to): (&wgpu::Buffer, &wgpu::Buffer) = (from.memory()?, to.memory()?);
+        // Copies are of whole words, which every buffer ends with.
+        let bytes = (bytes as u64).next_multiple_of(4);
+        let copy = Work::Copy { from: from.clone(), to: to.clone(), bytes };
+        Ok(Step::new(Made::Work(Arc::new(copy))))
     }
 
     fn enqueue(&self, step: &Step) -> Result<()> {
-        let bound: &Arc<Bound> = step.get()?;
-        if bound.grid.contains(&0) {
+        let work = match step.get()? {
+            Made::Work(work) => work,
+            Made::Recording(steps) => return steps.iter().try_for_each(|step| self.enqueue(step)),
+        };
+        let nothing = match &**work {
+            Work::Launch(bound) => bound.grid.contains(&0),
+            Work::Copy { bytes, .. } => *bytes == 0,
+        };
+        if nothing || gpu::is_recorded(self, step) {
             return Ok(());
         }
         let full = {
             let mut pending = locked(&self.pending);
-            pending.push(Arc::clone(bound));
+            pending.push(Arc::clone(work));
             pending.len() >= PENDING
         };
         if full { self.flush() } else { Ok(()) }
+    }
+
+    fn record(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Step> {
+        Ok(Step::new(Made::Recording(gpu::recorded(self, work)?)))
     }
 
     fn wait(&self) -> Result<()> {

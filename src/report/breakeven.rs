@@ -36,6 +36,18 @@ pub struct Sweep {
     pub device: Option<String>,
 }
 
+impl Sweep {
+    /// Its points.
+    pub fn len(&self) -> usize {
+        self.shapes.len() * self.densities.len() * self.columns.len() * self.widths.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
 /// One product, ours beside a library's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BreakevenPoint {
@@ -65,6 +77,9 @@ pub struct BreakevenPoint {
     pub csr_gflops: f64,
     /// The library, for both.
     pub dense_library: String,
+    /// The algorithm of its CSR product, where it has several and the fastest was taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub csr_algorithm: Option<String>,
 }
 
 impl BreakevenPoint {
@@ -85,7 +100,7 @@ impl BreakevenPoint {
 }
 
 /// A sweep in the results tree.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct StoredSweep {
     /// Its folder's name: the hash of what it measures.
     pub hash: String,
@@ -107,6 +122,7 @@ impl StoredSweep {
     }
 
     /// The sweep in a few words.
+    /// Where it was cut, that too.
     pub fn title(&self) -> String {
         let library = self.points.first().map_or("", |point| point.dense_library.as_str());
         let hardware = self.hardware();
@@ -121,6 +137,10 @@ impl StoredSweep {
         }
         if let Some(instructions) = &self.sweep.mkl_instructions {
             title += &format!(", MKL on {instructions}");
+        }
+        let (measured, all) = (self.points.len(), self.sweep.len());
+        if measured < all {
+            title += &format!(" (cut after {measured} of {all} points)");
         }
         title
     }
@@ -293,6 +313,7 @@ mod tests {
             dense_gflops: 100.0,
             csr_gflops: 20.0,
             dense_library: "MKL".into(),
+            csr_algorithm: None,
         }
     }
 

@@ -80,6 +80,14 @@ impl Environment {
         }
     }
 
+    /// Notes which GPU ran. Of an NVIDIA GPU through CUDA, the driver's own tool has told more already.
+    pub fn ran_on(&mut self, name: String, software: bool) {
+        self.software_gpu = software;
+        if software || !self.device.starts_with("cuda") || self.gpu.is_none() {
+            self.gpu = Some(name);
+        }
+    }
+
     /// The hardware in a few words, for a table's row.
     pub fn hardware(&self) -> String {
         match (&self.gpu, self.device.as_str()) {

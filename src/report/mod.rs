@@ -33,8 +33,9 @@ pub use results::{
 };
 pub use run_table::run_table;
 pub use speedup::{
-    CONTESTANTS, DENSE, LIBRARY, LIBRARY_COMPACTED, SCALPEL, SpeedupGroup, SpeedupRow,
-    StoredSpeedup, speedup_groups,
+    CONTESTANTS, DENSE, LIBRARY, LIBRARY_COMPACTED, OF_THE_DENSE_NETWORK, PYTORCH,
+    PYTORCH_COMPACTED, PYTORCH_COMPACTED_TF32, PYTORCH_CUSPARSE, PYTORCH_TF32, SCALPEL,
+    SpeedupGroup, SpeedupRow, StoredSpeedup, speedup_groups,
 };
 pub use summarise::{storage_format, summarise, write_run};
 pub use tables::Tables;

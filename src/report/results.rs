@@ -15,6 +15,9 @@ use crate::files;
 use crate::measure::Timing;
 use crate::train::recipe::{Precision, Recipe, Technique, digest};
 
+/// The file of a sweep that is not finished.
+const PART: &str = "part.json";
+
 /// What a run came to: `summary.json`. Accuracies are in percent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
@@ -192,18 +195,39 @@ impl ResultsTree {
         environment: Environment,
     ) -> Result<StoredSweep> {
         let stored = StoredSweep { hash: digest(&sweep), sweep, points, environment };
-        let StoredSweep { hash, sweep, points, environment } = &stored;
-        let folder = self.root.join("breakeven").join(slug(&stored.hardware())).join(hash);
+        let StoredSweep { sweep, points, environment, .. } = &stored;
+        let folder = self.sweep_folder(&stored);
         write_json(&folder.join("points.json"), points)?;
         write_json(&folder.join("environment.json"), environment)?;
         // Last: a folder without it is not yet one.
         write_json(&folder.join("sweep.json"), sweep)?;
+        files::forget(&folder.join(PART))?;
         let (name, plot) = stored.plot()?;
         files::replace(&self.plot(&name), plot)?;
         Ok(stored)
     }
 
-    /// The stored sweeps, in order of processor and hash.
+    /// Stores the points that a sweep has come to so far: what is left of it where it is cut. A whole sweep that
+    /// was stored before stays until this one is whole.
+    ///
+    /// # Errors
+    /// A folder that cannot be written.
+    pub fn store_sweep_part(
+        &self,
+        sweep: &Sweep,
+        points: &[BreakevenPoint],
+        environment: &Environment,
+    ) -> Result<()> {
+        let (sweep, points, environment) = (sweep.clone(), points.to_vec(), environment.clone());
+        let part = StoredSweep { hash: digest(&sweep), sweep, points, environment };
+        write_json(&self.sweep_folder(&part).join(PART), &part)
+    }
+
+    fn sweep_folder(&self, stored: &StoredSweep) -> PathBuf {
+        self.root.join("breakeven").join(slug(&stored.hardware())).join(&stored.hash)
+    }
+
+    /// The stored sweeps, in order of processor and hash; of one that was never finished, what there is of it.
     ///
     /// # Errors
     /// A folder that cannot be read, a file that is not what its name says.
@@ -218,6 +242,8 @@ impl ResultsTree {
                         points: read_json(&folder.join("points.json"))?,
                         environment: read_json(&folder.join("environment.json"))?,
                     });
+                } else if folder.join(PART).exists() {
+                    sweeps.push(read_json(&folder.join(PART))?);
                 }
             }
         }

@@ -18,14 +18,39 @@ use crate::network::zoo;
 pub const LIBRARY: &str = "libtorch";
 /// The library on the network without its blocked nodes.
 pub const LIBRARY_COMPACTED: &str = "libtorch-compacted";
+/// PyTorch on the network as it was, captured in a CUDA graph, in the faster memory format.
+pub const PYTORCH: &str = "pytorch-graph";
+/// The same, factors rounded to TF32.
+pub const PYTORCH_TF32: &str = "pytorch-graph-tf32";
+/// PyTorch, captured, on the network without its blocked nodes.
+pub const PYTORCH_COMPACTED: &str = "pytorch-graph-compacted";
+/// The same, factors rounded to TF32.
+pub const PYTORCH_COMPACTED_TF32: &str = "pytorch-graph-compacted-tf32";
+/// PyTorch, captured, on the traditionally pruned network, its weights in compressed rows: cuSPARSE on a GPU.
+pub const PYTORCH_CUSPARSE: &str = "pytorch-cusparse";
 /// Our own dense kernels on the network as it was.
 pub const DENSE: &str = "dense";
 /// The fastest of all that applies.
 pub const SCALPEL: &str = "scalpel";
 
 /// The contestants, as they stand in tables and bars.
-pub const CONTESTANTS: [&str; 8] =
-    [LIBRARY, LIBRARY_COMPACTED, DENSE, "traditional", "simd", "node", "both", SCALPEL];
+pub const CONTESTANTS: [&str; 13] = [
+    LIBRARY,
+    LIBRARY_COMPACTED,
+    PYTORCH,
+    PYTORCH_TF32,
+    PYTORCH_COMPACTED,
+    PYTORCH_COMPACTED_TF32,
+    PYTORCH_CUSPARSE,
+    DENSE,
+    "traditional",
+    "simd",
+    "node",
+    "both",
+    SCALPEL,
+];
+/// Those that run the network as it was.
+pub const OF_THE_DENSE_NETWORK: [&str; 4] = [LIBRARY, PYTORCH, PYTORCH_TF32, DENSE];
 
 /// One contestant's time for one batch of a network.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -46,12 +71,15 @@ pub struct SpeedupRow {
     pub interval: [f64; 2],
     /// The library's dense time over this one; absent where no library runs on the device.
     pub speedup_over_library: Option<f64>,
-    /// The time of the fastest dense contestant, ours or the library's, over this one.
+    /// The time of the fastest contestant of [`OF_THE_DENSE_NETWORK`] over this one.
     pub speedup_over_dense: f64,
     /// Bytes of the weights as they are stored, indices and biases included.
     pub bytes: usize,
     /// A published model, or how the weights were drawn.
     pub weights_from: String,
+    /// How the contestant runs, where it has a choice: of PyTorch, whether as a graph, and its memory format.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
     /// Accuracy in percent of the original network and of this very model, where it was trained.
     pub accuracy: Option<[f64; 2]>,
 }
@@ -83,7 +111,7 @@ impl StoredSpeedup {
 
     /// The fastest dense contestant.
     fn fastest_dense(&self) -> Option<&SpeedupRow> {
-        let dense = [LIBRARY, DENSE].into_iter().filter_map(|policy| self.row(policy));
+        let dense = OF_THE_DENSE_NETWORK.into_iter().filter_map(|policy| self.row(policy));
         dense.min_by(|a, b| a.microseconds.total_cmp(&b.microseconds))
     }
 }
@@ -230,6 +258,54 @@ impl SpeedupGroup<'_> {
         table
     }
 
+    /// A row per network: the times of PyTorch's captured networks, and how many times faster ours is than the
+    /// fastest of each kind; none where PyTorch was not measured.
+    fn pytorch_table(&self) -> Option<Table> {
+        if !self.members.iter().any(|one| one.row(PYTORCH).is_some()) {
+            return None;
+        }
+        let mut table = Table::new([
+            "network",
+            "libtorch",
+            "graph",
+            "graph, TF32",
+            "compacted",
+            "compacted, TF32",
+            "cuSPARSE",
+            "scalpel",
+            "over graph",
+            "over compacted",
+            "traditional over cuSPARSE",
+        ]);
+        for one in &self.members {
+            let time = |policy: &str| one.row(policy).map(|row| row.microseconds);
+            let text =
+                |time: Option<f64>| time.map_or("not measured".into(), |t| format!("{t:.1}"));
+            let over = |ours: &str, theirs: &[&str]| {
+                let best = theirs.iter().filter_map(|policy| time(policy)).reduce(f64::min);
+                best.zip(time(ours))
+                    .map_or("not measured".into(), |(a, b)| format!("{:.2}x", a / b))
+            };
+            let Some(first) = one.first() else { continue };
+            let mut cells = vec![first.network.clone()];
+            let shown = [
+                LIBRARY,
+                PYTORCH,
+                PYTORCH_TF32,
+                PYTORCH_COMPACTED,
+                PYTORCH_COMPACTED_TF32,
+                PYTORCH_CUSPARSE,
+                SCALPEL,
+            ];
+            cells.extend(shown.map(|policy| text(time(policy))));
+            cells.push(over(SCALPEL, &[PYTORCH, PYTORCH_TF32]));
+            cells.push(over(SCALPEL, &[PYTORCH_COMPACTED, PYTORCH_COMPACTED_TF32]));
+            cells.push(over("traditional", &[PYTORCH_CUSPARSE]));
+            table.row(cells);
+        }
+        Some(table)
+    }
+
     /// A summary's row: the geometric means.
     fn means(&self) -> Vec<String> {
         let times = |ratio: Option<f64>| {
@@ -317,10 +393,15 @@ pub(super) struct SpeedupSection {
 }
 
 const READING: &str = "Geometric means over the networks of how many times faster than the fastest dense \
-    contestant each policy is, libtorch's (in its faster memory format) or our own dense kernels; *scalpel over \
+    contestant each policy is, libtorch's (in its faster memory format; on a GPU also PyTorch's, captured in a CUDA \
+    graph) or our own dense kernels; *scalpel over \
     libtorch* is over what a user would take. The paper compares with MKL and its own dense code. \
     *traditional*: compressed rows; *SIMD-aware*: groups of weights; *node*: the nodes that are left; \
     *both*; *scalpel*: of these, the model and the kernels that are the fastest here.";
+
+const PYTORCH_READING: &str = "Beside PyTorch whose networks are captured in CUDA graphs, each in its faster memory \
+    format, by cuDNN's own choice of algorithms; microseconds of a batch, and how many times faster ours is than the \
+    faster of both precisions:";
 
 impl SpeedupSection {
     /// The section on measurements that lie in the tree.
@@ -375,6 +456,9 @@ impl SpeedupSection {
                  {table}\n![{title}](results/plots/{name}.svg)\n",
                 group.measured_on()
             );
+            if let Some(table) = group.pytorch_table() {
+                section.results += &format!("\n{PYTORCH_READING}\n\n{}", table.markdown());
+            }
             if in_front(&group) && newest == Some(group.hardware()) {
                 section.readme += &format!(
                     "\n{title} ({}):\n\n{table}",
@@ -454,6 +538,7 @@ mod tests {
             speedup_over_dense: dense / microseconds,
             bytes,
             weights_from: "random".into(),
+            detail: None,
             accuracy: (policy == SCALPEL).then_some([98.5, 98.25]),
         };
         let mut environment = Environment::read("cpu");

@@ -5,11 +5,15 @@
 //! the fastest on this hardware, with the kernels that are the fastest there, as the paper picks the technique
 //! by the hardware. Every contestant is compared with libtorch on the same weights before it is timed.
 
+mod pytorch;
 mod subject;
 
+use self::pytorch::{Captured, PyTorch, Way};
 use self::subject::SCALPELS_OWN;
 pub use self::subject::{PrunedModel, Subject};
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +24,7 @@ use tch::Tensor;
 use crate::baselines::mkl::Mkl;
 use crate::baselines::torch::{TorchNetwork, to_array, to_tensor};
 use crate::device::Named;
-use crate::device::cuda::Cuda;
+use crate::device::cuda::{Cuda, shim::Shim};
 use crate::device::gpu::Gpu;
 use crate::device::wgpu::Wgpu;
 use crate::engine::{self, Choices, Executable, Policy, Request, compile};
@@ -29,7 +33,7 @@ use crate::kernels::masked_dense::DenseLibrary;
 use crate::measure::{Effort, Threaded, Timing, interleave_apart};
 use crate::models::Card;
 use crate::network::{Network, NodeMasks, Parameter, Weights};
-use crate::report::{LIBRARY, LIBRARY_COMPACTED, SpeedupRow};
+use crate::report::{LIBRARY, LIBRARY_COMPACTED, OF_THE_DENSE_NETWORK, SpeedupRow};
 use crate::seed;
 
 /// By how much scores may lie apart from libtorch's, relative to the largest.
@@ -52,6 +56,33 @@ pub struct Venue<'a> {
     pub threads: usize,
     /// A library's dense product for our dense layers.
     pub products: Option<Arc<dyn DenseLibrary>>,
+    /// PyTorch through Python, which captures networks in CUDA graphs.
+    pytorch: Option<Rc<RefCell<PyTorch>>>,
+}
+
+impl Venue<'_> {
+    /// The same with PyTorch in a Python as a further opponent, on the device on which libtorch runs, and its
+    /// version.
+    ///
+    /// # Errors
+    /// An interpreter without PyTorch; a device that PyTorch does not run on.
+    pub fn with_pytorch(mut self, interpreter: &str) -> Result<(Self, String)> {
+        let device = match self.library {
+            Some(tch::Device::Cuda(index)) => format!("cuda:{index}"),
+            Some(tch::Device::Cpu) => "cpu".into(),
+            _ => {
+                return Err(Error::argument(
+                    "--pytorch",
+                    "a device that PyTorch runs on",
+                    self.name,
+                ));
+            }
+        };
+        let pytorch = PyTorch::start(interpreter, &device)?;
+        let version = pytorch.version().to_owned();
+        self.pytorch = Some(Rc::new(RefCell::new(pytorch)));
+        Ok((self, version))
+    }
 }
 
 /// What a device's name stands for.
@@ -61,7 +92,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// The device of that name: `cpu`, `cuda`, `cuda:1` or `wgpu`.
+    /// The device of that name: `cpu`, `cuda`, `cuda:1`, `cuda-shim` or `wgpu`.
     ///
     /// # Errors
     /// Another name; what the device or its libraries lack.
@@ -69,6 +100,7 @@ impl Place {
         let gpu: Option<Arc<dyn Gpu>> = match Named::parse(name)? {
             Named::Cpu => None,
             Named::Wgpu => Some(Arc::new(Wgpu::new()?)),
+            Named::CudaShim => Some(Arc::new(Shim::new()?)),
             Named::Cuda(ordinal) => Some(Arc::new(Cuda::new(ordinal)?)),
         };
         Ok(Self { name: name.to_owned(), gpu })
@@ -86,22 +118,25 @@ impl Place {
     /// # Errors
     /// The global pool has been made already; a libtorch without CUDA.
     pub fn venue(&self, threads: usize) -> Result<Venue<'_>> {
+        let library = match self.name.as_str() {
+            "wgpu" => None,
+            // What stands in for a GPU is the processor.
+            "cuda-shim" => Some(tch::Device::Cpu),
+            name => Some(crate::train::device::by_name(name)?),
+        };
         tch::set_num_threads(threads as i32);
         // The calling thread is one of the pool's: nobody has to be woken for the first step.
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).use_current_thread();
         pool.build_global().map_err(|error| {
             Error::argument("set the threads", "a pool that is not made yet", error.to_string())
         })?;
-        let library = match self.name.as_str() {
-            "wgpu" => None,
-            name => Some(crate::train::device::by_name(name)?),
-        };
         let products = match (&self.gpu, threads) {
             (None, 1) => Mkl::load(1).ok().map(|mkl| mkl as Arc<dyn DenseLibrary>),
             _ => None,
         };
         let device = self.gpu().map_or(engine::Device::Cpu, engine::Device::Gpu);
-        Ok(Venue { name: self.name.clone(), device, library, threads, products })
+        let name = self.name.clone();
+        Ok(Venue { name, device, library, threads, products, pytorch: None })
     }
 }
 
@@ -110,6 +145,7 @@ struct Contestant<'a> {
     policy: &'static str,
     bytes: usize,
     from: String,
+    detail: Option<String>,
     accuracy: Option<[f64; 2]>,
     runner: Runner<'a>,
 }
@@ -117,6 +153,7 @@ struct Contestant<'a> {
 enum Runner<'a> {
     Ours(Executable<'a>),
     Library { network: TorchNetwork, images: Tensor, device: tch::Device },
+    PyTorch(Captured),
 }
 
 /// How long a library's idle threads may still turn over: GCC's OpenMP, on which libtorch runs, lets them
@@ -125,12 +162,13 @@ const SETTLING: Duration = Duration::from_millis(50);
 
 impl Runner<'_> {
     fn is_library(&self) -> bool {
-        matches!(self, Self::Library { .. })
+        matches!(self, Self::Library { .. } | Self::PyTorch(_))
     }
 
     fn seconds(&mut self, calls: u32) -> Result<f64> {
         match self {
             Self::Ours(executable) => executable.seconds(calls),
+            Self::PyTorch(captured) => captured.seconds(calls),
             Self::Library { network, images, device } => {
                 let start = std::time::Instant::now();
                 for _ in 0..calls {
@@ -188,8 +226,7 @@ fn verify(
     batch: usize,
 ) -> Result<()> {
     let images = images(network, batch);
-    let torch = TorchNetwork::new(network, weights, masks, tch::Device::Cpu)?;
-    let expected = to_array(&torch.run(&to_tensor(&images, tch::Device::Cpu)?)?)?;
+    let expected = scores_of(network, weights, masks, &images)?;
     let pixels: Vec<f32> = images.iter().copied().collect();
     let mut scores = vec![f32::NAN; expected.len()];
     executable.run(&pixels, &mut scores)?;
@@ -225,6 +262,7 @@ pub fn measure(
 ) -> Result<Vec<SpeedupRow>> {
     let original = &subject.original;
     let mut contestants = opponents(subject, batch, venue)?;
+    contestants.extend(captured(subject, batch, venue)?);
     let untouched = subject.untouched();
     for &policy in policies {
         let contestant = match policy {
@@ -243,7 +281,7 @@ pub fn measure(
         Some(timings[place].median)
     };
     let library = time(LIBRARY);
-    let dense = [library, time(Policy::Dense.name())].into_iter().flatten().reduce(f64::min);
+    let dense = OF_THE_DENSE_NETWORK.into_iter().filter_map(time).reduce(f64::min);
     let rows = contestants.iter().zip(&timings).map(|(contestant, timing)| SpeedupRow {
         network: original.name.clone(),
         device: venue.name.clone(),
@@ -257,6 +295,7 @@ pub fn measure(
         speedup_over_dense: dense.unwrap_or(timing.median) / timing.median,
         bytes: contestant.bytes,
         weights_from: contestant.from.clone(),
+        detail: contestant.detail.clone(),
         accuracy: contestant.accuracy,
     });
     Ok(rows.collect())
@@ -267,6 +306,7 @@ fn ours<'a>(policy: Policy, model: &PrunedModel, executable: Executable<'a>) -> 
         policy: policy.name(),
         bytes: executable.bytes(),
         from: model.from.clone(),
+        detail: None,
         accuracy: model
             .card
             .as_ref()
@@ -294,6 +334,7 @@ fn opponents<'a>(
             policy,
             bytes,
             from: from.to_owned(),
+            detail: None,
             accuracy: None,
             runner: Runner::Library { network, images, device },
         });
@@ -306,6 +347,52 @@ fn opponents<'a>(
         push(LIBRARY_COMPACTED, &network, &weights, &model.from)?;
     }
     Ok(contestants)
+}
+
+/// PyTorch's captured networks, where there is a PyTorch: dense, compacted, and pruned by single weights. One that
+/// PyTorch refuses or computes otherwise is told of and left out.
+fn captured<'a>(subject: &Subject, batch: usize, venue: &Venue<'_>) -> Result<Vec<Contestant<'a>>> {
+    let Some(pytorch) = &venue.pytorch else { return Ok(Vec::new()) };
+    pytorch.borrow_mut().forget()?;
+    let mut contestants = Vec::new();
+    for way in Way::ALL {
+        let policy = match (way.compacted, way.sparse) {
+            (true, _) => Policy::Node,
+            (_, true) => Policy::Traditional,
+            _ => Policy::Dense,
+        };
+        let untouched = subject.untouched();
+        let model =
+            if policy == Policy::Dense { Some(&untouched) } else { model_of(subject, policy) };
+        let Some(model) = model else { continue };
+        let (network, weights) =
+            crate::prune::compact::compact(&model.network, &model.weights, &model.masks)?;
+        let images = images(&network, batch);
+        let expected = scores_of(&network, &weights, &NodeMasks::new(), &images)?;
+        match Captured::new(pytorch, way, &network, &weights, &images, &expected) {
+            Err(error) => eprintln!("left out, {} of {}: {error}", way.policy, network.name),
+            Ok(captured) => contestants.push(Contestant {
+                policy: way.policy,
+                bytes: 4 * network.parameters()?.iter().map(Parameter::len).sum::<usize>(),
+                from: model.from.clone(),
+                detail: Some(captured.detail.clone()),
+                accuracy: None,
+                runner: Runner::PyTorch(captured),
+            }),
+        }
+    }
+    Ok(contestants)
+}
+
+/// libtorch's scores on the CPU.
+fn scores_of(
+    network: &Network,
+    weights: &Weights,
+    masks: &NodeMasks,
+    images: &ArrayD<f32>,
+) -> Result<ArrayD<f32>> {
+    let torch = TorchNetwork::new(network, weights, masks, tch::Device::Cpu)?;
+    to_array(&torch.run(&to_tensor(images, tch::Device::Cpu)?)?)
 }
 
 /// The fastest of Scalpel's own models, with the kernels that are the fastest here.

@@ -3,16 +3,19 @@
 
 pub mod libraries;
 pub mod nvrtc;
-#[cfg(test)]
-pub(crate) mod shim;
+pub mod shim;
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::ffi::c_void;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use cudarc::driver::sys::{CUdevice_attribute, CUevent_flags};
+use cudarc::driver::sys::{
+    CUdevice_attribute, CUevent_flags, CUgraphInstantiate_flags, CUstream, CUstreamCaptureMode,
+};
 use cudarc::driver::{
-    CudaContext, CudaFunction, CudaModule, CudaSlice, CudaStream, DevicePtr, DriverError, result,
+    CudaContext, CudaFunction, CudaGraph, CudaModule, CudaSlice, CudaStream, DevicePtr,
+    DriverError, result,
 };
 use cudarc::nvrtc::Ptx;
 
@@ -25,7 +28,8 @@ const OLDEST: (i32, i32) = (7, 5);
 /// Buffers of a launch, of which our kernels need ten.
 const MOST_BUFFERS: usize = 16;
 
-/// An NVIDIA GPU, with one stream on which everything happens in order.
+/// An NVIDIA GPU, with one stream on which everything happens in order. What a thread records
+/// ([`Gpu::record`]) goes to a stream of its own, so that other threads go on meanwhile.
 #[derive(Debug)]
 pub struct Cuda {
     context: Arc<CudaContext>,
@@ -33,6 +37,37 @@ pub struct Cuda {
     architecture: String,
     limits: Limits,
     modules: Mutex<HashMap<String, Arc<CudaModule>>>,
+}
+
+/// What a step of CUDA is.
+#[derive(Debug)]
+enum Work {
+    Launch(Bound),
+    Copy { from: Buffer, to: Buffer, bytes: usize },
+    Recording(Recording),
+}
+
+/// A graph, and all that its kernels work on.
+struct Recording {
+    /// May be launched by one thread at a time.
+    graph: Mutex<CudaGraph>,
+    steps: Vec<Step>,
+}
+
+// SAFETY: CUDA's graphs may be used by any thread, but by one at a time, which the mutex sees to.
+unsafe impl Send for Recording {}
+// SAFETY: as above.
+unsafe impl Sync for Recording {}
+
+impl std::fmt::Debug for Recording {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Recording({} steps)", self.steps.len())
+    }
+}
+
+thread_local! {
+    /// The stream to which this thread's work goes while it records; null while it does not.
+    static CAPTURING: Cell<CUstream> = const { Cell::new(std::ptr::null_mut()) };
 }
 
 /// A launch with its arguments.
@@ -111,8 +146,59 @@ impl Cuda {
         &self.stream
     }
 
+    /// The stream to which this thread's work goes: [`Cuda::stream`], or the one of its recording. A library's
+    /// handle is given it before each call.
+    pub fn current_stream(&self) -> CUstream {
+        if gpu::is_recording(self) { CAPTURING.get() } else { self.stream.cu_stream() }
+    }
+
     fn bind(&self) -> Result<()> {
         self.context.bind_to_thread().map_err(failed("enter its context"))
+    }
+
+    fn launch(&self, bound: &Bound) -> Result<()> {
+        let (x, y, z) = bound.grid;
+        if x == 0 || y == 0 || z == 0 {
+            return Ok(());
+        }
+        let count = bound.pointers.len();
+        let mut arguments = [std::ptr::null_mut::<c_void>(); MOST_BUFFERS + 1];
+        for (argument, pointer) in arguments.iter_mut().zip(&bound.pointers) {
+            *argument = std::ptr::from_ref(pointer).cast_mut().cast();
+        }
+        arguments[count] = bound.parameters.as_ptr().cast_mut().cast();
+        // SAFETY: the kernel takes as many pointers and then a struct of as many words: every entry
+        // point's host side says so, and the suite runs each. The buffers live as long as the step.
+        unsafe {
+            result::launch_kernel(
+                bound.function.cu_function(),
+                bound.grid,
+                (bound.threads, 1, 1),
+                0,
+                self.current_stream(),
+                &mut arguments[..=count],
+            )
+        }
+        .map_err(failed("launch a kernel"))
+    }
+
+    /// Sends what `work` enqueues from this thread to a stream of its own, and gives the graph of it.
+    fn capture(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<(CudaGraph, Vec<Step>)> {
+        self.bind()?;
+        let stream = self.context.new_stream().map_err(failed("make a stream"))?;
+        // Relaxed: a library may ask the driver things that a stricter mode forbids meanwhile.
+        let mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED;
+        stream.begin_capture(mode).map_err(failed("begin a recording"))?;
+        let before = CAPTURING.replace(stream.cu_stream());
+        let steps = gpu::recorded(self, work);
+        CAPTURING.set(before);
+        // The capture is ended even where the work failed, or the stream could not be destroyed.
+        let graph = stream.end_capture(CUgraphInstantiate_flags(0));
+        let steps = steps?;
+        let graph = graph.map_err(failed("record its work"))?.ok_or_else(|| {
+            Error::argument("the GPU, asked to record its work", "a graph", "none")
+        })?;
+        Ok((graph, steps))
     }
 
     /// The address of a buffer.
@@ -201,42 +287,56 @@ impl Gpu for Cuda {
         let pointers =
             launch.buffers.iter().map(|buffer| self.address(buffer)).collect::<Result<_>>()?;
         let [x, y, z] = launch.grid;
-        Ok(Step::new(Bound {
+        Ok(Step::new(Work::Launch(Bound {
             function: compiled.function.clone(),
             grid: (x, y, z),
             threads: compiled.threads,
             _buffers: launch.buffers.iter().map(|&buffer| buffer.clone()).collect(),
             pointers,
             parameters: launch.parameters.to_vec(),
-        }))
+        })))
+    }
+
+    fn prepare_copy(&self, from: &Buffer, to: &Buffer, bytes: usize) -> Result<Step> {
+        gpu::check_copy(from, to, bytes)?;
+        (self.address(from)?, self.address(to)?); // both of this device
+        Ok(Step::new(Work::Copy { from: from.clone(), to: to.clone(), bytes }))
     }
 
     fn enqueue(&self, step: &Step) -> Result<()> {
-        let bound: &Bound = step.get()?;
-        let (x, y, z) = bound.grid;
-        if x == 0 || y == 0 || z == 0 {
-            return Ok(());
+        let work: &Work = step.get()?;
+        if let Work::Recording(recording) = work
+            && gpu::is_recording(self)
+        {
+            // Its steps become part of the recording that is being made.
+            return recording.steps.iter().try_for_each(|step| self.enqueue(step));
         }
+        gpu::is_recorded(self, step); // so that its buffers live as long as the recording
         self.bind()?;
-        let count = bound.pointers.len();
-        let mut arguments = [std::ptr::null_mut::<c_void>(); MOST_BUFFERS + 1];
-        for (argument, pointer) in arguments.iter_mut().zip(&bound.pointers) {
-            *argument = std::ptr::from_ref(pointer).cast_mut().cast();
+        match work {
+            Work::Launch(bound) => self.launch(bound),
+            Work::Copy { from, to, bytes } => {
+                let (from, to) = (self.address(from)?, self.address(to)?);
+                // SAFETY: both buffers hold as many bytes, and live as long as the step.
+                unsafe { result::memcpy_dtod_async(to, from, *bytes, self.current_stream()) }
+                    .map_err(failed("copy between buffers"))
+            }
+            Work::Recording(recording) => {
+                let graph = recording.graph.lock().unwrap_or_else(PoisonError::into_inner);
+                // SAFETY: the graph is alive, and nobody else launches it now.
+                unsafe { result::graph::launch(graph.cu_graph_exec(), self.stream.cu_stream()) }
+                    .map_err(failed("replay a recording"))
+            }
         }
-        arguments[count] = bound.parameters.as_ptr().cast_mut().cast();
-        // SAFETY: the kernel takes as many pointers and then a struct of as many words: every entry
-        // point's host side says so, and the suite runs each. The buffers live as long as the step.
-        unsafe {
-            result::launch_kernel(
-                bound.function.cu_function(),
-                bound.grid,
-                (bound.threads, 1, 1),
-                0,
-                self.stream.cu_stream(),
-                &mut arguments[..=count],
-            )
+    }
+
+    fn record(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Step> {
+        if gpu::is_recording(self) {
+            // Refuses it.
+            gpu::recorded(self, work)?;
         }
-        .map_err(failed("launch a kernel"))
+        let (graph, steps) = self.capture(work)?;
+        Ok(Step::new(Work::Recording(Recording { graph: Mutex::new(graph), steps: steps })))
     }
 
     fn wait(&self) -> Result<()> {
@@ -258,6 +358,34 @@ impl Gpu for Cuda {
         let elapsed = start.elapsed_ms(&end).map_err(failed("finish its work"))?;
         Ok(f64::from(elapsed) / 1e3)
     }
+}
+
+/// What the driver tells of a GPU without running anything on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// Its multiprocessors.
+    pub multiprocessors: u32,
+    /// Bytes of its L2 cache.
+    pub cache_bytes: usize,
+}
+
+/// The sizes of the NVIDIA GPU at a PCI address such as `0000:3b:00.0`; none where there is no such GPU, or
+/// no driver.
+pub fn sizes_of(pci: &str) -> Option<Sizes> {
+    let pci = std::ffi::CString::new(pci).ok().filter(|pci| !pci.is_empty())?;
+    driver().ok()?;
+    result::init().ok()?;
+    let mut device = 0;
+    // SAFETY: the driver is there and initialised; the string ends with 0.
+    let found =
+        unsafe { cudarc::driver::sys::cuDeviceGetByPCIBusId(&raw mut device, pci.as_ptr()) };
+    found.result().ok()?;
+    // SAFETY: the driver has just named the device.
+    let attribute = |attribute| unsafe { result::device::get_attribute(device, attribute) };
+    let multiprocessors =
+        attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT).ok()?;
+    let cache = attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE).ok()?;
+    Some(Sizes { multiprocessors: multiprocessors as u32, cache_bytes: cache as usize })
 }
 
 /// Says whether the driver can be called.

@@ -1,4 +1,4 @@
-//! A stand-in for a GPU, for tests: compiles the very same `.cu` files as C++ and runs them on the CPU,
+//! A stand-in for a GPU, for tests and rehearsals: compiles the very same `.cu` files as C++ and runs them on the CPU,
 //! block after block, a block's threads as fibers.
 //!
 //! It reports threads of a block that wait at different places (a divergent barrier), accesses outside
@@ -11,7 +11,7 @@ use std::ffi::{CStr, c_char, c_int, c_void};
 use std::fmt::Write as _;
 use std::fs;
 use std::process::Command;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use corosensei::stack::DefaultStack;
 use corosensei::{Coroutine, CoroutineResult, Yielder};
@@ -29,8 +29,9 @@ const SHIM_HEADER: (&str, &str) = ("shim.h", include_str!("../../../cuda/shim.h"
 const GUARD: u128 = 0x5ca1_be15_ca1b_e15c_a1be_15ca_1be1_5ca1;
 const GUARDS: usize = 8;
 
+/// The stand-in: `cuda-shim` on a command line. Its times are no GPU's.
 #[derive(Debug)]
-pub(crate) struct Shim {
+pub struct Shim {
     compiler: &'static str,
     folder: TempDir,
     programs: Mutex<HashMap<String, Arc<Compiled>>>,
@@ -46,6 +47,13 @@ struct Compiled {
     threads: u32,
     /// The library's state is one for all launches.
     running: Mutex<()>,
+}
+
+/// What a step of the stand-in is.
+enum Work {
+    Launch(Bound),
+    Copy { from: Buffer, to: Buffer, bytes: usize },
+    Recording(Vec<Step>),
 }
 
 struct Bound {
@@ -109,7 +117,11 @@ extern "C" fn pause(kind: c_int, site: c_int, message: *const c_char) {
 }
 
 impl Shim {
-    pub(crate) fn new() -> Result<Self> {
+    /// A stand-in of its own.
+    ///
+    /// # Errors
+    /// No C++ compiler.
+    pub fn new() -> Result<Self> {
         let answers = |compiler: &&str| {
             Command::new(compiler).arg("--version").output().is_ok_and(|out| out.status.success())
         };
@@ -124,8 +136,9 @@ impl Shim {
     }
 
     /// One for all tests of a process, so that each program is compiled once.
+    #[cfg(test)]
     pub(crate) fn shared() -> Result<&'static Self> {
-        static SHIM: OnceLock<Result<Shim>> = OnceLock::new();
+        static SHIM: std::sync::OnceLock<Result<Shim>> = std::sync::OnceLock::new();
         SHIM.get_or_init(Self::new).as_ref().map_err(|error| Error::Unavailable {
             what: "the CUDA shim".into(),
             reason: error.to_string(),
@@ -173,7 +186,7 @@ impl Gpu for Shim {
     }
 
     fn name(&self) -> String {
-        "CUDA on a CPU, for tests".into()
+        "CUDA on a CPU".into()
     }
 
     fn limits(&self) -> Limits {
@@ -232,22 +245,48 @@ impl Gpu for Shim {
     fn prepare(&self, launch: &Launch<'_>) -> Result<Step> {
         gpu::check_launch(launch, &self.limits())?;
         let (name, compiled): &(String, Arc<Compiled>) = launch.program.get()?;
-        Ok(Step::new(Bound {
+        Ok(Step::new(Work::Launch(Bound {
             compiled: Arc::clone(compiled),
             name: name.clone(),
             grid: launch.grid,
             buffers: launch.buffers.iter().map(|&buffer| buffer.clone()).collect(),
             parameters: launch.parameters.to_vec(),
-        }))
+        })))
+    }
+
+    fn prepare_copy(&self, from: &Buffer, to: &Buffer, bytes: usize) -> Result<Step> {
+        gpu::check_copy(from, to, bytes)?;
+        Ok(Step::new(Work::Copy { from: from.clone(), to: to.clone(), bytes }))
+    }
+
+    fn record(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Step> {
+        Ok(Step::new(Work::Recording(gpu::recorded(self, work)?)))
     }
 
     fn enqueue(&self, step: &Step) -> Result<()> {
-        let descending = {
-            let mut launches = self.launches.lock().unwrap_or_else(PoisonError::into_inner);
-            *launches += 1;
-            launches.is_multiple_of(2)
-        };
-        step.get::<Bound>()?.run(descending)
+        let work: &Work = step.get()?;
+        if let Work::Recording(steps) = work {
+            return steps.iter().try_for_each(|step| self.enqueue(step));
+        }
+        if gpu::is_recorded(self, step) {
+            return Ok(());
+        }
+        match work {
+            Work::Launch(bound) => {
+                let descending = {
+                    let mut launches = self.launches.lock().unwrap_or_else(PoisonError::into_inner);
+                    *launches += 1;
+                    launches.is_multiple_of(2)
+                };
+                bound.run(descending)
+            }
+            Work::Copy { from, to, bytes } => {
+                let mut through = vec![0; *bytes];
+                self.read(from, &mut through)?;
+                self.write(to, &through)
+            }
+            Work::Recording(_) => Ok(()),
+        }
     }
 
     fn wait(&self) -> Result<()> {
