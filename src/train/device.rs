@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::str::FromStr;
+use std::sync::OnceLock;
 
 use tch::Device;
 
@@ -26,40 +27,39 @@ pub fn by_name(name: &str) -> Result<Device> {
     let Some(index) = index else {
         return Err(Error::argument("device", "cpu, cuda or cuda:<number>", name));
     };
-    load_cuda()?;
+    // First: libtorch looks for CUDA at the first question about it, and keeps to what it found.
+    let loaded = load_cuda();
     let count = tch::Cuda::device_count();
-    if !tch::Cuda::is_available() || count <= index as i64 {
+    if count <= index as i64 {
         return Err(Error::Unavailable {
             what: format!("the device {name}"),
-            reason: format!("libtorch sees {count} NVIDIA GPUs"),
-            remedy: "use --device cpu, or check the driver with nvidia-smi".into(),
+            reason: match loaded {
+                Ok(()) => format!("libtorch sees {count} NVIDIA GPUs"),
+                Err(reason) => format!("libtorch's part for CUDA does not load: {reason}"),
+            },
+            remedy: "use --device cpu, or check the driver with nvidia-smi; where libtorch has no CUDA, run \
+                     `cargo xtask setup` on a machine with the driver"
+                .into(),
         });
     }
     Ok(Device::Cuda(index))
 }
 
 /// Loads `libtorch_cuda.so`, which registers CUDA with libtorch. The linker drops it from our
-/// binaries, since nothing names a symbol of it.
-fn load_cuda() -> Result<()> {
-    if tch::Cuda::is_available() {
+/// binaries, since nothing names a symbol of it. Nothing may have been asked of libtorch before that makes it look
+/// for CUDA: whether it is there, or a seed, which it would pass on.
+fn load_cuda() -> Result<(), libloading::Error> {
+    static LOADED: OnceLock<()> = OnceLock::new();
+    if LOADED.get().is_some() {
         return Ok(());
     }
     let library = if cfg!(windows) { "torch_cuda.dll" } else { "libtorch_cuda.so" };
     // SAFETY: the library is part of the libtorch that this process already runs; its initialisers
     // register kernels and have no other preconditions.
-    match unsafe { libloading::Library::new(Path::new(library)) } {
-        Ok(loaded) => {
-            std::mem::forget(loaded); // its kernels are used until the process ends
-            Ok(())
-        }
-        Err(error) => Err(Error::Unavailable {
-            what: "CUDA in libtorch".into(),
-            reason: error.to_string(),
-            remedy:
-                "use --device cpu, or run `cargo xtask setup` where the NVIDIA driver is installed"
-                    .into(),
-        }),
-    }
+    let loaded = unsafe { libloading::Library::new(Path::new(library)) }?;
+    std::mem::forget(loaded); // its kernels are used until the process ends
+    LOADED.get_or_init(|| ());
+    Ok(())
 }
 
 #[cfg(test)]
