@@ -20,13 +20,21 @@ const TESTS: &str = "conformance";
 const BIN: &str = "bin";
 const SCRIPT: &str = include_str!("../bundle/run.sh");
 
-/// The bundle must fit where 64 MB may be carried, with data beside it.
+/// MNIST's files, which go along where they are at hand: 12 MB.
+const MNIST: [&str; 4] = [
+    "train-images-idx3-ubyte.gz",
+    "train-labels-idx1-ubyte.gz",
+    "t10k-images-idx3-ubyte.gz",
+    "t10k-labels-idx1-ubyte.gz",
+];
+
+/// What a checkout and the bundle in it may have together, so that both can be carried at once where 64 MB may be.
 const MOST_BYTES: u64 = 60 << 20;
 
-/// Builds everything and puts it into `folder`, anew.
-pub fn make(root: &Path, folder: &Path) -> Result<()> {
+/// Builds everything in a profile of cargo's, and puts it into `folder`, anew.
+pub fn make(root: &Path, folder: &Path, profile: &str) -> Result<()> {
     // In one go, so that what they share is built once.
-    let mut wanted = vec!["build", "--release"];
+    let mut wanted = vec!["build", "--profile", profile];
     BINARIES.iter().for_each(|name| wanted.extend(["--bin", name]));
     BENCHES.iter().for_each(|name| wanted.extend(["--bench", name]));
     let mut programs = built(root, &wanted, |kind, name| match kind {
@@ -34,7 +42,7 @@ pub fn make(root: &Path, folder: &Path) -> Result<()> {
         "bench" if BENCHES.contains(&name) => Some(format!("bench_{name}")),
         _ => None,
     })?;
-    let tests = ["test", "--release", "--no-run", "--package", "scalpel", "--lib"];
+    let tests = ["test", "--profile", profile, "--no-run", "--package", "scalpel", "--lib"];
     programs.extend(built(root, &tests, |kind, _| (kind == "lib").then(|| TESTS.to_owned()))?);
     let expected = BINARIES.len() + BENCHES.len() + 1;
     ensure!(programs.len() == expected, "cargo built {} of {expected} programs", programs.len());
@@ -54,17 +62,84 @@ pub fn make(root: &Path, folder: &Path) -> Result<()> {
     for (from, to) in FOLDERS {
         copy_files(&root.join(from), &fresh.join(to))?;
     }
+    let mnist = copy_mnist(&fresh.join("data/mnist"))?;
     fs::write(fresh.join("COMMIT"), commit(root)).context("cannot write COMMIT")?;
-    let bytes = size(&fresh)?;
-    ensure!(bytes <= MOST_BYTES, "the bundle has {bytes} bytes, more than {MOST_BYTES}");
+    let (bytes, tree) = (size(&fresh)?, tree_size(root)?);
+    ensure!(
+        bytes + tree <= MOST_BYTES,
+        "the bundle has {bytes} bytes and the checkout {tree}, together more than {MOST_BYTES}"
+    );
     let _ = fs::remove_dir_all(folder);
     fs::rename(&fresh, folder).with_context(|| format!("cannot create {}", folder.display()))?;
     println!(
-        "{} ({:.1} MB): copy it to the host and call run.sh there",
+        "{} ({:.1} MB, {} MNIST; the checkout beside it {:.1} MB): copy it to the host and call `run.sh first --out \
+         <folder>` there",
         folder.display(),
-        bytes as f64 / 1e6
+        bytes as f64 / 1e6,
+        if mnist { "with" } else { "without" },
+        tree as f64 / 1e6
     );
     Ok(())
+}
+
+/// Copies MNIST from the user's folder of data, where it is whole; says whether it was.
+fn copy_mnist(into: &Path) -> Result<bool> {
+    let Some(data) = std::env::var_os("SCALPEL_DATA_DIR") else { return Ok(false) };
+    let from = Path::new(&data).join("mnist");
+    if !MNIST.iter().all(|file| from.join(file).is_file()) {
+        return Ok(false);
+    }
+    fs::create_dir_all(into).with_context(|| format!("cannot create {}", into.display()))?;
+    for file in MNIST {
+        fs::copy(from.join(file), into.join(file))
+            .with_context(|| format!("cannot copy {file}"))?;
+    }
+    Ok(true)
+}
+
+/// Bytes of a part of CIFAR-10: what can be carried at once beside a checkout.
+const PART_BYTES: usize = 36 << 20;
+
+/// Packs CIFAR-10 from the user's folder of data into parts, each in a folder of its own below `folder`, for a host
+/// to which little can be carried at a time: `run.sh data <part>` takes them there.
+pub fn make_data_parts(folder: &Path) -> Result<()> {
+    const NAME: &str = "cifar-10-batches-bin";
+    let data = std::env::var_os("SCALPEL_DATA_DIR");
+    let data = data
+        .context("SCALPEL_DATA_DIR is not set: name the folder that has cifar-10-batches-bin/")?;
+    ensure!(
+        Path::new(&data).join(NAME).is_dir(),
+        "{} has no {NAME}/: SCALPEL_DATA_DIR names the folder that does",
+        Path::new(&data).display()
+    );
+    let packed = Command::new("tar").args(["-czf", "-", "-C"]).arg(&data).arg(NAME).output();
+    let packed = packed.context("`tar` is not on the PATH")?;
+    ensure!(packed.status.success(), "tar failed on {NAME}");
+    let _ = fs::remove_dir_all(folder);
+    let parts: Vec<&[u8]> = packed.stdout.chunks(PART_BYTES).collect();
+    for (place, part) in parts.iter().enumerate() {
+        let own = folder.join((place + 1).to_string());
+        fs::create_dir_all(&own).with_context(|| format!("cannot create {}", own.display()))?;
+        let file = own.join(format!("cifar-10.tar.gz.{}-of-{}", place + 1, parts.len()));
+        fs::write(&file, part).with_context(|| format!("cannot write {}", file.display()))?;
+        println!("{} ({:.1} MB)", file.display(), part.len() as f64 / 1e6);
+    }
+    Ok(())
+}
+
+/// Bytes of the checkout's files that travel with it: those that git does not ignore.
+fn tree_size(root: &Path) -> Result<u64> {
+    let listed = Command::new("git")
+        .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
+        .current_dir(root)
+        .output();
+    let Some(listed) = listed.ok().filter(|listed| listed.status.success()) else {
+        return Ok(0); // no checkout: nothing travels with the bundle
+    };
+    let names = listed.stdout.split(|&byte| byte == 0).filter(|name| !name.is_empty());
+    let paths = names.map(|name| root.join(String::from_utf8_lossy(name).into_owned()));
+    // One that is deleted but not yet committed is listed too.
+    Ok(paths.filter_map(|path| fs::symlink_metadata(path).ok()).map(|data| data.len()).sum())
 }
 
 /// Runs cargo and gives the executables that it says it made, under the names that `named` gives them by

@@ -4,8 +4,10 @@
 
 mod bundle;
 mod cache;
+mod collect;
 mod libtorch;
 mod mkl;
+mod rehearse;
 mod wheels;
 
 use std::path::{Path, PathBuf};
@@ -40,6 +42,30 @@ enum Job {
         /// The folder; what it held is replaced.
         #[arg(long, default_value = "target/bundle")]
         out: PathBuf,
+        /// Cargo's profile: `dev` for a rehearsal, which shares what tests have built.
+        #[arg(long, default_value = "release")]
+        profile: String,
+    },
+    /// Pack CIFAR-10 in parts, for a GPU host to which little can be carried at a time.
+    DataParts {
+        /// The folder; what it held is replaced.
+        #[arg(long, default_value = "target/data-parts")]
+        out: PathBuf,
+    },
+    /// Let a bundle measure in tiny sizes on this machine, as it would on a GPU host: unpacked in an empty folder,
+    /// without Rust and without a network.
+    Rehearse {
+        /// The bundle.
+        #[arg(long, default_value = "target/bundle")]
+        bundle: PathBuf,
+    },
+    /// Merge the archive that came back from a GPU host into results/, and write the tables anew.
+    Collect {
+        /// `results.tgz`.
+        archive: PathBuf,
+        /// Let trained runs of the archive take the place of other ones of the same recipe and seed.
+        #[arg(long)]
+        replace_runs: bool,
     },
     /// Run all tests.
     Test {
@@ -59,7 +85,14 @@ fn main() -> Result<()> {
         Job::Reproduce { arguments } => {
             cargo(&root, &["run", "--release", "--bin", "reproduce", "--"], &arguments)
         }
-        Job::Bundle { out } => bundle::make(&root, &root.join(out)),
+        Job::Bundle { out, profile } => bundle::make(&root, &root.join(out), &profile),
+        Job::DataParts { out } => bundle::make_data_parts(&root.join(out)),
+        Job::Rehearse { bundle } => rehearse::run(&root, &root.join(bundle)),
+        Job::Collect { archive, replace_runs } => {
+            let merged = collect::merge(&archive, &root.join("results"), replace_runs)?;
+            println!("{merged}");
+            cargo(&root, &["run", "--release", "--quiet", "--bin", "tables"], &[])
+        }
         Job::Test { arguments } => cargo(&root, &["test", "--workspace"], &arguments),
     }
 }
