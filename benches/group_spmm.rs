@@ -56,9 +56,10 @@ fn main() -> anyhow::Result<()> {
     };
     for n in columns {
         let header = ["M x K", "density", "kernel", "GFLOP/s", "dense", "CSR", "x dense", "x CSR"];
-        let mut table = Table::new(header);
+        println!("\nN = {n}, W = {width}, {}", contest.name());
         let mut best = Vec::new();
         for &shape in &shapes {
+            let mut table = Table::new(header);
             for density in DENSITIES {
                 let points = contest.measure(&Case::new(shape, width, density, n)?)?;
                 best.extend(points.iter().max_by(|a, b| a.gflops.total_cmp(&b.gflops)).cloned());
@@ -71,11 +72,12 @@ fn main() -> anyhow::Result<()> {
                     table.row(name.into_iter().chain(rates).chain(ratios));
                 }
             }
+            // At once: a run may be cut.
+            println!("\n{}", table.markdown());
         }
         let mean = |ratio: &dyn Fn(&_) -> f64| {
             geometric_mean(&best.iter().map(ratio).collect::<Vec<f64>>())
         };
-        println!("\nN = {n}, W = {width}, {}\n\n{}", contest.name(), table.markdown());
         println!(
             "the fastest variant, geometric means: {:.2}x dense, {:.2}x CSR, rate {:.2} of dense",
             mean(&BreakevenPoint::over_dense),

@@ -60,7 +60,7 @@ fn main() {
     }
 
     let network = zoo::alexnet();
-    let format = MemoryFormat::preferred(Device::Cpu);
+    let format = MemoryFormat::PREFERRED;
     let parameters = steps::parameters(&network, format);
     let files = ImageFiles::new(folder, &CROPPING, SIDE, &mean, Device::Cpu).expect("a loader");
     let batch = files.batches(Order::Stored, BATCH).expect("batches").next();

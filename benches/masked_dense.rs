@@ -55,7 +55,7 @@ fn main() -> anyhow::Result<()> {
         Mkl::load(threads).ok().map(|mkl| mkl as Arc<dyn DenseLibrary>);
     let (columns, layers) = chosen(&arguments, &[1, 16, 64, 128, 512])?;
     let dense = format!("{} dense, us", library.name());
-    let mut table = Table::new(["layer", "n", "kernel", "us", &dense, "speedup", "weights left"]);
+    println!("{threads} threads");
     for (name, [m, k], kept) in layers.iter().copied() {
         let mut rng = seed::stream(1, "masked_dense", &[m as u64, k as u64]);
         let weights = Array2::<f32>::from_shape_fn((m, k), |_| rng.random_range(-1.0..1.0));
@@ -89,21 +89,24 @@ fn main() -> anyhow::Result<()> {
                 let rounds = if large { 5 } else { 11 };
                 try_interleave(&mut turns, Effort::new(rounds, Duration::from_millis(2)))?
             };
-            let dense = timings[kernels.len()].median;
+            let theirs = timings[kernels.len()].median;
+            let header = ["layer", "n", "kernel", "us", &dense, "speedup", "weights left"];
+            let mut table = Table::new(header);
             for (kernel, timing) in kernels.iter().zip(&timings) {
                 table.row([
                     name.to_owned(),
                     n.to_string(),
                     kernel.variant().name.to_owned(),
                     format!("{:.1}", 1e6 * timing.median),
-                    format!("{:.1}", 1e6 * dense),
-                    format!("{:.2}", dense / timing.median),
+                    format!("{:.1}", 1e6 * theirs),
+                    format!("{:.2}", theirs / timing.median),
                     format!("{:.2}", (kept[0] * kept[1]) as f64 / (m * k) as f64),
                 ]);
             }
+            // At once: a run may be cut.
+            println!("\n{}", table.markdown());
         }
     }
-    println!("\n{threads} threads\n\n{}", table.markdown());
     Ok(())
 }
 
@@ -151,7 +154,6 @@ fn on_gpu(
         Language::Wgsl => None,
     };
     let header = ["layer", "n", "kernel", "us", "GFLOP/s", "x all nodes", "x compacted"];
-    let mut table = Table::new(header);
     for (name, [m, k], kept) in layers.iter().copied() {
         let mut rng = seed::stream(1, "masked_dense", &[m as u64, k as u64]);
         let weights = Array2::<f32>::from_shape_fn((m, k), |_| rng.random_range(-1.0..1.0));
@@ -211,6 +213,7 @@ fn on_gpu(
                 turns.iter_mut().map(|turn| turn as _).collect();
             let effort = Effort::new(11, Duration::from_millis(2));
             let timings = interleave_by(&mut turns, effort)?;
+            let mut table = Table::new(header);
             for (index, (kernel, timing)) in names.iter().zip(&timings).enumerate() {
                 let all_nodes = index >= ours && (index - ours).is_multiple_of(2);
                 let weights = if all_nodes { m * k } else { kept[0] * kept[1] };
@@ -224,9 +227,9 @@ fn on_gpu(
                     format!("{:.2}", timings[ours + 1].median / timing.median),
                 ]);
             }
+            println!("\n{}", table.markdown());
         }
     }
-    println!("\n{}", table.markdown());
     Ok(())
 }
 

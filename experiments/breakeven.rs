@@ -97,7 +97,7 @@ fn main() -> anyhow::Result<()> {
         breakeven::gpu::run(&sweep, &device, |point| {
             report(point);
             so_far.push(point.clone());
-            Ok(tree.store_sweep_part(&sweep, &so_far, &environment)?)
+            tree.store_sweep_part(&sweep, &so_far, &environment)
         })?
     } else {
         let library = baselines::best(threads)?;
@@ -106,7 +106,7 @@ fn main() -> anyhow::Result<()> {
         breakeven::run(&sweep, &*library, |point| {
             report(point);
             so_far.push(point.clone());
-            Ok(tree.store_sweep_part(&sweep, &so_far, &environment)?)
+            tree.store_sweep_part(&sweep, &so_far, &environment)
         })?
     };
     let stored = tree.store_sweep(sweep, points, environment)?;

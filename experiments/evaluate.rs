@@ -85,7 +85,7 @@ fn main() -> anyhow::Result<ExitCode> {
     let masks = weights.node_masks(&network)?;
     let device = device::by_name(&cli.device)?;
     let on_device = TorchNetwork::new(&network, &weights, &masks, device)?;
-    let on_device = on_device.in_format(MemoryFormat::preferred(device))?;
+    let on_device = on_device.in_format(MemoryFormat::PREFERRED)?;
 
     let source = if cli.synthetic { Source::Synthetic } else { Source::Real };
     let mut recipe = Recipe::built_in(&original.name, Technique::NodePruning, None)?;

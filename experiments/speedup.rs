@@ -3,7 +3,6 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context;
 use clap::Parser;
 use scalpel::device::class::Hardware;
 use scalpel::engine::{Choices, Policy, explanation};
@@ -86,20 +85,28 @@ fn main() -> anyhow::Result<()> {
     let mut choices = if cli.fresh { Choices::in_memory() } else { Choices::of_user(&machine)? };
 
     let tree = ResultsTree::at(&cli.results);
-    let mut stored = Vec::new();
+    let (mut stored, mut failures) = (Vec::new(), Vec::new());
     for subject in &subjects {
         for &batch in &cli.batch {
-            let rows = measure(subject, &policies, batch, &venue, &mut choices)
-                .with_context(|| format!("{}, batch {batch}", subject.original.name))?;
+            let name = format!("{}, batch {batch}", subject.original.name);
+            let rows = match measure(subject, &policies, batch, &venue, &mut choices) {
+                Ok(rows) => rows,
+                // One that fails keeps no other from being measured.
+                Err(error) => {
+                    eprintln!("{name}: failed: {error}");
+                    failures.push(name);
+                    continue;
+                }
+            };
             choices.save()?;
             progress(&rows);
-            if cli.explain {
-                explain(subject, &policies, &rows, &venue, &mut choices)?;
-            }
             let measured = StoredSpeedup { rows, environment: environment.clone() };
             // A selection of the policies must not take the place of all.
             if policies.len() == Policy::ALL.len() {
                 tree.store_speedup(&measured)?;
+            }
+            if cli.explain {
+                explain(subject, &policies, &measured.rows, &venue, &mut choices)?;
             }
             stored.push(measured);
         }
@@ -107,14 +114,15 @@ fn main() -> anyhow::Result<()> {
     if cli.json {
         let rows: Vec<&SpeedupRow> = stored.iter().flat_map(|one| &one.rows).collect();
         println!("{}", serde_json::to_string_pretty(&rows)?);
-        return Ok(());
+    } else {
+        for group in speedup_groups(&stored) {
+            println!("\n{}\n\n{}", group.heading(), group.table().markdown());
+        }
     }
-    for group in speedup_groups(&stored) {
-        println!("\n{}\n\n{}", group.heading(), group.table().markdown());
-    }
-    if policies.len() == Policy::ALL.len() {
+    if policies.len() == Policy::ALL.len() && !stored.is_empty() {
         eprintln!("stored under {}: `tables` shows them", cli.results.display());
     }
+    anyhow::ensure!(failures.is_empty(), "not measured, see above: {}", failures.join("; "));
     Ok(())
 }
 

@@ -119,14 +119,7 @@ fn take_turns<E>(
     for (place, contestant) in contestants.iter_mut().enumerate() {
         wait(place);
         contestant(1)?;
-        let (mut calls, mut seconds) = (1, contestant(1)?);
-        // Until a turn is long enough to say how many calls make one.
-        while seconds < 0.5 * effort.turn.as_secs_f64() && calls < 1 << 20 {
-            calls *= 2;
-            seconds = contestant(calls)?;
-        }
-        let turns = effort.turn.as_secs_f64() / (seconds / f64::from(calls));
-        repeats.push((turns.ceil() as u32).clamp(1, 1 << 20));
+        repeats.push(calls_of_a_turn(contestant, effort.turn)?);
     }
     let mut samples = vec![Vec::with_capacity(effort.rounds); contestants.len()];
     let mut order: Vec<usize> = (0..contestants.len()).collect();
@@ -144,6 +137,29 @@ fn take_turns<E>(
         }
     }
     Ok(samples.into_iter().map(summarise).collect())
+}
+
+/// How many calls of a contestant fill a turn. A clock that stands still or runs backwards does not lengthen it: what
+/// the wall says of as many calls counts then.
+fn calls_of_a_turn<E>(
+    contestant: &mut dyn FnMut(u32) -> Result<f64, E>,
+    turn: Duration,
+) -> Result<u32, E> {
+    let turn = turn.as_secs_f64();
+    let mut timed = |calls: u32| {
+        let start = Instant::now();
+        let told = contestant(calls)?;
+        let passed = start.elapsed().as_secs_f64();
+        Ok(if told > 0.0 { told } else { passed })
+    };
+    let (mut calls, mut seconds) = (1, timed(1)?);
+    // Until a turn is long enough to say how many calls make one.
+    while seconds < 0.5 * turn && calls < 1 << 20 {
+        calls *= 2;
+        seconds = timed(calls)?;
+    }
+    let turns = turn / (seconds / f64::from(calls));
+    Ok((turns.ceil() as u32).clamp(1, 1 << 20))
 }
 
 /// A contestant that may use several threads of the processor.
@@ -241,6 +257,21 @@ mod tests {
         let each_once = |round: &&[usize]| (0..3).all(|index| round.contains(&index));
         assert!(rounds.iter().all(each_once), "{rounds:?}");
         assert!((0..3).all(|first| rounds.iter().any(|round| round[0] == first)), "{rounds:?}");
+    }
+
+    #[test]
+    fn a_clock_that_stands_still_or_runs_backwards_ends_a_measurement() {
+        for told in [0.0, -1.0, f64::NAN] {
+            let mut calls = 0_u64;
+            let mut broken = |of: u32| {
+                calls += u64::from(of);
+                std::thread::sleep(Duration::from_micros(50) * of);
+                Ok::<f64, Infallible>(told)
+            };
+            let timings = interleave_by(&mut [&mut broken], Effort::LITTLE);
+            assert_eq!(timings.unwrap_or_else(|never| match never {}).len(), 1);
+            assert!(calls < 1000, "{calls} calls by a clock that says {told}");
+        }
     }
 
     #[test]

@@ -46,6 +46,8 @@ pub struct Rotation {
     floats: usize,
     detail: Option<String>,
     replay: Replay,
+    /// Whether the device has refused to record it: a library may do what a graph cannot hold.
+    launched: bool,
 }
 
 impl Rotation {
@@ -61,7 +63,15 @@ impl Rotation {
         make: impl Fn() -> Result<Box<dyn Set>>,
     ) -> Result<Self> {
         let sets = (0..sets(&*gpu, bytes)).map(|_| make()).collect::<Result<_>>()?;
-        Ok(Self { gpu, sets, runs: 0, floats, detail: None, replay: Replay::default() })
+        Ok(Self {
+            gpu,
+            sets,
+            runs: 0,
+            floats,
+            detail: None,
+            replay: Replay::default(),
+            launched: false,
+        })
     }
 
     /// The same with a word on how it computes.
@@ -78,11 +88,23 @@ impl Product for Rotation {
     }
 
     fn seconds(&mut self, calls: u32) -> Result<f64> {
-        let Self { gpu, sets, runs, replay, .. } = self;
-        replay.seconds(&**gpu, calls, &mut || {
+        let Self { gpu, sets, runs, replay, launched, detail, .. } = self;
+        let mut enqueue = || {
             *runs += 1;
             sets[*runs % sets.len()].enqueue()
-        })
+        };
+        if !*launched {
+            match replay.seconds(&**gpu, calls, &mut enqueue) {
+                Ok(seconds) => return Ok(seconds),
+                Err(error) => {
+                    eprintln!("launched one by one, since it cannot be recorded: {error}");
+                    *launched = true;
+                    let own = detail.take().map_or(String::new(), |detail| detail + ", ");
+                    *detail = Some(own + "launched one by one");
+                }
+            }
+        }
+        gpu.time(&mut || (0..calls).try_for_each(|_| enqueue()))
     }
 
     fn result(&self) -> Result<Vec<f32>> {
@@ -97,9 +119,63 @@ impl Product for Rotation {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
-    use crate::device::gpu::Limits;
+    use crate::device::gpu::{self, Limits, Step};
+    use crate::error::Error;
     use crate::kernels::gpu::devices;
+
+    /// A copy that a recording cannot hold.
+    struct Unrecordable {
+        gpu: &'static dyn Gpu,
+        copy: Step,
+        y: Buffer,
+        /// Whether it runs at all.
+        sound: bool,
+        calls: Arc<AtomicUsize>,
+    }
+
+    impl Set for Unrecordable {
+        fn enqueue(&self) -> Result<()> {
+            let recording = self.calls.fetch_add(1, Ordering::Relaxed) == 1;
+            if recording || !self.sound {
+                return Err(Error::argument("a library", "no recording", "a recording"));
+            }
+            self.gpu.enqueue(&self.copy)
+        }
+
+        fn y(&self) -> &Buffer {
+            &self.y
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_recorded_is_launched_and_says_so() {
+        let Ok(gpu) = crate::device::cuda::shim::Shim::shared() else { return };
+        let of = |sound| {
+            let (x, y) = (gpu::upload(gpu, &[3.0_f32]).unwrap(), gpu.allocate(4).unwrap());
+            let copy = gpu.prepare_copy(&x, &y, 4).unwrap();
+            // The first call is as it is, the second one is recorded.
+            let calls = Arc::new(0.into());
+            let set = Unrecordable { gpu, copy, y, sound, calls };
+            let sets: Vec<Box<dyn Set>> = vec![Box::new(set)];
+            Rotation {
+                gpu: Arc::new(crate::device::cuda::shim::Shim::new().unwrap()),
+                sets,
+                runs: 0,
+                floats: 1,
+                detail: Some("an algorithm".into()),
+                replay: Replay::default(),
+                launched: false,
+            }
+        };
+        let mut product = of(true);
+        assert!(product.seconds(3).unwrap() >= 0.0);
+        assert_eq!(product.detail(), Some("an algorithm, launched one by one"));
+        assert_eq!(product.result().unwrap(), [3.0]);
+        assert!(of(false).seconds(3).is_err(), "what does not run at all is not timed");
+    }
 
     #[test]
     fn every_format_is_given_as_many_bytes_of_operands() {

@@ -321,10 +321,14 @@ struct Opponent {
 }
 
 impl Opponent {
-    /// That of the contestants, of which the last is the library's product with compressed rows.
+    /// That of the contestants, of which the last two are the library's dense product and that with compressed rows.
     fn of(library: &dyn Products, contestants: &[(String, Box<dyn Product + '_>)]) -> Self {
-        let csr = contestants.last().and_then(|(_, product)| product.detail());
-        Self { library: library.name(), csr_algorithm: csr.map(str::to_owned) }
+        let detail = |place: usize| {
+            let product = contestants.len().checked_sub(place).and_then(|at| contestants.get(at));
+            product.and_then(|(_, product)| product.detail()).map(str::to_owned)
+        };
+        let dense = detail(2).map_or(String::new(), |detail| format!(" ({detail})"));
+        Self { library: library.name() + &dense, csr_algorithm: detail(1) }
     }
 }
 

@@ -125,6 +125,12 @@ struct Builder<'a> {
 /// A packed product, and what there is to know of it.
 type Made = (Packed, Description);
 
+/// A product that may be chosen, bound to operands where there is a choice.
+struct Trial {
+    made: Made,
+    timed: Option<(Bound, Replay)>,
+}
+
 impl Builder<'_> {
     fn step(&mut self, step: &Step<'_>, value: Value, map: Map) -> Result<Value> {
         match &step.work {
@@ -214,14 +220,26 @@ impl Builder<'_> {
         let formats = self.formats.iter();
         let all = formats.map(|&format| Stored::new(&product.matrices, format));
         let all = all.collect::<Result<Vec<_>>>()?;
-        let mut candidates: Vec<Candidate<'_, Made>> = Vec::new();
+        let gpu = self.gpu;
+        let mut rng = crate::seed::stream(1, "activations", &[]);
+        let operands: Option<[Buffer; 2]> = if all.len() > 1 {
+            let values: Vec<f32> = (0..x).map(|_| rng.random_range(-1.0..1.0)).collect();
+            Some([upload(gpu, &values)?, gpu.allocate(4 * y)?])
+        } else {
+            None
+        };
+        let mut candidates: Vec<Candidate<'_, Trial>> = Vec::new();
         for (&format, stored) in self.formats.iter().zip(&all) {
+            let operands = &operands;
             let make = move || {
                 let packed = pack(stored)?;
                 let mut kernels = packed.kernels().to_vec();
                 kernels.dedup();
                 let about = describe(step, product, stored, kernels.join(", "));
-                Ok((packed, about))
+                let bind = |[x, y]: &[Buffer; 2]| packed.bind(gpu, x, y);
+                let bound = operands.as_ref().map(bind).transpose()?;
+                let timed = bound.map(|bound| (bound, Replay::default()));
+                Ok(Trial { made: (packed, about), timed })
             };
             candidates.push((tag(format), Box::new(make)));
         }
@@ -236,19 +254,11 @@ impl Builder<'_> {
             self.batch,
             sparsity(product, &all)
         );
-        let gpu = self.gpu;
-        let mut rng = crate::seed::stream(1, "activations", &[]);
-        let operands: Option<[Buffer; 2]> = if candidates.len() > 1 {
-            let values: Vec<f32> = (0..x).map(|_| rng.random_range(-1.0..1.0)).collect();
-            Some([upload(gpu, &values)?, gpu.allocate(4 * y)?])
-        } else {
-            None
-        };
-        self.choices.fastest(&key, &candidates, KERNELS, |(packed, _), calls| {
-            let Some([x, y]) = &operands else { return Ok(0.0) };
-            let bound = packed.bind(gpu, x, y)?;
-            Replay::default().seconds(gpu, calls, &mut || bound.enqueue(gpu))
-        })
+        let chosen = self.choices.fastest(&key, &candidates, KERNELS, |trial, calls| {
+            let Some((bound, replay)) = &mut trial.timed else { return Ok(0.0) };
+            replay.seconds(gpu, calls, &mut || bound.enqueue(gpu))
+        })?;
+        Ok(chosen.made)
     }
 
     fn convolution(

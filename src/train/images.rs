@@ -192,7 +192,7 @@ pub fn score(
     for batch in images.batches(Order::Stored, images.evaluation_batch())? {
         let batch = batch?;
         let counts = tch::no_grad(|| {
-            let images = MemoryFormat::preferred(batch.images.device()).of(&batch.images)?;
+            let images = MemoryFormat::PREFERRED.of(&batch.images)?;
             let scores = forward(network, parameters, gates, &images, Mode::Inference)?;
             Counts::of(&scores, &batch.labels).map_err(refused())
         })?;

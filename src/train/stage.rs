@@ -76,7 +76,7 @@ impl<'a> Trainer<'a> {
     ) -> Result<Self> {
         let (recipe, network, device) = (context.recipe, context.network, context.device);
         let stage = &recipe.stages[index];
-        let format = MemoryFormat::preferred(device);
+        let format = MemoryFormat::PREFERRED;
         let masks = weight_masks(recipe, index, network, start)?;
         let mut begin = start.clone();
         for (name, array) in begin.iter_mut() {

@@ -72,7 +72,10 @@ prepare() {
   # The programs come packed; unpacked once.
   if [ ! -e "$work/bin/.unpacked" ]; then
     rm -rf "$work/bin"
-    tar -xzf "$here/bin.tar.gz" -C "$work" || fail "cannot unpack $here/bin.tar.gz into $work"
+    # By tar where there is an xz, else by Python, which has its own.
+    tar -xJf "$here/bin.tar.xz" -C "$work" 2> /dev/null ||
+      python3 -c 'import sys, tarfile; tarfile.open(sys.argv[1]).extractall(sys.argv[2])' "$here/bin.tar.xz" "$work" ||
+      fail "cannot unpack $here/bin.tar.xz into $work"
     touch "$work/bin/.unpacked"
   fi
   # libtorch of the very version that the programs were built for, and CUDA's libraries beside it.
@@ -245,7 +248,7 @@ step_training() { step_train "$here/plans/${rehearse:+rehearsal-}gpu.toml"; }
 # A campaign; what is done is skipped, what was cut goes on.
 step_train() {
   local device=(--device cuda --parallel 7)
-  [ -n "$rehearse" ] && device=(--device cpu)
+  [ -n "$rehearse" ] && device=(--device cpu --synthetic)
   torch_program campaign "$1" "${device[@]}" --results "$work/results" --checkpoints "$work/checkpoints"
 }
 

@@ -292,13 +292,13 @@ mod tests {
             merge(&path, tree.path(), false).unwrap()
         };
         let place = PathBuf::from("speedup/nvidia-h200-cuda/lenet-5/batch-1");
-        assert_eq!(measured("2026-11-28", "[1]").new, [place.clone()]);
+        assert_eq!(measured("2026-11-28", "[1]").new, std::slice::from_ref(&place));
         let rows = || fs::read_to_string(tree.path().join(&place).join("rows.json")).unwrap();
         assert_eq!(rows(), "[1]");
-        assert_eq!(measured("2026-11-28", "[1]").same, [place.clone()]);
-        assert_eq!(measured("2026-11-27", "[2]").kept, [place.clone()]);
+        assert_eq!(measured("2026-11-28", "[1]").same, std::slice::from_ref(&place));
+        assert_eq!(measured("2026-11-27", "[2]").kept, std::slice::from_ref(&place));
         assert_eq!(rows(), "[1]");
-        assert_eq!(measured("2026-11-29", "[3]").replaced, [place.clone()]);
+        assert_eq!(measured("2026-11-29", "[3]").replaced, std::slice::from_ref(&place));
         assert_eq!(rows(), "[3]");
         let rest: Vec<_> = fs::read_dir(tree.path().join(&place)).unwrap().collect();
         assert_eq!(rest.len(), 2, "nothing half-written is left");
@@ -348,11 +348,17 @@ mod tests {
         let place = PathBuf::from("node_pruning/nin/0123456789ab/seed-1");
         assert_eq!(
             merge(&run("80", false), tree.path(), false).unwrap().unfinished,
-            [place.clone()]
+            std::slice::from_ref(&place)
         );
         assert!(!tree.path().join(&place).exists());
-        assert_eq!(merge(&run("80", true), tree.path(), false).unwrap().new, [place.clone()]);
-        assert_eq!(merge(&run("81", true), tree.path(), false).unwrap().kept, [place.clone()]);
+        assert_eq!(
+            merge(&run("80", true), tree.path(), false).unwrap().new,
+            std::slice::from_ref(&place)
+        );
+        assert_eq!(
+            merge(&run("81", true), tree.path(), false).unwrap().kept,
+            std::slice::from_ref(&place)
+        );
         let summary = || fs::read_to_string(tree.path().join(&place).join("summary.json")).unwrap();
         assert_eq!(summary(), "80");
         let merged = merge(&run("81", true), tree.path(), true).unwrap();
@@ -366,14 +372,17 @@ mod tests {
         let path = |file: &str| format!("results/breakeven/nvidia-h200/0123456789ab/{file}");
         let part = format!("{{\"environment\": {}}}", dated("2026-11-28"));
         let cut = || archive(folder.path(), &[(&path("part.json"), &part)]);
-        assert_eq!(merge(&cut(), tree.path(), false).unwrap().new, [place.clone()]);
+        assert_eq!(merge(&cut(), tree.path(), false).unwrap().new, std::slice::from_ref(&place));
         let environment = dated("2026-11-28");
         let names = ["points.json", "environment.json", "sweep.json"].map(path);
         let whole: Vec<(&str, &str)> =
             names.iter().map(String::as_str).zip(["[]", &environment, "{}"]).collect();
         let whole = archive(folder.path(), &whole);
-        assert_eq!(merge(&whole, tree.path(), false).unwrap().replaced, [place.clone()]);
+        assert_eq!(
+            merge(&whole, tree.path(), false).unwrap().replaced,
+            std::slice::from_ref(&place)
+        );
         assert!(!tree.path().join(&place).join("part.json").exists());
-        assert_eq!(merge(&cut(), tree.path(), false).unwrap().kept, [place]);
+        assert_eq!(merge(&cut(), tree.path(), false).unwrap().kept, std::slice::from_ref(&place));
     }
 }

@@ -110,18 +110,33 @@ fn workspace_root() -> Result<PathBuf> {
     Ok(root.to_owned())
 }
 
+/// Cargo, for a run inside of which this program runs in one of cargo's own: without the variables that say so. Build
+/// scripts ask for them (ring's does), and would run again, and all that depends on them be built anew, at each change
+/// between `cargo xtask` and plain cargo.
+fn plain_cargo() -> Command {
+    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(program);
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        let of_this_run = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"];
+        if of_this_run.iter().any(|start| text.starts_with(start)) {
+            command.env_remove(&name);
+        }
+    }
+    command
+}
+
 /// Runs `cargo <fixed> <arguments>` on the workspace, from the caller's folder (where the relative
 /// paths of the arguments and of `SCALPEL_DATA_DIR` start), and fails as it fails.
 fn cargo(root: &Path, fixed: &[&str], arguments: &[String]) -> Result<()> {
-    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Command::new(&program)
+    let status = plain_cargo()
         .args(&fixed[..1])
         .arg("--manifest-path")
         .arg(root.join("Cargo.toml"))
         .args(&fixed[1..])
         .args(arguments)
         .status()
-        .with_context(|| format!("cannot run {}", Path::new(&program).display()))?;
+        .context("cannot run cargo")?;
     if !status.success() {
         // The command has said why; a second report from here would only bury it.
         std::process::exit(status.code().unwrap_or(1));

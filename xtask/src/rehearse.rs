@@ -111,7 +111,7 @@ mod tests {
                 fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
             }
             let packed = Command::new("tar")
-                .args(["-czf", "bin.tar.gz", "bin"])
+                .args(["-cJf", "bin.tar.xz", "bin"])
                 .current_dir(&bundle)
                 .status()
                 .unwrap();

@@ -1,5 +1,5 @@
 //! NVIDIA's libraries: cuBLAS for dense products, by the algorithm of its own choice, and cuSPARSE for
-//! compressed sparse rows, by the one of its algorithms that is the fastest here ([`sparse`]). All preparation is
+//! compressed sparse rows, by the one of its algorithms that is the fastest here (`sparse`). All preparation is
 //! done before.
 
 mod sparse;

@@ -299,7 +299,9 @@ impl Gpu for Cuda {
 
     fn prepare_copy(&self, from: &Buffer, to: &Buffer, bytes: usize) -> Result<Step> {
         gpu::check_copy(from, to, bytes)?;
-        (self.address(from)?, self.address(to)?); // both of this device
+        // Both are of this device.
+        self.address(from)?;
+        self.address(to)?;
         Ok(Step::new(Work::Copy { from: from.clone(), to: to.clone(), bytes }))
     }
 
@@ -336,7 +338,7 @@ impl Gpu for Cuda {
             gpu::recorded(self, work)?;
         }
         let (graph, steps) = self.capture(work)?;
-        Ok(Step::new(Work::Recording(Recording { graph: Mutex::new(graph), steps: steps })))
+        Ok(Step::new(Work::Recording(Recording { graph: Mutex::new(graph), steps })))
     }
 
     fn wait(&self) -> Result<()> {

@@ -28,8 +28,8 @@ built_in! {
         "simd_pruning" "simd_pruning_deep" "simd_pruning_short" "simd_pruning_short_deep" "combined_pruning"
         "combined_pruning_all" "magnitude_pruning" "random_pruning";
     "nin":
-        "node_pruning" "node_pruning_short" "simd_pruning" "simd_pruning_short" "combined_pruning"
-        "combined_pruning_short" "magnitude_pruning" "magnitude_pruning_short" "random_pruning"
+        "node_pruning" "node_pruning_short" "node_pruning_gpu" "simd_pruning" "simd_pruning_short"
+        "combined_pruning" "combined_pruning_short" "magnitude_pruning" "magnitude_pruning_short" "random_pruning"
         "random_pruning_short";
     "alexnet":
         "node_pruning" "simd_pruning" "combined_pruning" "combined_pruning_all" "magnitude_pruning"
