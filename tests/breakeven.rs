@@ -2,9 +2,11 @@
 #![cfg(feature = "torch")]
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
+use scalpel::report::ResultsTree;
 use serde_json::Value;
 
 fn breakeven(results: &Path, arguments: &[&str]) -> Output {
@@ -141,10 +143,44 @@ fn a_device_that_is_not_there_is_an_error_that_says_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
     let output = breakeven(folder.path(), &["--device", "tpu"]);
     assert!(!output.status.success());
-    assert!(stderr(&output).contains("cpu, cuda, cuda:<number> or wgpu"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("cpu, cuda, cuda:<number>, wgpu"), "{}", stderr(&output));
     let output = breakeven(folder.path(), &["--device", "cuda:99"]);
     assert!(!output.status.success());
     assert!(stderr(&output).contains("is not available"), "{}", stderr(&output));
     let output = breakeven(folder.path(), &["--device", "wgpu", "--isa", "avx2"]);
     assert!(!output.status.success() && stderr(&output).contains("--isa"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_sweep_that_is_killed_keeps_its_points_and_a_whole_one_takes_their_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let results = folder.path().join("results");
+    let arguments = ["--shape", "24x32", "--density", "0.2,0.4,0.6", "--columns", "1,16"];
+    let mut child = Command::new(env!("CARGO_BIN_EXE_breakeven"))
+        .arg("--results")
+        .arg(&results)
+        .args(arguments)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // The second point is told of before it is stored, the first one is stored by then.
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let points = lines.by_ref().filter(|line| line.contains("useful GFLOP/s"));
+    assert_eq!(points.take(2).count(), 2);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let tree = ResultsTree::at(&results);
+    let [cut] = &tree.sweeps().unwrap()[..] else { panic!("one sweep") };
+    assert!((1..6).contains(&cut.points.len()), "{}", cut.points.len());
+    assert!(cut.title().contains("of 6 points"), "{}", cut.title());
+    cut.plot().unwrap();
+
+    assert!(breakeven(&results, &arguments).status.success());
+    let [whole] = &tree.sweeps().unwrap()[..] else { panic!("one sweep") };
+    assert_eq!((whole.points.len(), &whole.hash), (6, &cut.hash));
+    assert!(!whole.title().contains("cut"), "{}", whole.title());
+    // One that is cut later leaves it as it is.
+    tree.store_sweep_part(&whole.sweep, &whole.points[..1], &whole.environment).unwrap();
+    assert_eq!(tree.sweeps().unwrap()[0].points.len(), 6);
 }
