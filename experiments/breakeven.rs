@@ -2,6 +2,7 @@
 //! library's dense and sparse products.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::{Context, anyhow};
 use clap::Parser;
@@ -46,7 +47,11 @@ fn shape(text: &str) -> anyhow::Result<[usize; 2]> {
     Ok([rows.parse().map_err(|_| expected())?, columns.parse().map_err(|_| expected())?])
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
+    scalpel::cli::exit(run())
+}
+
+fn run() -> anyhow::Result<()> {
     let cli = Cli::parse();
     let threads = usize::from(cli.threads);
     let on_gpu = cli.device != "cpu";

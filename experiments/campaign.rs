@@ -34,7 +34,11 @@ struct Cli {
     options: Options,
 }
 
-fn main() -> anyhow::Result<ExitCode> {
+fn main() -> ExitCode {
+    scalpel::cli::exit(run())
+}
+
+fn run() -> anyhow::Result<ExitCode> {
     let cli = Cli::parse();
     if let Some(text) = &cli.job {
         serde_json::from_str::<Job>(text)?.run(&cli.options)?;

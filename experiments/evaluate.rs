@@ -13,7 +13,8 @@ use scalpel::network::{Network, Weights, zoo};
 use scalpel::prune::compact::living_nodes;
 use scalpel::train::recipe::{Recipe, Technique};
 use scalpel::train::sets::{self, Part};
-use scalpel::train::{self, device, import};
+use scalpel::train::{self, device};
+use scalpel::{cli, import};
 use serde_json::json;
 
 /// Percent by which a model may score apart from its card: another machine rounds otherwise, and an image
@@ -29,6 +30,9 @@ struct Cli {
     /// safetensors or a state dict of PyTorch, under the authors' parameter names, with or without masks
     #[arg(long, required_unless_present = "zoo")]
     weights: Option<PathBuf>,
+    /// Which dictionary of tensors, where a file of PyTorch has several
+    #[arg(long, conflicts_with = "zoo")]
+    key: Option<String>,
     /// A pre-pruned model, such as lenet-300-100-simd-pruning: is it what its card says?
     #[arg(long, conflicts_with_all = ["network", "weights", "synthetic"])]
     zoo: Option<String>,
@@ -62,9 +66,11 @@ impl Subject {
         Ok(Self { original, weights: model.to_weights()?, described, card: Some(card) })
     }
 
-    fn file(network: &str, path: &Path) -> anyhow::Result<Self> {
+    fn file(network: &str, path: &Path, key: Option<&str>) -> anyhow::Result<Self> {
         let original = zoo::by_name(network)?;
-        let (weights, described) = import::read(path)?;
+        let imported = import::read(path, key)?;
+        let described = imported.network.clone();
+        let weights = cli::used(&imported, described.as_ref().unwrap_or(&original))?;
         if let Some(network) = described.as_ref().filter(|network| network.name != original.name) {
             let file = path.display().to_string();
             return Err(Error::malformed(file, original.name, network.name.clone()).into());
@@ -73,11 +79,17 @@ impl Subject {
     }
 }
 
-fn main() -> anyhow::Result<ExitCode> {
+fn main() -> ExitCode {
+    scalpel::cli::exit(run())
+}
+
+fn run() -> anyhow::Result<ExitCode> {
     let cli = Cli::parse();
     let subject = match (&cli.zoo, &cli.network, &cli.weights) {
         (Some(name), ..) => Subject::published(&cli.models, name)?,
-        (None, Some(network), Some(weights)) => Subject::file(network, weights)?,
+        (None, Some(network), Some(weights)) => {
+            Subject::file(network, weights, cli.key.as_deref())?
+        }
         _ => anyhow::bail!("expected --zoo, or --network and --weights"), // clap has refused it
     };
     let Subject { original, weights, described, card } = subject;

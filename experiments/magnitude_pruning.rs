@@ -1,8 +1,14 @@
 //! Traditional pruning of a network, by the magnitude of single weights: trains, prunes in stages, times, and prints the row.
 
+use std::process::ExitCode;
+
 use scalpel::experiment;
 use scalpel::train::recipe::Technique;
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
+    scalpel::cli::exit(run())
+}
+
+fn run() -> anyhow::Result<()> {
     Ok(experiment::main(Technique::MagnitudePruning)?)
 }

@@ -1,14 +1,16 @@
 //! Prunes, compacts or converts a file of weights, without training.
 
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use scalpel::cli;
 use scalpel::error::Error;
+use scalpel::import::{self, Imported};
 use scalpel::network::{Network, Weights, zoo};
 use scalpel::prune::compact;
 use scalpel::prune::whole::{self, Criterion, count};
 use scalpel::sparse::{Format, Model};
-use scalpel::train::import;
 use serde_json::json;
 
 #[derive(Parser)]
@@ -74,8 +76,11 @@ enum How {
 
 #[derive(Args)]
 struct Files {
-    /// safetensors, or a state dict saved by torch.save
+    /// safetensors (or an index of its shards), or what torch.save wrote
     input: PathBuf,
+    /// Which dictionary of tensors, where a file of PyTorch has several
+    #[arg(long)]
+    key: Option<String>,
     /// safetensors
     #[arg(short, long)]
     output: PathBuf,
@@ -94,16 +99,20 @@ enum Storage {
     Csr,
 }
 
-fn main() -> anyhow::Result<()> {
-    let cli = Cli::parse();
-    let (files, width) = match &cli.how {
+fn main() -> ExitCode {
+    scalpel::cli::exit(run())
+}
+
+fn run() -> anyhow::Result<()> {
+    let arguments = Cli::parse();
+    let (files, width) = match &arguments.how {
         How::Simd { files, width, .. } | How::Random { files, width, .. } => (files, Some(*width)),
         How::Node { files, .. } | How::Magnitude { files, .. } | How::Convert { files } => {
             (files, None)
         }
     };
-    let (weights, described) = import::read(&files.input)?;
-    let (kept, network) = pruned(&cli.how, &weights, described)?;
+    let imported = import::read(&files.input, files.key.as_deref())?;
+    let (weights, kept, network) = pruned(&arguments.how, imported)?;
     let format = match (files.format, files.group_width.or(width)) {
         (Storage::Dense, _) => Format::Dense,
         (Storage::Csr, _) => Format::Csr,
@@ -114,43 +123,52 @@ fn main() -> anyhow::Result<()> {
     model.save(&files.output)?;
 
     let before = Model::new(&weights, None, Format::Dense)?.bytes().total();
-    report(&cli, &files.output, (count(&weights), before), (count(&kept), model.bytes().total()));
+    report(
+        &arguments,
+        &files.output,
+        (count(&weights), before),
+        (count(&kept), model.bytes().total()),
+    );
     Ok(())
 }
 
-/// The weights that are left, and their network where it is no longer one of the zoo.
-fn pruned(
-    how: &How,
-    weights: &Weights,
-    described: Option<Network>,
-) -> anyhow::Result<(Weights, Option<Network>)> {
-    let criterion = match *how {
-        How::Convert { .. } => return Ok((weights.clone(), described)),
-        How::Node { ref network, .. } => {
-            let network = described.map_or_else(|| zoo::by_name(network), Ok)?;
-            let masks = weights.node_masks(&network)?;
-            if masks.is_empty() {
-                let expected = format!("masks of {}, such as mask_ip1.alpha", network.name);
-                return Err(Error::malformed("the input file", expected, "none").into());
-            }
-            let (network, weights) = compact::compact(&network, weights, &masks)?;
-            return Ok((weights, Some(network)));
+/// The weights of the file, those that are left, and their network where it is no longer one of the zoo.
+fn pruned(how: &How, imported: Imported) -> anyhow::Result<(Weights, Weights, Option<Network>)> {
+    if let How::Node { network, .. } = how {
+        let network = imported.network.clone().map_or_else(|| zoo::by_name(network), Ok)?;
+        let weights = cli::used(&imported, &network)?;
+        let masks = weights.node_masks(&network)?;
+        if masks.is_empty() {
+            let expected = format!("masks of {}, such as mask_ip1.alpha", network.name);
+            return Err(Error::malformed("the input file", expected, "none").into());
         }
+        let (network, kept) = compact::compact(&network, &weights, &masks)?;
+        return Ok((weights, kept, Some(network)));
+    }
+    cli::tell(&imported.notes);
+    let Imported { weights, network, .. } = imported;
+    let unused = whole::unused(&weights);
+    if !unused.is_empty() {
+        eprintln!("note: of no layer, and kept as they are: {}", unused.join(", "));
+    }
+    let criterion = match *how {
+        How::Convert { .. } | How::Node { .. } => return Ok((weights.clone(), weights, network)),
         How::Simd { width, threshold, .. } => Criterion::Simd { width, threshold },
         How::Random { width, fraction, seed, .. } => Criterion::Random { width, fraction, seed },
         How::Magnitude { fraction, per_layer, .. } => Criterion::Magnitude { fraction, per_layer },
     };
-    Ok((whole::prune(weights, criterion)?, described))
+    let kept = whole::prune(&weights, criterion)?;
+    Ok((weights, kept, network))
 }
 
 fn report(
-    cli: &Cli,
+    arguments: &Cli,
     output: &Path,
     ((_, total), bytes_before): ((usize, usize), usize),
     ((kept, _), bytes): ((usize, usize), usize),
 ) {
     let removed = 100.0 * (1.0 - kept as f64 / total.max(1) as f64);
-    if cli.json {
+    if arguments.json {
         let report = json!({
             "output": output,
             "weights_total": total,

@@ -1,6 +1,7 @@
 //! Puts the model that a finished run came to, or began with, with its card, into the folder of models.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::Parser;
 use scalpel::data::fetch::sha256;
@@ -45,7 +46,11 @@ struct Cli {
     zoo: PathBuf,
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
+    scalpel::cli::exit(run())
+}
+
+fn run() -> anyhow::Result<()> {
     let cli = Cli::parse();
     let technique = Technique::ALL.into_iter().find(|t| t.experiment() == cli.experiment);
     let technique = technique.ok_or_else(|| {

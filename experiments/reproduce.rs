@@ -1,5 +1,7 @@
 //! Every technique of the paper on one network, in one table beside the authors' numbers.
 
+use std::process::ExitCode;
+
 use clap::Parser;
 use scalpel::experiment::{self, Options, Subject};
 use scalpel::train::recipe::Technique;
@@ -13,7 +15,11 @@ struct Cli {
     options: Options,
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
+    scalpel::cli::exit(run())
+}
+
+fn run() -> anyhow::Result<()> {
     let Cli { network, options } = Cli::parse();
     let subject = Subject { network, recipe: None, variant: None };
     let mut reports = Vec::new();

@@ -2,6 +2,7 @@
 //! batch, in turns in one run.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::Parser;
 use scalpel::device::class::Hardware;
@@ -50,7 +51,11 @@ struct Cli {
     json: bool,
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
+    scalpel::cli::exit(run())
+}
+
+fn run() -> anyhow::Result<()> {
     let cli = Cli::parse();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = cli.threads.map_or(cores, usize::from);

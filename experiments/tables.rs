@@ -1,6 +1,7 @@
 //! RESULTS.md, the tables of README.md, and every plot, from the results tree alone.
 
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use anyhow::{Context, ensure};
 use clap::Parser;
@@ -20,7 +21,11 @@ struct Cli {
     into: PathBuf,
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
+    scalpel::cli::exit(run())
+}
+
+fn run() -> anyhow::Result<()> {
     let cli = Cli::parse();
     // Tables of nothing would take the place of those that are there.
     ensure!(

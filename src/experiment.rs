@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 use clap::{Args, CommandFactory, FromArgMatches, Parser};
 use serde::Serialize;
 
+use crate::cli;
 use crate::data::fetch::sha256;
 use crate::data::{self, Source};
 use crate::error::{Error, Result};
 use crate::files;
+use crate::import;
 use crate::measure::Effort;
 use crate::network::{Weights, zoo};
 use crate::report::{
@@ -17,7 +19,7 @@ use crate::report::{
 };
 use crate::sparse::Format;
 use crate::train::recipe::{Precision, Recipe, Technique};
-use crate::train::{Observer, Run, device, import, original_path, precision};
+use crate::train::{Observer, Run, device, original_path, precision};
 
 /// Batch sizes at which inference is timed.
 const BATCHES: [usize; 2] = [1, 128];
@@ -54,6 +56,9 @@ pub struct Options {
     /// out, and the result names the file by its SHA-256
     #[arg(long, value_name = "FILE")]
     pub original: Option<PathBuf>,
+    /// Which dictionary of tensors in the file of --original, where it has several
+    #[arg(long, requires = "original")]
+    pub key: Option<String>,
     /// Hold out the last so many training images and score on them instead of the test images, to choose
     /// hyper-parameters by; the result says so
     #[arg(long)]
@@ -159,10 +164,11 @@ fn begins_from(sha256: &str, found: String) -> Error {
 }
 
 /// The weights that a recipe begins from.
-fn original(path: &Path, recipe: &Recipe) -> Result<Weights> {
-    let (weights, described) = import::read(path)?;
+fn original(path: &Path, key: Option<&str>, recipe: &Recipe) -> Result<Weights> {
+    let imported = import::read(path, key)?;
     let network = zoo::by_name(&recipe.network)?;
-    if let Some(other) = described.filter(|other| *other != network) {
+    let weights = cli::used(&imported, &network)?;
+    if let Some(other) = imported.network.filter(|other| *other != network) {
         let expected = format!("{} as it was before pruning", network.name);
         let found = format!("a file that describes another network ({})", other.name);
         return Err(Error::malformed(path.display().to_string(), expected, found));
@@ -197,7 +203,11 @@ pub fn run_recipe(
     if let Some(threads) = options.threads {
         tch::set_num_threads(i32::from(threads.max(1)));
     }
-    let original = options.original.as_deref().map(|path| original(path, recipe)).transpose()?;
+    let original = options
+        .original
+        .as_deref()
+        .map(|path| original(path, options.key.as_deref(), recipe))
+        .transpose()?;
     let source = if options.synthetic { Source::Synthetic } else { Source::Real };
     let data = data::load(&recipe.dataset, source)?;
     let threads = Some(tch::get_num_threads() as usize);

@@ -15,6 +15,7 @@ pub mod baselines;
 pub mod breakeven;
 #[cfg(feature = "torch")]
 pub mod campaign;
+pub mod cli;
 pub mod data;
 pub mod device;
 pub mod engine;
@@ -22,6 +23,7 @@ pub mod error;
 #[cfg(feature = "torch")]
 pub mod experiment;
 pub mod files;
+pub mod import;
 pub mod kernels;
 pub mod measure;
 pub mod models;

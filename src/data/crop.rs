@@ -232,6 +232,26 @@ mod tests {
     }
 
     #[test]
+    fn images_of_every_kind_have_the_pixels_that_other_loaders_see() {
+        let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/images"));
+        let expected = std::fs::read_to_string(folder.join("pixels.txt")).unwrap();
+        for line in expected.lines() {
+            let mut words = line.split(' ');
+            let name = words.next().unwrap();
+            let image = decode(&folder.join(name)).unwrap();
+            for (place, colour) in words.enumerate() {
+                let (x, y) = (8 + 16 * (place as u32 % 2), 8 + 16 * (place as u32 / 2));
+                let colour: Vec<u8> =
+                    colour.split(',').map(|value| value.parse().unwrap()).collect();
+                let found = image.get_pixel(x, y).0;
+                // Decoders of JPEG and conversions from four inks round otherwise by some units.
+                let near = found.iter().zip(&colour).all(|(a, b)| a.abs_diff(*b) <= 3);
+                assert!(near, "{name} at {x}, {y}: {found:?}, not {colour:?}");
+            }
+        }
+    }
+
+    #[test]
     fn a_damaged_file_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("image.jpg");

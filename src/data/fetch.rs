@@ -72,20 +72,23 @@ impl KnownFile {
     /// # Errors
     /// A file that cannot be read or uncompressed, or that is not the known one.
     pub fn read(&self, folder: &Path) -> Result<Option<Vec<u8>>> {
-        let plain = folder.join(self.name);
-        let compressed = self.compressed(folder);
-        let (path, bytes) = if compressed.is_file() {
-            let bytes = files::read(&compressed)?;
-            let bytes = self.uncompress(&compressed, &bytes)?;
-            (compressed, bytes)
-        } else if plain.is_file() {
-            let bytes = files::read(&plain)?;
-            (plain, bytes)
-        } else {
+        let Some(path) = self.names().map(|name| folder.join(name)).find(|path| path.is_file())
+        else {
             return Ok(None);
         };
+        let bytes = files::read(&path)?;
+        // By its content: some unpack a file and leave its name, or the other way round.
+        let bytes = if bytes.starts_with(&GZIP) { self.uncompress(&path, &bytes)? } else { bytes };
         check(self.sha256, &path, &bytes)?;
         Ok(Some(bytes))
+    }
+
+    /// The names under which it lies in people's folders: with a dash before its type as the original, or with a
+    /// dot, as some copies have it, each compressed or not.
+    fn names(&self) -> impl Iterator<Item = String> {
+        let dotted = self.name.replace("-idx", ".idx");
+        let both = [self.name.to_owned(), dotted];
+        both.into_iter().flat_map(|name| [format!("{name}.gz"), name])
     }
 
     /// Downloads `<base>/<name>.gz` into `folder`, checks it and returns the uncompressed bytes.
@@ -95,15 +98,12 @@ impl KnownFile {
     /// No answer, an answer that is no success, or another file than the known one.
     pub fn download(&self, base: &str, folder: &Path) -> Result<Vec<u8>> {
         let (url, compressed) = get(base, &format!("{}.gz", self.name))?;
-        let path = self.compressed(folder);
+        let path = folder.join(format!("{}.gz", self.name));
+        not_a_page(Path::new(&url), &compressed)?;
         let bytes = self.uncompress(Path::new(&url), &compressed)?;
         check(self.sha256, Path::new(&url), &bytes)?;
         files::replace(&path, &compressed)?;
         Ok(bytes)
-    }
-
-    fn compressed(&self, folder: &Path) -> PathBuf {
-        folder.join(format!("{}.gz", self.name))
     }
 
     /// A truncated or damaged archive is reported with both checksums too, over what came out.
@@ -165,12 +165,28 @@ fn get(base: &str, name: &str) -> Result<(String, Vec<u8>)> {
     Ok((url, bytes))
 }
 
+/// What a gzip file begins with.
+const GZIP: [u8; 2] = [0x1f, 0x8b];
+
+/// Refuses a web page under a data file's name: what a mirror that is gone, or that wants a login, answers with.
+fn not_a_page(path: &Path, bytes: &[u8]) -> Result<()> {
+    let start = String::from_utf8_lossy(&bytes[..bytes.len().min(512)]).to_lowercase();
+    let start = start.trim_start();
+    if !["<!doctype html", "<html", "<head", "<?xml"].iter().any(|tag| start.starts_with(tag)) {
+        return Ok(());
+    }
+    let expected = "a file of the data set";
+    let found = "an HTML page, as a web server answers that has no such file: remove it, and get the file anew";
+    Err(Error::malformed(path.display().to_string(), expected, found))
+}
+
 /// Refuses bytes with another SHA-256.
 fn check(expected: &str, path: &Path, bytes: &[u8]) -> Result<()> {
     let found = sha256(bytes);
     if found == expected {
         return Ok(());
     }
+    not_a_page(path, bytes)?;
     Err(Error::Checksum { path: path.to_owned(), expected: expected.into(), found })
 }
 

@@ -33,15 +33,26 @@ pub struct ImageFile {
 }
 
 impl ImageFolder {
-    /// Lists the images below `root`, classes and files in alphabetical order. No image is opened.
+    /// Lists the images below `root`, classes and files in alphabetical order. No image is opened. What begins with
+    /// a dot, as the folders of notebooks (`.ipynb_checkpoints`) and macOS' twins of files (`._x.JPEG`) do, is no
+    /// class and no image: it is left out, counted and named on stderr.
     ///
     /// # Errors
     /// A folder that cannot be read, without classes or without images.
     pub fn open(root: &Path) -> Result<Self> {
         let mut classes = Vec::new();
         let mut files = Vec::new();
+        let mut hidden: Vec<PathBuf> = Vec::new();
         for folder in entries(root)?.into_iter().filter(|path| path.is_dir()) {
+            if is_hidden(&folder) {
+                hidden.push(folder);
+                continue;
+            }
             for path in entries(&folder)? {
+                if is_hidden(&path) {
+                    hidden.push(path);
+                    continue;
+                }
                 let ending = path.extension().map(|ending| ending.to_string_lossy().to_lowercase());
                 if ending.is_some_and(|ending| ENDINGS.contains(&ending.as_str())) {
                     files.push(ImageFile { path, class: classes.len() });
@@ -49,6 +60,14 @@ impl ImageFolder {
             }
             let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
             classes.push(name);
+        }
+        if let Some(first) = hidden.first() {
+            eprintln!(
+                "{}: {} entries that begin with a dot are left out, such as {}",
+                root.display(),
+                hidden.len(),
+                first.display()
+            );
         }
         if files.is_empty() {
             let found = format!("{} class folders and no image", classes.len());
@@ -97,6 +116,10 @@ impl ImageFolder {
     }
 }
 
+fn is_hidden(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'))
+}
+
 /// What a folder holds, in order of name.
 fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut paths = Vec::new();
@@ -116,6 +139,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         for (class, name) in
             [("n02", "b.JPEG"), ("n02", "a.jpeg"), ("n01", "c.png"), ("n01", "notes.txt")]
+                .into_iter()
+                .chain([("n01", "._c.png"), (".ipynb_checkpoints", "a.jpeg")])
         {
             fs::create_dir_all(folder.path().join(class)).unwrap();
             fs::write(folder.path().join(class).join(name), "").unwrap();

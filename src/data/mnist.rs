@@ -1,6 +1,6 @@
 //! MNIST, 60,000 + 10,000 handwritten digits of 28x28 pixels, from its four IDX files.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::fetch::{KnownFile, Places};
 use super::{Dataset, Origin, Split, SyntheticCounts, idx, synthetic};
@@ -28,15 +28,42 @@ const TEST_LABELS: KnownFile = KnownFile {
     sha256: "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 };
 
-/// Loads MNIST from where it lies, or downloads it. With no network at all, synthetic digits take
-/// its place behind a loud line.
+/// The folders below the user's in which MNIST's files lie in people's collections: our own first, then those of
+/// torchvision.
+const FOLDERS: [&str; 8] =
+    ["mnist", "mnist/raw", "mnist/MNIST/raw", "MNIST", "MNIST/raw", "MNIST/processed", "raw", "."];
+
+/// Loads MNIST from where it lies, or downloads it. With no network at all, synthetic digits take its place after a
+/// loud line, but only where nothing in the user's folder looks like MNIST.
 ///
 /// # Errors
-/// A file that is there but damaged, swapped or incomplete: never papered over.
+/// A file that is there but damaged, swapped or incomplete, or that only looks like one of MNIST's: never papered
+/// over.
 pub fn load(places: &Places) -> Result<Dataset> {
-    let base = std::env::var(MIRROR_VARIABLE).unwrap_or_else(|_| MIRROR.into());
-    match load_from(&places.folder("mnist"), &base) {
+    load_by(places, &std::env::var(MIRROR_VARIABLE).unwrap_or_else(|_| MIRROR.into()))
+}
+
+/// As [`load`], from a mirror.
+fn load_by(places: &Places, base: &str) -> Result<Dataset> {
+    let folder = folder_of_user(places).unwrap_or_else(|| places.folder("mnist"));
+    match load_from(&folder, base) {
         Err(Error::Download { url, reason }) => {
+            let near = near_misses(places);
+            if !near.is_empty() {
+                return Err(Error::Unavailable {
+                    what: "MNIST".into(),
+                    reason: format!(
+                        "{} may be it, but its four files are not all there, and cannot be downloaded ({url}: \
+                         {reason})",
+                        near.join(", ")
+                    ),
+                    remedy: format!(
+                        "put {}, {}, {} and {}, or the same with .gz, into $SCALPEL_DATA_DIR/mnist/; --synthetic asks \
+                         for drawn digits",
+                        TRAIN_IMAGES.name, TRAIN_LABELS.name, TEST_IMAGES.name, TEST_LABELS.name
+                    ),
+                });
+            }
             eprintln!(
                 "WARNING: MNIST is in no folder here and cannot be downloaded ({url}: {reason}).\n\
                  WARNING: SYNTHETIC DIGITS take its place; every result says so. For real ones, put \
@@ -46,6 +73,39 @@ pub fn load(places: &Places) -> Result<Dataset> {
         }
         other => other,
     }
+}
+
+/// The first of [`FOLDERS`] in the user's folder that holds one of MNIST's files.
+fn folder_of_user(places: &Places) -> Option<PathBuf> {
+    let user = places.user.as_ref()?;
+    let mut folders = FOLDERS.iter().map(|folder| user.join(folder));
+    folders.find(|folder| names_in(folder).iter().any(|name| is_of_mnist(name)))
+}
+
+/// Whether a file's name says that it is one of the four.
+fn is_of_mnist(name: &str) -> bool {
+    let name = name.to_lowercase();
+    name.contains("idx3-ubyte") || name.contains("idx1-ubyte")
+}
+
+/// What lies in the user's folder and looks like MNIST, by its path.
+fn near_misses(places: &Places) -> Vec<String> {
+    let Some(user) = &places.user else { return Vec::new() };
+    let looks_like_it = |name: &str| name.to_lowercase().contains("mnist") || is_of_mnist(name);
+    let mut found: Vec<String> = names_in(user)
+        .into_iter()
+        .filter(|name| looks_like_it(name))
+        // An empty folder of that name is none.
+        .filter(|name| !user.join(name).is_dir() || !names_in(&user.join(name)).is_empty())
+        .map(|name| user.join(name).display().to_string())
+        .collect();
+    found.sort();
+    found
+}
+
+fn names_in(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
 }
 
 /// Loads MNIST from `folder`, downloading into it from `base` what is not there.
@@ -89,7 +149,6 @@ mod tests {
     use flate2::write::GzEncoder;
     use std::io::{BufRead, BufReader, Write};
     use std::net::TcpListener;
-    use std::path::PathBuf;
 
     /// An IDX file of one label.
     const CONTENT: [u8; 9] = [0, 0, 8, 1, 0, 0, 0, 1, 7];
@@ -174,6 +233,75 @@ mod tests {
             assert_eq!(named, &path);
             assert_eq!(expected, known().sha256);
             assert!(found.len() >= 64 && found != expected);
+        }
+    }
+
+    #[test]
+    fn a_file_is_found_under_the_names_that_people_have_and_told_by_its_content() {
+        // With a dot, under the name of the compressed one but plain, and the other way round.
+        for (name, bytes) in [
+            ("small-idx1-ubyte", CONTENT.to_vec()),
+            ("small-idx1-ubyte.gz", CONTENT.to_vec()),
+            ("small-idx1-ubyte", gzip(&CONTENT)),
+            ("small.idx1-ubyte", CONTENT.to_vec()),
+            ("small.idx1-ubyte.gz", gzip(&CONTENT)),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            files::replace(&folder.path().join(name), bytes).unwrap();
+            assert_eq!(known().read(folder.path()).unwrap().unwrap(), CONTENT, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_web_page_under_the_name_of_a_file_is_called_one() {
+        let page = b"\n<!DOCTYPE html><html><body>404</body></html>";
+        let folder = tempfile::tempdir().unwrap();
+        files::replace(&folder.path().join("small-idx1-ubyte.gz"), page).unwrap();
+        let error = known().read(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("an HTML page") && error.contains("small-idx1"), "{error}");
+        let folder = tempfile::tempdir().unwrap();
+        let base = serve(1, "200 OK", page.to_vec());
+        let error = known().download(&base, folder.path()).unwrap_err().to_string();
+        assert!(error.contains("an HTML page"), "{error}");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    /// MNIST as `load` finds it with no network, in a folder of the user with these files.
+    fn loaded(files: &[(&str, &[u8])]) -> Result<Dataset> {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, bytes) in files {
+            files::replace(&folder.path().join(name), bytes).unwrap();
+        }
+        let cache = folder.path().join("cache");
+        let places = Places { user: Some(folder.path().to_owned()), cache };
+        load_offline(&places)
+    }
+
+    fn load_offline(places: &Places) -> Result<Dataset> {
+        let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        load_by(places, &format!("http://{closed}"))
+    }
+
+    #[test]
+    fn drawn_digits_never_take_the_place_of_what_may_be_mnist() {
+        for near in ["mnist.npz", "mnist/train-images-idx3-ubyte.gz.part", "MNIST/notes.txt"] {
+            let error = loaded(&[(near, b"something")]).unwrap_err();
+            assert!(matches!(error, Error::Unavailable { .. }), "{near}: {error}");
+            let first = near.split('/').next().unwrap();
+            let text = error.to_string();
+            assert!(text.contains(first) && text.contains("train-labels-idx1-ubyte"), "{text}");
+        }
+        assert_eq!(loaded(&[("cifar-10/readme", b"")]).unwrap().name, "synthetic-digits");
+    }
+
+    #[test]
+    fn the_folders_of_other_libraries_are_looked_into() {
+        for folder in ["mnist", "MNIST/raw", "mnist/MNIST/raw"] {
+            let place = format!("{folder}/t10k-labels.idx1-ubyte");
+            let temp = tempfile::tempdir().unwrap();
+            files::replace(&temp.path().join(&place), "other").unwrap();
+            let places = Places { user: Some(temp.path().to_owned()), cache: temp.path().into() };
+            assert_eq!(folder_of_user(&places).unwrap(), temp.path().join(folder));
         }
     }
 

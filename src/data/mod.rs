@@ -3,7 +3,7 @@
 mod cifar;
 pub mod crop;
 pub mod fetch;
-mod idx;
+pub mod idx;
 mod image_folder;
 mod imagenet;
 mod mnist;

@@ -308,3 +308,26 @@ fn nodes_that_pruning_left_none_of_leave_a_network_of_biases() {
         pruned.check(policy, 2, Device::Cpu, &mut Choices::in_memory());
     }
 }
+
+/// AlexNet's second, fourth and fifth convolutions have two groups that do not see each other. Pruning may take all
+/// that one of them reads, or all that one of them makes.
+#[test]
+fn a_group_of_channels_that_is_dead_as_a_whole_stops_no_policy_on_any_device() {
+    let network = zoo::narrow("alexnet").unwrap();
+    let halves = |site: &str, nodes: usize| -> Vec<bool> {
+        match site {
+            "mask_conv1" => (0..nodes).map(|node| node < nodes / 2).collect(),
+            "mask_conv4" => (0..nodes).map(|node| node >= nodes / 2).collect(),
+            _ => vec![true; nodes],
+        }
+    };
+    let mut pruned = Pruned::new(network);
+    let sites = pruned.network.mask_sites().unwrap();
+    pruned.masks = sites.into_iter().map(|s| (s.name.clone(), halves(&s.name, s.nodes))).collect();
+    for device in devices() {
+        let mut choices = Choices::in_memory();
+        for policy in Policy::ALL {
+            pruned.check(policy, 1, device, &mut choices);
+        }
+    }
+}

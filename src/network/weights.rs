@@ -85,15 +85,6 @@ impl Weights {
         self.arrays.iter_mut().map(|(name, array)| (name.as_str(), array))
     }
 
-    /// Names without the `module.` that PyTorch's data-parallel wrapper puts before them.
-    pub fn without_wrapper_prefix(self) -> Self {
-        let strip = |name: String| match name.strip_prefix("module.") {
-            Some(rest) => rest.to_owned(),
-            None => name,
-        };
-        self.arrays.into_iter().map(|(name, array)| (strip(name), array)).collect()
-    }
-
     /// Checks that these are the weights of `network`: every parameter is there with its shape and
     /// finite values, and nothing else but masks and counters that no forward pass reads.
     ///
@@ -333,15 +324,5 @@ mod tests {
             damaged[flip] ^= 0x55;
             let _ = Weights::from_bytes(&damaged, "file"); // an error or other weights, no panic
         }
-    }
-
-    #[test]
-    fn masks_are_read_by_the_authors_names_behind_a_wrapper() {
-        let mut weights = Weights::default();
-        let alpha = ArrayD::from_shape_fn(IxDyn(&[1, 100]), |at| f32::from(u8::from(at[1] < 64)));
-        weights.insert("module.mask_ip2.alpha", alpha);
-        let masks = weights.without_wrapper_prefix().node_masks(&zoo::lenet_300_100()).unwrap();
-        assert_eq!(masks.keys().collect::<Vec<_>>(), ["mask_ip2"]);
-        assert_eq!(masks["mask_ip2"].iter().filter(|&&alive| alive).count(), 64);
     }
 }

@@ -81,6 +81,25 @@ pub fn count(weights: &Weights) -> (usize, usize) {
     })
 }
 
+/// The arrays that belong to no layer: no weights, and neither of a layer that has some nor masks of nodes.
+pub fn unused(weights: &Weights) -> Vec<&str> {
+    let layer = |name: &str| name.rsplit_once('.').map(|(layer, _)| layer.to_owned());
+    let layers: Vec<String> = weights
+        .iter()
+        .filter(|(name, array)| is_weight(name, array.ndim()) || name.ends_with(".weight"))
+        .filter_map(|(name, _)| {
+            layer(name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.'))
+        })
+        .collect();
+    let is_used = |name: &str, axes: usize| {
+        is_weight(name, axes)
+            || layer(name).is_some_and(|layer| layers.contains(&layer))
+            || [".alpha", ".beta"].iter().any(|end| name.ends_with(end))
+    };
+    let all = weights.iter().filter(|(name, array)| !is_used(name, array.ndim()));
+    all.map(|(name, _)| name).collect()
+}
+
 /// Whether an array holds a layer's weights: `ip1.weight`, or `conv2.weight.1` of an uneven group.
 fn is_weight(name: &str, axes: usize) -> bool {
     let name = name.trim_end_matches(|c: char| c.is_ascii_digit()).trim_end_matches('.');

@@ -18,9 +18,6 @@ use crate::files;
 use crate::network::weights::{dense, elements, is_counter, open, serialize};
 use crate::network::{Network, Weights, as_matrix};
 
-/// Key of a file's metadata under which its [`Description`] lies, as JSON.
-const DESCRIPTION_KEY: &str = "scalpel";
-
 /// How to store the weights of a layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
@@ -50,6 +47,14 @@ impl Stored {
             Self::Dense(array) => Bytes { values: 4 * array.len(), indices: 0 },
             Self::Groups(groups, _) => groups.bytes(),
             Self::Csr(csr, _) => csr.bytes(),
+        }
+    }
+
+    /// The shape of the array that it is.
+    pub fn shape(&self) -> &[usize] {
+        match self {
+            Self::Dense(array) => array.shape(),
+            Self::Groups(_, shape) | Self::Csr(_, shape) => shape,
         }
     }
 
@@ -96,6 +101,9 @@ enum SparseFormat {
 }
 
 impl Model {
+    /// Key of a file's metadata under which a description of its arrays lies, as JSON.
+    pub const DESCRIPTION_KEY: &str = "scalpel";
+
     /// Stores every array of two or more axes in `format`, masks and vectors dense. `network` is
     /// described in the file where it is not one of the zoo.
     ///
@@ -168,10 +176,10 @@ impl Model {
     /// As [`Model::load`].
     pub fn from_bytes(bytes: &[u8], name: &str) -> Result<Self> {
         let (file, metadata) = open(bytes, name)?;
-        let description: Description = match metadata.get(DESCRIPTION_KEY) {
+        let description: Description = match metadata.get(Self::DESCRIPTION_KEY) {
             None => Description::default(),
             Some(text) => serde_json::from_str(text).map_err(|error| {
-                let what = format!("{name}, metadata {DESCRIPTION_KEY}");
+                let what = format!("{name}, metadata {}", Self::DESCRIPTION_KEY);
                 Error::malformed(what, "a description of its arrays", error.to_string())
             })?,
         };
@@ -250,7 +258,7 @@ impl Model {
         let text = serde_json::to_string(&description).map_err(|error| {
             Error::argument("describe a file's arrays", "finite numbers", error.to_string())
         })?;
-        serialize(views, Some((DESCRIPTION_KEY, text)))
+        serialize(views, Some((Self::DESCRIPTION_KEY, text)))
     }
 }
 

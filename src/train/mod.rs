@@ -4,7 +4,6 @@
 //! the checkpoint folder under the hash of everything that it depends on, so that recipes which
 //! begin alike share their beginning, and a run that was cut goes on where it stopped.
 
-pub mod import;
 mod initial;
 mod outcome;
 pub mod recipe;
