@@ -12,5 +12,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         let _ = model.to_weights();
     }
     let again = model.to_bytes().expect("what was read can be written");
-    assert_eq!(Model::from_bytes(&again, "file").expect("and read again"), model);
+    // By their bytes: a NaN is not equal to itself.
+    let read = Model::from_bytes(&again, "file").expect("and read again");
+    assert_eq!(read.to_bytes().expect("and written again"), again);
 });
