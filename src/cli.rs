@@ -73,6 +73,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_a_network_has_no_layer_for_is_left_out_and_a_file_of_nothing_else_is_refused() {
+        let network = crate::network::zoo::by_name("lenet-300-100").unwrap();
+        let mut weights = Weights::random(&network, 1).unwrap();
+        weights.insert("head.weight", ndarray::ArrayD::ones(ndarray::IxDyn(&[2, 2])));
+        let imported = Imported { weights, network: None, notes: Vec::new() };
+        assert_eq!(imported.unused(&network).unwrap(), ["head.weight"]);
+        let found = used(&imported, &network).unwrap();
+        found.check(&network).unwrap();
+        let other = crate::network::zoo::by_name("nin").unwrap();
+        let error = used(&imported, &other).unwrap_err().to_string();
+        assert!(error.contains("parameters of nin") && error.contains("head.weight"), "{error}");
+    }
+
+    #[test]
     fn few_lines_become_one_and_a_log_keeps_its_own() {
         assert_eq!(one_line("a\n  b\n"), "a b");
         let log = "a\nb\nc\nd\ne";

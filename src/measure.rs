@@ -309,7 +309,8 @@ mod tests {
             lingers: lingers && index == 0,
         };
         let mut contestants = [contestant(0), contestant(1)];
-        let effort = Effort::new(3, Duration::from_millis(4)).on_threads(2);
+        // Long enough that a single call that was held up does not fill a turn.
+        let effort = Effort::new(3, Duration::from_millis(20)).on_threads(2);
         let timings = interleave_apart(&mut contestants, rest, effort);
         timings.unwrap_or_else(|never| match never {});
         drop(contestants);

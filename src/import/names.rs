@@ -101,12 +101,14 @@ impl Arrays {
             }
             named.insert(name.to_owned(), (given, array));
         }
-        for (element, names) in changed {
+        for (element, mut names) in changed {
+            names.sort();
             notes.extend(element.change().map(|change| format!("{change}: {}", names.join(", "))));
         }
         notes.extend(apply_masks(file, &mut named)?);
-        for (what, names) in [("integers", self.integers), ("no tensors", self.others)] {
+        for (what, mut names) in [("integers", self.integers), ("no tensors", self.others)] {
             if !names.is_empty() {
+                names.sort();
                 notes.push(format!("passed over, {what}: {}", names.join(", ")));
             }
         }

@@ -62,10 +62,7 @@ type Storages = HashMap<String, Vec<u8>>;
 fn zipped(bytes: &[u8]) -> Result<(Pickle, Storages), String> {
     // PyTorch's archives begin where the file does. To find out where, the library would look for what the end of an
     // archive looks like, and has been seen to refuse whole ones.
-    let config = zip::read::Config {
-        archive_offset: zip::read::ArchiveOffset::Known(0),
-        ..Default::default()
-    };
+    let config = zip::read::Config { archive_offset: zip::read::ArchiveOffset::Known(0) };
     let mut archive = zip::ZipArchive::with_config(config, Cursor::new(bytes))
         .map_err(|error| error.to_string())?;
     let mut files: HashMap<String, Vec<u8>> = HashMap::new();
