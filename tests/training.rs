@@ -62,7 +62,8 @@ fn lenet_5_learns_from_a_part_of_mnist() {
     let outcome = train("lenet-5", 2, Some(10_000), Source::Real);
     let [first, second] = metrics(&outcome) else { panic!("two epochs") };
     assert!(second.train_loss < 0.5 * first.train_loss, "{first:?} {second:?}");
-    approx::assert_abs_diff_eq!(second.accuracy(), 96.0, epsilon = 1.0);
+    // Seed 1 after two epochs: 96.0 on an AMD EPYC, 97.25 on an Intel Xeon (family 6, model 207), two threads.
+    assert!(second.accuracy() >= 95.0, "{second:?}");
 }
 
 /// Two epochs of original training on images of CIFAR-10, scored on others that are held out.

@@ -135,6 +135,7 @@ mod tests {
                 .arg(self.out())
                 .env("TMPDIR", self.place.path())
                 .env("SCALPEL_LIBTORCH", self.place.path())
+                .env_remove("SCALPEL_DATA_DIR")
                 .stdout(Stdio::null())
                 .stderr(Stdio::null());
             command
