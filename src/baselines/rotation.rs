@@ -31,11 +31,11 @@ pub trait Set {
 /// sweep exceed the largest cache.
 const MOST_SETS: usize = 1 << 14;
 
-/// As many sets of operands of so many bytes as exceed the device's cache twice over: the bytes are the same for
+/// As many sets of operands of so many bytes as exceed a device's cache twice over: the bytes are the same for
 /// every implementation of a product, the sets of one in a smaller format are more. A device without a cache of
 /// its own gets one.
-fn sets(gpu: &dyn Gpu, bytes: usize) -> usize {
-    (2 * gpu.limits().cache_bytes).div_ceil(bytes.max(1)).clamp(1, MOST_SETS)
+fn sets(cache_bytes: usize, bytes: usize) -> usize {
+    (2 * cache_bytes).div_ceil(bytes.max(1)).clamp(1, MOST_SETS)
 }
 
 /// A product on several sets of operands.
@@ -62,7 +62,8 @@ impl Rotation {
         floats: usize,
         make: impl Fn() -> Result<Box<dyn Set>>,
     ) -> Result<Self> {
-        let sets = (0..sets(&*gpu, bytes)).map(|_| make()).collect::<Result<_>>()?;
+        let count = sets(gpu.limits().cache_bytes, bytes);
+        let sets = (0..count).map(|_| make()).collect::<Result<_>>()?;
         Ok(Self {
             gpu,
             sets,
@@ -122,9 +123,10 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
-    use crate::device::gpu::{self, Limits, Step};
+    use crate::device::cuda::shim::Shim;
+    use crate::device::gpu::{self, Step};
     use crate::error::Error;
-    use crate::kernels::gpu::devices;
+    use crate::requirement;
 
     /// A copy that a recording cannot hold.
     struct Unrecordable {
@@ -152,7 +154,10 @@ mod tests {
 
     #[test]
     fn what_cannot_be_recorded_is_launched_and_says_so() {
-        let Ok(gpu) = crate::device::cuda::shim::Shim::shared() else { return };
+        let gpu = match Shim::shared() {
+            Ok(gpu) => gpu,
+            Err(error) => return requirement::skip("cuda-shim", &error.to_string()),
+        };
         let of = |sound| {
             let (x, y) = (gpu::upload(gpu, &[3.0_f32]).unwrap(), gpu.allocate(4).unwrap());
             let copy = gpu.prepare_copy(&x, &y, 4).unwrap();
@@ -161,7 +166,7 @@ mod tests {
             let set = Unrecordable { gpu, copy, y, sound, calls };
             let sets: Vec<Box<dyn Set>> = vec![Box::new(set)];
             Rotation {
-                gpu: Arc::new(crate::device::cuda::shim::Shim::new().unwrap()),
+                gpu: Arc::new(Shim::new().unwrap()),
                 sets,
                 runs: 0,
                 floats: 1,
@@ -179,13 +184,13 @@ mod tests {
 
     #[test]
     fn every_format_is_given_as_many_bytes_of_operands() {
-        for gpu in devices() {
-            let cache = gpu.limits().cache_bytes;
-            for bytes in [8 << 10, 1 << 20, cache.max(1), 3 * cache.max(1)] {
-                let all = sets(gpu, bytes) * bytes;
-                let Limits { cache_bytes, .. } = gpu.limits();
-                assert!(all >= 2 * cache_bytes && all < 2 * cache_bytes + 2 * bytes, "{bytes}");
+        // The L2 of an H100 and of an H200, and operands from the smallest product of a sweep to one far larger.
+        for cache in [50 << 20, 60 << 20] {
+            for bytes in [8 << 10, 75_000, 1 << 20, cache, 3 * cache] {
+                let all = sets(cache, bytes) * bytes;
+                assert!(all >= 2 * cache && all < 2 * cache + bytes, "{bytes} bytes: {all}");
             }
         }
+        assert_eq!(sets(0, 8 << 10), 1, "without a cache of its own");
     }
 }

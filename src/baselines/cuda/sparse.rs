@@ -340,7 +340,10 @@ impl Set for SparseSet {
 
     fn result(&self, gpu: &dyn Gpu, floats: usize) -> Result<Vec<f32>> {
         let y = download(gpu, &self.y, floats)?;
-        Ok(self.by_columns.map_or_else(|| y.clone(), |rows| transpose(&y, rows)))
+        Ok(match self.by_columns {
+            None => y,
+            Some(rows) => transpose(&y, rows),
+        })
     }
 }
 
