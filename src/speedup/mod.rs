@@ -61,6 +61,16 @@ pub struct Venue<'a> {
 }
 
 impl Venue<'_> {
+    /// Threads for the scores that everybody is compared with: all, where a GPU is timed and not the processor.
+    fn checking_threads(&self) -> usize {
+        match self.device {
+            engine::Device::Cpu => self.threads,
+            engine::Device::Gpu(_) => {
+                std::thread::available_parallelism().map_or(self.threads, usize::from)
+            }
+        }
+    }
+
     /// The same with PyTorch in a Python as a further opponent, on the device on which libtorch runs, and its
     /// version.
     ///
@@ -210,7 +220,7 @@ pub fn compiled<'a>(
         library: venue.products.as_ref(),
     };
     let mut executable = compile(&request, venue.device, choices)?;
-    verify(&mut executable, network, weights, masks, batch)?;
+    verify(&mut executable, network, weights, masks, batch, venue.checking_threads())?;
     if venue.threads > 1 {
         std::thread::sleep(SETTLING);
     }
@@ -224,9 +234,10 @@ fn verify(
     weights: &Weights,
     masks: &NodeMasks,
     batch: usize,
+    threads: usize,
 ) -> Result<()> {
     let images = images(network, batch);
-    let expected = scores_of(network, weights, masks, &images)?;
+    let expected = scores_of(network, weights, masks, &images, threads)?;
     let pixels: Vec<f32> = images.iter().copied().collect();
     let mut scores = vec![f32::NAN; expected.len()];
     executable.run(&pixels, &mut scores)?;
@@ -368,7 +379,8 @@ fn captured<'a>(subject: &Subject, batch: usize, venue: &Venue<'_>) -> Result<Ve
         let (network, weights) =
             crate::prune::compact::compact(&model.network, &model.weights, &model.masks)?;
         let images = images(&network, batch);
-        let expected = scores_of(&network, &weights, &NodeMasks::new(), &images)?;
+        let (masks, threads) = (NodeMasks::new(), venue.checking_threads());
+        let expected = scores_of(&network, &weights, &masks, &images, threads)?;
         match Captured::new(pytorch, way, &network, &weights, &images, &expected) {
             Err(error) => eprintln!("left out, {} of {}: {error}", way.policy, network.name),
             Ok(captured) => contestants.push(Contestant {
@@ -384,15 +396,21 @@ fn captured<'a>(subject: &Subject, batch: usize, venue: &Venue<'_>) -> Result<Ve
     Ok(contestants)
 }
 
-/// libtorch's scores on the CPU.
+/// libtorch's scores on the CPU, on so many threads.
 fn scores_of(
     network: &Network,
     weights: &Weights,
     masks: &NodeMasks,
     images: &ArrayD<f32>,
+    threads: usize,
 ) -> Result<ArrayD<f32>> {
     let torch = TorchNetwork::new(network, weights, masks, tch::Device::Cpu)?;
-    to_array(&torch.run(&to_tensor(images, tch::Device::Cpu)?)?)
+    let images = to_tensor(images, tch::Device::Cpu)?;
+    let before = tch::get_num_threads();
+    tch::set_num_threads(threads as i32);
+    let scores = torch.run(&images);
+    tch::set_num_threads(before);
+    to_array(&scores?)
 }
 
 /// The fastest of Scalpel's own models, with the kernels that are the fastest here.

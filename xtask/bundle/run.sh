@@ -172,10 +172,10 @@ step_speedup() {
   local python=()
   python3 -c 'import torch' 2> /dev/null && python=(--pytorch python3)
   if [ -n "$rehearse" ]; then
-    networks "$cuda" lenet-300-100 2 --explain "${python[@]}"
+    networks "$cuda" lenet-300-100 2 "${python[@]}"
   else
     # The ones that run longest last.
-    networks "$cuda" "$NETWORKS" 1,16,128 --explain "${python[@]}"
+    networks "$cuda" "$NETWORKS" 1,16,128 "${python[@]}"
   fi
 }
 
