@@ -15,11 +15,11 @@ use anyhow::{Context, ensure};
 use ndarray::Array2;
 use rand::RngExt;
 use scalpel::kernels::convolution::{Convolution, Geometry, Layer, Weights};
-use scalpel::measure::{Effort, geometric_mean, try_interleave};
 use scalpel::network::{Op, zoo};
 use scalpel::report::Table;
 use scalpel::seed;
 use scalpel::sparse::GroupSparse;
+use scalpel::timing::{Effort, geometric_mean, try_interleave};
 use tch::{Kind, Tensor};
 
 const DENSITIES: [f64; 3] = [0.1, 0.2, 0.4];

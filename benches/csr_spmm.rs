@@ -10,7 +10,7 @@
 //! loops before it is timed.
 
 use scalpel::baselines::{self, Product};
-use scalpel::breakeven::{COLUMNS, Case, DENSITIES, SHAPES, contest};
+use scalpel::bench::breakeven::{COLUMNS, Case, DENSITIES, SHAPES, contest};
 use scalpel::error::Error;
 use scalpel::kernels::csr_spmm::{CsrSpmm, Layer, VARIANTS};
 use scalpel::report::Table;

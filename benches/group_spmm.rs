@@ -13,12 +13,12 @@
 
 use anyhow::Context;
 use scalpel::baselines::{self, Products};
-use scalpel::breakeven::{COLUMNS, Case, DENSITIES, SHAPES, gpu, measure, variants};
+use scalpel::bench::breakeven::{COLUMNS, Case, DENSITIES, SHAPES, gpu, measure, variants};
 use scalpel::error::Error;
 use scalpel::kernels::group_spmm::{GroupSpmm, Layer, Variant};
-use scalpel::measure::geometric_mean;
 use scalpel::report::{BreakevenPoint, Table};
 use scalpel::sparse::GroupSparse;
+use scalpel::timing::geometric_mean;
 
 fn main() -> anyhow::Result<()> {
     let threads = std::env::var("SCALPEL_THREADS").map_or(Ok(1), |text| text.parse())?;

@@ -11,10 +11,10 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use scalpel::baselines::torch::{TorchNetwork, to_array};
 use scalpel::network::{NodeMasks, zoo};
 use scalpel::prune::compact::compact;
 use scalpel::report::Authors;
+use scalpel::torch::{TorchNetwork, to_array};
 use scalpel::train::initial_weights;
 use scalpel::train::recipe::{Distribution, Initial};
 use tch::{Device, Kind, Tensor};

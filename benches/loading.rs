@@ -12,12 +12,13 @@ mod steps;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use scalpel::baselines::memory_format::MemoryFormat;
-use scalpel::baselines::torch::Tensors;
 use scalpel::data::{Cropping, ImageFolder, SyntheticCounts, crop, synthetic_image_folder};
 use scalpel::network::zoo;
+use scalpel::torch;
+use scalpel::torch::MemoryFormat;
+use scalpel::torch::Tensors;
 use scalpel::train::recipe::Precision;
-use scalpel::train::{ImageFiles, Images, Order, device};
+use scalpel::train::{ImageFiles, Images, Order};
 use tch::Device;
 
 const CROPPING: Cropping = Cropping { resize: 256, least_area: 0.08 };
@@ -28,7 +29,7 @@ const MOST: usize = 512;
 const ROUNDS: usize = 5;
 
 fn main() {
-    device::by_name("cpu").expect("a processor"); // keeps freed memory, as the experiments do
+    torch::device("cpu").expect("a processor"); // keeps freed memory, as the experiments do
     let drawn = tempfile::tempdir().expect("a temporary folder");
     let given = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
     let root = given.map_or_else(

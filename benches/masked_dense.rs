@@ -19,7 +19,7 @@ use anyhow::Context;
 use ndarray::Array2;
 use rand::RngExt;
 use scalpel::baselines::{self, Product, Products, cuda::CudaLibraries, mkl::Mkl};
-use scalpel::breakeven::gpu;
+use scalpel::bench::breakeven::gpu;
 use scalpel::device::cuda::Cuda;
 use scalpel::device::gpu::Language;
 use scalpel::error::Error;
@@ -27,9 +27,9 @@ use scalpel::kernels::masked_dense::gpu as on_gpus;
 use scalpel::kernels::masked_dense::{
     DenseLibrary, Layer, MaskedDense, Nodes, VARIANTS, Variant, reference,
 };
-use scalpel::measure::{Effort, interleave_by, try_interleave};
 use scalpel::report::Table;
 use scalpel::seed;
+use scalpel::timing::{Effort, interleave_by, try_interleave};
 
 /// The layers with the authors' kept nodes.
 const LAYERS: [Kept; 5] = [

@@ -14,10 +14,10 @@ use std::path::Path;
 
 use anyhow::Context;
 use clap::ValueEnum;
+use scalpel::bench::speedup::{Place, PrunedModel, Subject, compiled, measure};
 use scalpel::engine::{Choices, Policy, explanation};
 use scalpel::network::zoo;
 use scalpel::report::Table;
-use scalpel::speedup::{Place, PrunedModel, Subject, compiled, measure};
 
 fn main() -> anyhow::Result<()> {
     let threads = std::env::var("SCALPEL_THREADS").map_or(Ok(1), |text| text.parse())?;

@@ -13,9 +13,9 @@ use anyhow::ensure;
 use scalpel::error::Error;
 use scalpel::kernels::planes::cpu::{Planes, VARIANTS};
 use scalpel::kernels::planes::{Map, Op, reference};
-use scalpel::measure::{Effort, try_interleave};
 use scalpel::network::{self, Layer, zoo};
 use scalpel::report::Table;
+use scalpel::timing::{Effort, try_interleave};
 
 /// What moves windows in the layer at `index`. A maximum takes the batch normalisation before it along, of
 /// those scales and shifts.

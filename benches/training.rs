@@ -13,12 +13,12 @@ mod steps;
 
 use std::time::Instant;
 
-use scalpel::baselines::memory_format::MemoryFormat;
-use scalpel::baselines::torch::Tensors;
 use scalpel::data::{SyntheticCounts, synthetic_digits};
-use scalpel::measure::{Effort, interleave};
 use scalpel::network::{Network, zoo};
-use scalpel::train::device;
+use scalpel::timing::{Effort, interleave};
+use scalpel::torch;
+use scalpel::torch::MemoryFormat;
+use scalpel::torch::Tensors;
 use scalpel::train::recipe::{Keep, Precision, Prune, Recipe, Stage, Target, Technique};
 use scalpel::train::{EpochMetrics, ImageTensors, Images as _, Observer, Preparation, Run};
 use tch::nn::{self, Module, OptimizerConfig};
@@ -138,7 +138,7 @@ fn open_gates(network: &Network) -> Tensors {
 }
 
 fn main() {
-    device::by_name("cpu").expect("a processor"); // keeps freed memory, as the experiments do
+    torch::device("cpu").expect("a processor"); // keeps freed memory, as the experiments do
     let names: Vec<String> =
         std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     if names.is_empty() { epochs() } else { names.iter().for_each(|name| steps_of(name)) }

@@ -6,8 +6,9 @@ use std::process::ExitCode;
 
 use anyhow::{Context, anyhow};
 use clap::Parser;
+use scalpel::baselines;
+use scalpel::bench::breakeven;
 use scalpel::report::{BreakevenPoint, Environment, ResultsTree, breakeven_of, breakeven_table};
-use scalpel::{baselines, breakeven};
 
 #[derive(Parser)]
 #[command(about = "Measures where group-sparse weights are faster than dense ones")]

@@ -4,17 +4,17 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
-use scalpel::baselines::memory_format::MemoryFormat;
-use scalpel::baselines::torch::TorchNetwork;
 use scalpel::data::{self, Source};
 use scalpel::error::Error;
 use scalpel::models::{self, Card};
 use scalpel::network::{Network, Weights, zoo};
 use scalpel::prune::compact::living_nodes;
+use scalpel::torch::MemoryFormat;
+use scalpel::torch::TorchNetwork;
 use scalpel::train::recipe::{Recipe, Technique};
 use scalpel::train::sets::{self, Part};
-use scalpel::train::{self, device};
 use scalpel::{cli, import};
+use scalpel::{torch, train};
 use serde_json::json;
 
 /// Percent by which a model may score apart from its card: another machine rounds otherwise, and an image
@@ -95,7 +95,7 @@ fn run() -> anyhow::Result<ExitCode> {
     let Subject { original, weights, described, card } = subject;
     let network = described.unwrap_or_else(|| original.clone());
     let masks = weights.node_masks(&network)?;
-    let device = device::by_name(&cli.device)?;
+    let device = torch::device(&cli.device)?;
     let on_device = TorchNetwork::new(&network, &weights, &masks, device)?;
     let on_device = on_device.in_format(MemoryFormat::PREFERRED)?;
 

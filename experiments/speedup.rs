@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
+use scalpel::bench::speedup::{Place, PrunedModel, Subject, Venue, compiled, measure};
 use scalpel::device::class::Hardware;
 use scalpel::engine::{Choices, Policy, explanation};
 use scalpel::network::zoo;
 use scalpel::report::{
     DENSE, Environment, LIBRARY, ResultsTree, SCALPEL, SpeedupRow, StoredSpeedup, speedup_groups,
 };
-use scalpel::speedup::{Place, PrunedModel, Subject, Venue, compiled, measure};
 
 #[derive(Parser)]
 #[command(about = "Measures how much faster pruned networks are than dense ones on this machine")]

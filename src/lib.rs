@@ -12,7 +12,7 @@
 #![deny(unsafe_op_in_unsafe_fn, unused_must_use, missing_docs)]
 
 pub mod baselines;
-pub mod breakeven;
+pub mod bench;
 #[cfg(feature = "torch")]
 pub mod campaign;
 pub mod cli;
@@ -25,7 +25,6 @@ pub mod experiment;
 pub mod files;
 pub mod import;
 pub mod kernels;
-pub mod measure;
 pub mod models;
 pub mod network;
 pub mod prune;
@@ -33,6 +32,7 @@ pub mod report;
 pub mod requirement;
 pub mod seed;
 pub mod sparse;
+pub mod timing;
 #[cfg(feature = "torch")]
-pub mod speedup;
+pub mod torch;
 pub mod train;

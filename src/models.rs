@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::network::zoo;
 use crate::prune::compact::{compact, living_nodes};
-use crate::report::{ResultsTree, storage_format};
+use crate::report::ResultsTree;
 use crate::sparse::{Format, Model};
 use crate::train::recipe::{Precision, Recipe, Technique};
 use crate::train::{original_path, weights_path};
@@ -139,7 +139,7 @@ pub fn publish(
     let (small, small_weights) = compact(network, &weights, &masks)?;
     let (stage, technique, format) = match which {
         Which::Original => (summary.stages.first(), None, Format::Dense),
-        Which::Pruned => (summary.stages.last(), Some(recipe.technique), storage_format(recipe)),
+        Which::Pruned => (summary.stages.last(), Some(recipe.technique), recipe.storage_format()),
     };
     let stage =
         stage.ok_or_else(|| Error::malformed("summary.json", "at least one stage", "none"))?;
@@ -223,9 +223,10 @@ pub fn names(folder: &Path) -> Vec<String> {
 #[cfg(all(test, feature = "torch"))]
 mod tests {
     use super::*;
+    use crate::experiment::summarise;
     use crate::network::Weights;
     use crate::prune::whole::{Criterion, prune};
-    use crate::report::{Environment, summarise, write_run};
+    use crate::report::Environment;
     use crate::train::recipe::Prune;
     use crate::train::{Outcome, StageOutcome};
 
@@ -269,7 +270,7 @@ mod tests {
         let folder = ResultsTree::at(root.join("results")).run(recipe);
         let summary = summarise(recipe, "mnist", &outcome).unwrap();
         let environment = Environment::read("cpu");
-        write_run(&folder, recipe, &outcome, &summary, &environment, None).unwrap();
+        folder.write(recipe, &outcome, &summary, &environment, None).unwrap();
     }
 
     #[test]

@@ -167,7 +167,7 @@ fn masks_that_are_not_the_networks_are_refused() {
 #[cfg(feature = "torch")]
 mod on_libtorch {
     use super::*;
-    use scalpel::baselines::torch::{TorchNetwork, to_array, to_tensor};
+    use scalpel::torch::{TorchNetwork, to_array, to_tensor};
     use tch::Device;
 
     #[test]

@@ -9,7 +9,6 @@ use std::path::Path;
 use assert_cmd::Command;
 use ndarray::{ArrayD, IxDyn};
 use rand::RngExt;
-use scalpel::baselines::torch::{TorchNetwork, to_array, to_tensor};
 use scalpel::device::gpu::Gpu;
 use scalpel::device::wgpu::Wgpu;
 use scalpel::engine::{Choices, Device, Policy, Request, compile};
@@ -17,6 +16,7 @@ use scalpel::network::{Network, NodeMasks, Weights, zoo};
 use scalpel::prune::whole::{Criterion, prune};
 use scalpel::report::{CONTESTANTS, ResultsTree};
 use scalpel::requirement;
+use scalpel::torch::{TorchNetwork, to_array, to_tensor};
 use serde_json::Value;
 
 /// Counts what each thread allocates.

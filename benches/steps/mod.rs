@@ -1,8 +1,8 @@
 //! A training step's forward and backward pass, for benches.
 
-use scalpel::baselines::memory_format::MemoryFormat;
-use scalpel::baselines::torch::{Mode, Tensors, forward, to_tensor};
 use scalpel::network::Network;
+use scalpel::torch::MemoryFormat;
+use scalpel::torch::{Mode, Tensors, forward, to_tensor};
 use scalpel::train::initial_weights;
 use scalpel::train::precision::working_copy;
 use scalpel::train::recipe::{Distribution, Initial, Precision};

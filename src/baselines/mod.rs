@@ -6,12 +6,8 @@
 //! cuSPARSE ([`cuda`]).
 
 pub mod cuda;
-#[cfg(feature = "torch")]
-pub mod memory_format;
 pub mod mkl;
 pub mod rotation;
-#[cfg(feature = "torch")]
-pub mod torch;
 #[cfg(feature = "torch")]
 mod torch_products;
 
@@ -52,7 +48,7 @@ pub trait Product {
     /// # Errors
     /// What the library refuses.
     fn seconds(&mut self, calls: u32) -> Result<f64> {
-        crate::measure::seconds(calls, || self.run())
+        crate::timing::seconds(calls, || self.run())
     }
 
     /// Y of the last run.

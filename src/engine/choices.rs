@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::files;
-use crate::measure::{Effort, interleave_by};
+use crate::timing::{Effort, interleave_by};
 
 /// Enough to tell kernels some percent apart, where a slow one may take a second.
 pub(super) const KERNELS: Effort = Effort::new(9, Duration::from_micros(500));

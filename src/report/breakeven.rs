@@ -8,7 +8,7 @@ use super::plot::{COLOURS, SIZE};
 use super::results::slug;
 use super::text::Table;
 use crate::error::{Error, Result};
-use crate::measure::geometric_mean;
+use crate::timing::geometric_mean;
 
 /// Points (density, speedup) of one N and width.
 type Line = Vec<(f64, f64)>;

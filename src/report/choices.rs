@@ -1,7 +1,7 @@
 //! What was tried on held-out training images before a recipe was settled on.
 
 use super::metrics::{EpochRow, read_metrics};
-use super::results::StoredRun;
+use super::run_folder::StoredRun;
 use super::runs::{Group, by_recipe, mean_and_deviation, share_left, technique_name};
 use super::text::Table;
 use crate::error::Result;

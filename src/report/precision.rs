@@ -1,6 +1,7 @@
 //! What training in fewer bits costs: runs that differ in nothing else, side by side.
 
-use super::results::{StoredRun, Summary};
+use super::results::Summary;
+use super::run_folder::StoredRun;
 use super::runs::{accuracies, mean_and_deviation, technique_name};
 use super::text::Table;
 use crate::error::Result;

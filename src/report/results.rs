@@ -9,10 +9,11 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::breakeven::{BreakevenPoint, StoredSweep, Sweep};
 use super::environment::Environment;
+use super::run_folder::{RunFolder, StoredRun};
 use super::speedup::StoredSpeedup;
 use crate::error::{Error, Result};
 use crate::files;
-use crate::measure::Timing;
+use crate::timing::Timing;
 use crate::train::recipe::{Precision, Recipe, Technique, digest};
 
 /// The file of a sweep that is not finished.
@@ -129,29 +130,6 @@ pub struct LatencyRow {
 #[derive(Clone, Debug)]
 pub struct ResultsTree {
     root: PathBuf,
-}
-
-/// One run's folder in it.
-#[derive(Clone, Debug)]
-pub struct RunFolder {
-    folder: PathBuf,
-}
-
-/// A run that lies in the tree.
-#[derive(Clone, Debug)]
-pub struct StoredRun {
-    /// Where it lies.
-    pub folder: RunFolder,
-    /// Hash of its recipe.
-    pub hash: String,
-    /// What it came to.
-    pub summary: Summary,
-    /// Where and when.
-    pub environment: Environment,
-    /// How fast, where that was measured.
-    pub latency: Option<Latency>,
-    /// How long training took, stage by stage, where that was counted.
-    pub durations: Option<Vec<StageDuration>>,
 }
 
 impl ResultsTree {
@@ -314,59 +292,6 @@ impl ResultsTree {
     }
 }
 
-impl RunFolder {
-    /// The recipe that ran.
-    pub fn recipe(&self) -> PathBuf {
-        self.folder.join("recipe.toml")
-    }
-
-    /// A row per epoch.
-    pub fn metrics(&self) -> PathBuf {
-        self.folder.join("metrics.csv")
-    }
-
-    /// What it came to.
-    pub fn summary(&self) -> PathBuf {
-        self.folder.join("summary.json")
-    }
-
-    /// Where and when.
-    pub fn environment(&self) -> PathBuf {
-        self.folder.join("environment.json")
-    }
-
-    /// Measured inference times.
-    pub fn latency(&self) -> PathBuf {
-        self.folder.join("latency.json")
-    }
-
-    /// How long each stage's training took.
-    pub fn durations(&self) -> PathBuf {
-        self.folder.join("durations.json")
-    }
-
-    /// What lies in it, once it has a summary.
-    ///
-    /// # Errors
-    /// A file that is missing or not what its name says.
-    pub fn read(&self) -> Result<StoredRun> {
-        let hash = self.folder.parent().and_then(Path::file_name).unwrap_or_default();
-        Ok(StoredRun {
-            folder: self.clone(),
-            hash: hash.to_string_lossy().into_owned(),
-            summary: read_json(&self.summary())?,
-            environment: read_json(&self.environment())?,
-            latency: read_json_where_it_is(&self.latency())?,
-            durations: read_json_where_it_is(&self.durations())?,
-        })
-    }
-
-    /// The folder itself.
-    pub fn path(&self) -> &Path {
-        &self.folder
-    }
-}
-
 /// A name as a folder or a file is called.
 pub(super) fn slug(name: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { ' ' };
@@ -381,14 +306,14 @@ pub(super) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
     files::replace(path, text + "\n")
 }
 
-fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
+pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     serde_json::from_str(&files::read_text(path)?).map_err(|error| {
         let expected = "the JSON that a run of this version writes";
         Error::malformed(path.display().to_string(), expected, error.to_string())
     })
 }
 
-fn read_json_where_it_is<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+pub(super) fn read_json_where_it_is<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     if path.exists() { read_json(path).map(Some) } else { Ok(None) }
 }
 

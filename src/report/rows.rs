@@ -1,7 +1,8 @@
 //! The rows of the tables: the authors' numbers beside ours, and every run with its times.
 
 use super::authors::{NodeRow, SimdRow};
-use super::results::{Latency, StoredRun, Summary};
+use super::results::{Latency, Summary};
+use super::run_folder::StoredRun;
 use super::runs::{
     Group, NOT_MEASURED, NOT_RECORDED, NOT_RUN, NOT_STATED, accuracies, fractions, share_left,
     technique_name, weights_left,

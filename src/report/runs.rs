@@ -1,7 +1,8 @@
 //! Runs of one recipe as a row of a table: means and deviations over the seeds, and how numbers are
 //! written.
 
-use super::results::{StageSummary, StoredRun, Summary};
+use super::results::{StageSummary, Summary};
+use super::run_folder::StoredRun;
 use crate::train::recipe::{Recipe, Technique};
 
 /// What stands where a number is missing.

@@ -11,8 +11,8 @@ use super::results::slug;
 use super::text::Table;
 use crate::device::class::HardwareClass;
 use crate::error::Result;
-use crate::measure::geometric_mean;
 use crate::network::zoo;
+use crate::timing::geometric_mean;
 
 /// The library on the network as it was.
 pub const LIBRARY: &str = "libtorch";

@@ -6,12 +6,13 @@ use super::breakeven::{StoredSweep, breakeven_table};
 use super::choices::{choices_header, choices_rows};
 use super::plot::stages_plot;
 use super::precision::{precision_header, precision_rows};
-use super::results::{ResultsTree, StoredRun, Summary};
+use super::results::{ResultsTree, Summary};
 use super::rows::{
     inference_header, inference_rows, node_cells, node_header, node_not_measured, run_cells,
     runs_header, simd_cells, simd_header, simd_not_measured, techniques_cells, techniques_header,
     techniques_not_run,
 };
+use super::run_folder::StoredRun;
 use super::runs::{Group, by_recipe, headlines, technique_name};
 use super::speedup::SpeedupSection;
 use super::text::Table;

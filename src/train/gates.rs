@@ -4,10 +4,10 @@
 use tch::{Device, Kind, Tensor};
 
 use super::recipe::{Beta, Target};
-use crate::baselines::torch::{Tensors, to_array, to_tensor};
 use crate::error::{Error, Result};
 use crate::network::{Dropout, MaskSite, Network, Op, ShrinkLaw, Weights};
 use crate::prune::node::{OFF_BELOW, ON_ABOVE};
+use crate::torch::{Tensors, to_array, to_tensor};
 
 /// The masks of one network, each with its `alpha` and `beta`, `[1, nodes]`.
 #[derive(Debug)]

@@ -6,12 +6,12 @@ use rand::seq::SliceRandom;
 use tch::{Device, Kind, Tensor};
 
 use super::prepare::Preparation;
-use crate::baselines::memory_format::MemoryFormat;
-use crate::baselines::torch::{Mode, Tensors, forward};
 use crate::data::Split;
 use crate::error::{Error, Result};
 use crate::network::Network;
 use crate::seed;
+use crate::torch::MemoryFormat;
+use crate::torch::{Mode, Tensors, forward};
 
 /// Images per step of an evaluation. It changes no result, only its speed.
 const EVALUATION_BATCH: usize = 1000;

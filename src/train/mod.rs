@@ -13,15 +13,11 @@ mod ahead;
 #[cfg(feature = "torch")]
 mod checkpoint;
 #[cfg(feature = "torch")]
-pub mod device;
-#[cfg(feature = "torch")]
 mod files;
 #[cfg(feature = "torch")]
 mod gates;
 #[cfg(feature = "torch")]
 mod images;
-#[cfg(feature = "torch")]
-mod memory;
 #[cfg(feature = "torch")]
 pub mod precision;
 #[cfg(feature = "torch")]

@@ -3,10 +3,10 @@
 use tch::{Device, Kind};
 
 use super::recipe::Precision;
-use crate::baselines::torch::Tensors;
 use crate::device::cpu;
 use crate::error::{Error, Result};
 use crate::network::{Network, Op};
+use crate::torch::Tensors;
 
 /// The parameters to multiply with in a step; `None` where they are the f32 ones themselves.
 ///
@@ -70,8 +70,8 @@ mod tests {
     use tch::Tensor;
 
     use super::*;
-    use crate::baselines::torch::{Mode, forward, to_tensor};
     use crate::network::{Weights, zoo};
+    use crate::torch::{Mode, forward, to_tensor};
 
     #[test]
     fn layers_that_multiply_are_cast_and_the_last_one_where_it_is_hidden() {

@@ -146,7 +146,7 @@ fn cache_name(train: &Split, parameters: &Whitening) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::baselines::torch::to_array;
+    use crate::torch::to_array;
 
     /// Images of 1x2x2.
     fn split(images: &[[u8; 4]]) -> Split {

@@ -7,8 +7,8 @@
 use tch::{Kind, Tensor};
 
 use super::recipe::PerParameter;
-use crate::baselines::torch::Tensors;
 use crate::error::{Error, Result};
+use crate::torch::Tensors;
 
 /// The optimiser's state: a velocity for each parameter that has been stepped.
 #[derive(Debug)]
@@ -134,7 +134,7 @@ fn step_on_host(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::baselines::memory_format::MemoryFormat;
+    use crate::torch::MemoryFormat;
     use tch::nn::{self, OptimizerConfig};
     use tch::{Device, Kind};
 

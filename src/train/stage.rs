@@ -8,18 +8,17 @@ use tch::{Device, Kind, Reduction, Tensor};
 use super::checkpoint::{Checkpoint, StageFolder, State};
 use super::gates::Gates;
 use super::images::{Batch, Images, Order, Score, score};
-use super::memory;
 use super::outcome::EpochMetrics;
 use super::precision::working_copy;
 use super::recipe::{Keep, Prune, Recipe, Stage};
 use super::sgd::Sgd;
 use super::weight_masks::{node_target, weight_masks};
-use crate::baselines::memory_format::MemoryFormat;
-use crate::baselines::torch::{Mode, Tensors, forward, to_array, to_tensor};
 use crate::error::{Error, Result};
 use crate::network::{Network, Weights};
 use crate::prune::{self, compact::living_nodes};
 use crate::seed;
+use crate::torch::MemoryFormat;
+use crate::torch::{Mode, Tensors, forward, to_array, to_tensor};
 
 /// Told how a run goes on. Every method does nothing unless it is overridden.
 pub trait Observer {
@@ -164,9 +163,9 @@ impl<'a> Trainer<'a> {
             let epoch = self.context.recipe.first_epoch + self.state.epochs_done;
             let train_loss = self.epoch(epoch, observer)?;
             self.gates.update()?;
-            memory::give_back();
+            crate::torch::memory::give_back();
             let score = self.score()?;
-            memory::give_back();
+            crate::torch::memory::give_back();
             if score.is_dead() {
                 return Err(Error::Dead {
                     stage: self.stage.name.clone(),

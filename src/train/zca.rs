@@ -10,9 +10,9 @@ use std::ops::Range;
 
 use tch::{Device, Kind, Tensor};
 
-use crate::baselines::torch::{to_array, to_tensor};
 use crate::error::{Error, Result};
 use crate::network::Weights;
+use crate::torch::{to_array, to_tensor};
 
 /// Rows that are held as f64 at a time.
 const BLOCK: usize = 1000;

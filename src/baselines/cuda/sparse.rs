@@ -13,8 +13,8 @@ use crate::baselines::rotation::Set;
 use crate::device::cuda::Cuda;
 use crate::device::gpu::{self, Buffer, Gpu, Replay, download};
 use crate::error::{Error, Result};
-use crate::measure::{Effort, interleave_by};
 use crate::sparse::Csr;
+use crate::timing::{Effort, interleave_by};
 
 const FLOAT: sys::cudaDataType = sys::cudaDataType::CUDA_R_32F;
 const AS_IT_IS: sys::cusparseOperation_t =

@@ -25,9 +25,9 @@ use crate::kernels::layout::{Input, Output};
 use crate::kernels::masked_dense::{DenseLibrary, MaskedDense};
 use crate::kernels::planes::{Map, cpu::Planes};
 use crate::kernels::{PackedProduct, alone, share_out_among, shares_any, threads};
-use crate::measure;
 use crate::network::Shape;
 use crate::sparse::Format;
+use crate::timing;
 
 /// Runs of which the steps' times are medians.
 const EXPLAINED_RUNS: usize = 15;
@@ -67,7 +67,7 @@ impl Spread {
         calls: u32,
         call: impl FnMut() -> Result<()> + Send,
     ) -> Result<f64> {
-        self.run(attendants, || measure::seconds(calls, call))
+        self.run(attendants, || timing::seconds(calls, call))
     }
 }
 
@@ -259,7 +259,7 @@ impl OnCpu {
     }
 
     pub fn seconds(&mut self, calls: u32) -> Result<f64> {
-        measure::seconds(calls, || self.execute())
+        timing::seconds(calls, || self.execute())
     }
 
     pub fn explain(&mut self) -> Result<Vec<Explained>> {

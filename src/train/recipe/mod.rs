@@ -17,6 +17,7 @@ use crate::data::Preprocessing;
 use crate::data::fetch::sha256;
 use crate::error::{Error, Result};
 use crate::files;
+use crate::sparse::Format;
 
 /// Every hyper-parameter of one experiment on one network.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -241,6 +242,18 @@ impl Recipe {
         toml::to_string(self).map_err(|error| {
             Error::argument("write the recipe", "numbers that TOML can hold", error.to_string())
         })
+    }
+
+    /// How its pruned network is stored: as the last stage that removed weights left it.
+    pub fn storage_format(&self) -> Format {
+        let of = |stage: &Stage| match stage.prune {
+            Some(Prune::Simd { width, .. } | Prune::Random { width, .. }) => {
+                Some(Format::Groups(width))
+            }
+            Some(Prune::Magnitude { .. }) => Some(Format::Csr),
+            Some(Prune::Node { .. }) | None => None,
+        };
+        self.stages.iter().rev().find_map(of).unwrap_or(Format::Dense)
     }
 
     /// The recipe as it runs at full length: without the fields that say how to shorten it.

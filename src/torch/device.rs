@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 ///
 /// # Errors
 /// Another name; CUDA where libtorch cannot use it, and why.
-pub fn by_name(name: &str) -> Result<Device> {
+pub fn device(name: &str) -> Result<Device> {
     memory::keep_freed();
     if name == "cpu" {
         return Ok(Device::Cpu);
@@ -68,15 +68,15 @@ mod tests {
 
     #[test]
     fn an_unknown_device_is_refused_by_name() {
-        assert_eq!(by_name("cpu").unwrap(), Device::Cpu);
+        assert_eq!(device("cpu").unwrap(), Device::Cpu);
         for name in ["gpu", "cuda:x", "tpu:0"] {
-            assert!(by_name(name).unwrap_err().to_string().contains(name));
+            assert!(device(name).unwrap_err().to_string().contains(name));
         }
     }
 
     #[test]
     fn absent_cuda_is_an_error_that_says_what_to_do() {
-        match by_name("cuda") {
+        match device("cuda") {
             Ok(device) => assert_eq!(device, Device::Cuda(0)),
             Err(error) => assert!(error.to_string().contains("--device cpu"), "{error}"),
         }

@@ -1,25 +1,30 @@
 //! What the experiment binaries share: their arguments, and one experiment from recipe to results.
 
+mod progress;
+mod summarise;
+
+pub use progress::Progress;
+pub use summarise::summarise;
+
 use std::path::{Path, PathBuf};
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser};
 use serde::Serialize;
 
+use crate::bench::measure_latency;
 use crate::cli;
 use crate::data::fetch::sha256;
 use crate::data::{self, Source};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::import;
-use crate::measure::Effort;
 use crate::network::{Weights, zoo};
-use crate::report::{
-    Environment, Latency, Progress, ResultsTree, Summary, measure_latency, run_table,
-    storage_format, summarise, write_run,
-};
+use crate::report::{Environment, Latency, ResultsTree, Summary, run_table};
 use crate::sparse::Format;
+use crate::timing::Effort;
+use crate::torch;
 use crate::train::recipe::{Precision, Recipe, Technique};
-use crate::train::{Observer, Run, device, original_path, precision};
+use crate::train::{Observer, Run, original_path, precision};
 
 /// Batch sizes at which inference is timed.
 const BATCHES: [usize; 2] = [1, 128];
@@ -199,7 +204,7 @@ pub fn run_recipe(
     options: &Options,
     observer: &mut dyn Observer,
 ) -> Result<Report> {
-    let device = device::by_name(&options.device)?;
+    let device = torch::device(&options.device)?;
     if let Some(threads) = options.threads {
         tch::set_num_threads(i32::from(threads.max(1)));
     }
@@ -226,13 +231,13 @@ pub fn run_recipe(
     let checkpoints = &options.checkpoints;
     let original = original.as_ref();
     let outcome = Run { recipe, data: &data, original, device, checkpoints }.run(observer)?;
-    let group_width = match storage_format(recipe) {
+    let group_width = match recipe.storage_format() {
         Format::Groups(width) => width,
         _ => GROUP_WIDTH,
     };
     let latency = measure_latency(&outcome, group_width, device, &BATCHES, Effort::USUAL)?;
     let summary = summarise(recipe, data.name(), &outcome)?;
-    write_run(&folder, &filed, &outcome, &summary, &environment, Some(&latency))?;
+    folder.write(&filed, &outcome, &summary, &environment, Some(&latency))?;
     let results = folder.path().to_owned();
     let original = original_path(checkpoints, recipe, data.name());
     Ok(Report { summary, latency, environment, results, original, weights: outcome.path })

@@ -16,10 +16,10 @@ use crate::baselines::{Product, Products};
 use crate::engine::Attendants;
 use crate::error::{Error, Result};
 use crate::kernels::group_spmm::{self, Columns, GroupSpmm, Layer, Variant, reference};
-use crate::measure::{Effort, Threaded, Timing, interleave_apart, seconds};
 use crate::report::{BreakevenPoint, Sweep};
 use crate::seed;
 use crate::sparse::{Csr, GroupSparse};
+use crate::timing::{Effort, Threaded, Timing, interleave_apart, seconds};
 
 /// The shapes [M, K] of the networks' layers that the sweep takes by itself: LeNet-300-100's first,
 /// LeNet-5's first dense one, a small pruned one, AlexNet's three largest kinds, and ConvNet's and NIN's

@@ -1,27 +1,12 @@
-//! From what a run came to, to what it leaves in the results tree.
+//! The summary of a run: accuracies, what is left, and its exact size.
 
-use super::environment::Environment;
-use super::metrics::metrics_csv;
-use super::results::{Latency, RunFolder, StageDuration, StageSummary, Summary, write_json};
 use crate::error::{Error, Result};
-use crate::files;
 use crate::network::{Parameter, ParameterRole};
 use crate::prune::compact::compact;
-use crate::sparse::{Format, Model};
+use crate::report::{StageSummary, Summary};
+use crate::sparse::Model;
 use crate::train::Outcome;
-use crate::train::recipe::{Prune, Recipe, Stage};
-
-/// How a pruned network is stored: as its last stage that removed weights left it.
-pub fn storage_format(recipe: &Recipe) -> Format {
-    let of = |stage: &Stage| match stage.prune {
-        Some(Prune::Simd { width, .. } | Prune::Random { width, .. }) => {
-            Some(Format::Groups(width))
-        }
-        Some(Prune::Magnitude { .. }) => Some(Format::Csr),
-        Some(Prune::Node { .. }) | None => None,
-    };
-    recipe.stages.iter().rev().find_map(of).unwrap_or(Format::Dense)
-}
+use crate::train::recipe::Recipe;
 
 /// Sums a run up: accuracies, what is left, and its exact size.
 ///
@@ -39,7 +24,7 @@ pub fn summarise(recipe: &Recipe, dataset: &str, outcome: &Outcome) -> Result<Su
     let weights_total = weights.map(Parameter::len).sum();
     let masks = outcome.weights.node_masks(network)?;
     let (_, small_weights) = compact(network, &outcome.weights, &masks)?;
-    let pruned = Model::new(&small_weights, None, storage_format(recipe))?.bytes().total();
+    let pruned = Model::new(&small_weights, None, recipe.storage_format())?.bytes().total();
     let sites = original.mask_sites()?;
     let stages = outcome.stages.iter().map(|stage| StageSummary {
         name: stage.name.clone(),
@@ -70,36 +55,4 @@ pub fn summarise(recipe: &Recipe, dataset: &str, outcome: &Outcome) -> Result<Su
         bytes_pruned: pruned,
         stages: stages.collect(),
     })
-}
-
-/// Writes a run's files, the summary last: a folder with a summary is complete. Where nothing was
-/// left to train, the environment of the training stays.
-///
-/// # Errors
-/// What the file system refuses.
-pub fn write_run(
-    folder: &RunFolder,
-    recipe: &Recipe,
-    outcome: &Outcome,
-    summary: &Summary,
-    environment: &Environment,
-    latency: Option<&Latency>,
-) -> Result<()> {
-    files::replace(&folder.recipe(), recipe.to_toml()?)?;
-    let rows = outcome.stages.iter().flat_map(|stage| &stage.metrics);
-    files::replace(&folder.metrics(), metrics_csv(rows, &summary.node_layers))?;
-    if outcome.trained || !folder.environment().exists() {
-        write_json(&folder.environment(), environment)?;
-    }
-    let durations = outcome
-        .stages
-        .iter()
-        .map(|stage| Some(StageDuration { name: stage.name.clone(), seconds: stage.seconds? }));
-    if let Some(durations) = durations.collect::<Option<Vec<_>>>() {
-        write_json(&folder.durations(), &durations)?;
-    }
-    if let Some(latency) = latency {
-        write_json(&folder.latency(), latency)?;
-    }
-    write_json(&folder.summary(), summary)
 }

@@ -4,15 +4,14 @@ use ndarray::ArrayD;
 use rand::RngExt;
 use tch::{Device, Tensor};
 
-use super::environment::Environment;
-use super::results::{Latency, LatencyRow};
-use crate::baselines::torch::{TorchNetwork, to_array, to_tensor};
 use crate::engine::{self, Choices, Policy, Request, compile};
 use crate::error::{Error, Result};
-use crate::measure::{Effort, try_interleave};
 use crate::network::{Network, NodeMasks, Weights};
 use crate::prune::compact::compact;
+use crate::report::{Environment, Latency, LatencyRow};
 use crate::seed;
+use crate::timing::{Effort, try_interleave};
+use crate::torch::{TorchNetwork, to_array, to_tensor};
 use crate::train::Outcome;
 
 /// Times the dense network, the masked one and, where nodes were pruned, the compacted one, in libtorch (each

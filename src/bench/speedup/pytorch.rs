@@ -226,11 +226,11 @@ fn compare(way: Way, expected: &ArrayD<f32>, scores: &[f32]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::baselines::torch::{TorchNetwork, to_array, to_tensor};
+    use crate::bench::speedup::images;
     use crate::network::{NodeMasks, zoo};
     use crate::prune::compact::compact;
     use crate::requirement;
-    use crate::speedup::images;
+    use crate::torch::{TorchNetwork, to_array, to_tensor};
 
     /// A Python here that has PyTorch.
     fn started() -> Option<Rc<RefCell<PyTorch>>> {

@@ -22,7 +22,6 @@ use rand::RngExt;
 use tch::Tensor;
 
 use crate::baselines::mkl::Mkl;
-use crate::baselines::torch::{TorchNetwork, to_array, to_tensor};
 use crate::device::Named;
 use crate::device::cuda::{Cuda, shim::Shim};
 use crate::device::gpu::Gpu;
@@ -30,11 +29,12 @@ use crate::device::wgpu::Wgpu;
 use crate::engine::{self, Choices, Executable, Policy, Request, compile};
 use crate::error::{Error, Result};
 use crate::kernels::masked_dense::DenseLibrary;
-use crate::measure::{Effort, Threaded, Timing, interleave_apart};
 use crate::models::Card;
 use crate::network::{Network, NodeMasks, Parameter, Weights};
 use crate::report::{LIBRARY, LIBRARY_COMPACTED, OF_THE_DENSE_NETWORK, SpeedupRow};
 use crate::seed;
+use crate::timing::{Effort, Threaded, Timing, interleave_apart};
+use crate::torch::{TorchNetwork, to_array, to_tensor};
 
 /// By how much scores may lie apart from libtorch's, relative to the largest.
 const TOLERANCE: f32 = 1e-4;
@@ -132,7 +132,7 @@ impl Place {
             "wgpu" => None,
             // What stands in for a GPU is the processor.
             "cuda-shim" => Some(tch::Device::Cpu),
-            name => Some(crate::train::device::by_name(name)?),
+            name => Some(crate::torch::device(name)?),
         };
         tch::set_num_threads(threads as i32);
         // The calling thread is one of the pool's: nobody has to be woken for the first step.

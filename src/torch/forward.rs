@@ -1,18 +1,10 @@
-//! Networks on libtorch: the forward pass that training differentiates and that our kernels are
-//! measured against.
+//! The forward pass of a network, which training differentiates and which kernels are compared with.
 
-use std::collections::BTreeMap;
+use tch::{Kind, Tensor};
 
-use ndarray::{ArrayD, IxDyn};
-use tch::{Device, Kind, Tensor};
-
-use super::memory_format::MemoryFormat;
+use super::Tensors;
 use crate::error::{Error, Result};
-use crate::measure::{Effort, try_interleave};
-use crate::network::{Group, Groups, Network, NodeMasks, Op, Weights};
-
-/// Tensors by the authors' parameter names.
-pub type Tensors = BTreeMap<String, Tensor>;
+use crate::network::{Group, Groups, Network, Op};
 
 /// What a forward pass is for.
 #[derive(Clone, Copy, Debug)]
@@ -22,126 +14,6 @@ pub enum Mode<'a> {
     /// Batch statistics, and dropout at these rates by layer name, each a number on the device (at the
     /// layer's own rate where it is not listed).
     Training(&'a Tensors),
-}
-
-/// Copies an array to `device`.
-pub fn to_tensor(array: &ArrayD<f32>, device: Device) -> Result<Tensor> {
-    let values: Vec<f32> = array.iter().copied().collect();
-    let shape: Vec<i64> = array.shape().iter().map(|&length| length as i64).collect();
-    let copy = || Tensor::f_from_slice(&values)?.f_reshape(&shape)?.f_to_device(device);
-    copy().map_err(Error::torch("copy an array"))
-}
-
-/// Copies a tensor to the host, as f32.
-pub fn to_array(tensor: &Tensor) -> Result<ArrayD<f32>> {
-    let shape: Vec<usize> = tensor.size().iter().map(|&length| length as usize).collect();
-    let mut values = vec![0_f32; tensor.numel()];
-    let mut copy = || {
-        let tensor = tensor.f_detach()?.f_to_device(Device::Cpu)?.f_to_kind(Kind::Float)?;
-        tensor.f_contiguous()?.f_copy_data(&mut values, tensor.numel())
-    };
-    copy().map_err(Error::torch("copy a tensor to the host"))?;
-    ArrayD::from_shape_vec(IxDyn(&shape), values).map_err(|error| {
-        Error::argument("copy a tensor", "as many values as its shape", error.to_string())
-    })
-}
-
-/// The weights of `network` as tensors on `device`, with the gates of its masks.
-#[derive(Debug)]
-pub struct TorchNetwork {
-    network: Network,
-    parameters: Tensors,
-    gates: Tensors,
-    format: MemoryFormat,
-}
-
-impl TorchNetwork {
-    /// Copies `weights` to `device`. Nodes that `masks` block are multiplied by 0, as a masked
-    /// network does; a mask that is absent costs nothing.
-    ///
-    /// # Errors
-    /// Weights or masks that are not the network's.
-    pub fn new(
-        network: &Network,
-        weights: &Weights,
-        masks: &NodeMasks,
-        device: Device,
-    ) -> Result<Self> {
-        weights.check(network)?;
-        let mut parameters = Tensors::new();
-        for parameter in network.parameters()? {
-            let tensor = to_tensor(weights.get(&parameter.name)?, device)?;
-            parameters.insert(parameter.name, tensor);
-        }
-        let mut gates = Tensors::new();
-        for site in network.mask_sites()? {
-            if let Some(alive) = masks.get(&site.name) {
-                let values: Vec<f32> =
-                    alive.iter().map(|&alive| f32::from(u8::from(alive))).collect();
-                let gate = Tensor::from_slice(&values).to_device(device).view([1, -1]);
-                gates.insert(site.name, gate);
-            }
-        }
-        Ok(Self { network: network.clone(), parameters, gates, format: MemoryFormat::Contiguous })
-    }
-
-    /// The same with its kernels in another memory format; images are brought into it as they come.
-    ///
-    /// # Errors
-    /// Whatever libtorch refuses.
-    pub fn in_format(&self, format: MemoryFormat) -> Result<Self> {
-        let arrange = |(name, tensor): (&String, &Tensor)| Ok((name.clone(), format.of(tensor)?));
-        let parameters = self.parameters.iter().map(arrange).collect::<Result<_>>()?;
-        let copy = |(name, gate): (&String, &Tensor)| (name.clone(), gate.shallow_clone());
-        let gates = self.gates.iter().map(copy).collect();
-        Ok(Self { network: self.network.clone(), parameters, gates, format })
-    }
-
-    /// The same in the memory format in which it runs `images` the fastest, by a short contest.
-    ///
-    /// # Errors
-    /// Images of another shape.
-    pub fn fastest_on(&self, images: &Tensor) -> Result<Self> {
-        let mut candidates = MemoryFormat::ALL
-            .iter()
-            .map(|&format| self.in_format(format))
-            .collect::<Result<Vec<_>>>()?;
-        let device = images.device();
-        let mut calls: Vec<_> = candidates
-            .iter()
-            .map(|candidate| {
-                move || -> Result<()> {
-                    drop(candidate.run(images)?);
-                    if let Device::Cuda(index) = device {
-                        tch::Cuda::synchronize(index as i64);
-                    }
-                    Ok(())
-                }
-            })
-            .collect();
-        let mut turns: Vec<&mut dyn FnMut() -> Result<()>> =
-            calls.iter_mut().map(|call| call as _).collect();
-        let timings = try_interleave(&mut turns, Effort::LITTLE)?;
-        let times = timings.iter().map(|timing| timing.median).enumerate();
-        let best = times.min_by(|a, b| a.1.total_cmp(&b.1)).map_or(0, |(place, _)| place);
-        Ok(candidates.swap_remove(best))
-    }
-
-    /// The network, its parameters and the gates of its masks.
-    pub fn parts(&self) -> (&Network, &Tensors, &Tensors) {
-        (&self.network, &self.parameters, &self.gates)
-    }
-
-    /// The class scores `[batch, classes]` of `images`, `[batch, channels, height, width]`.
-    ///
-    /// # Errors
-    /// Images of another shape.
-    pub fn run(&self, images: &Tensor) -> Result<Tensor> {
-        tch::no_grad(|| {
-            let images = self.format.of(images)?;
-            forward(&self.network, &self.parameters, &self.gates, &images, Mode::Inference)
-        })
-    }
 }
 
 /// Runs `network` on `images`, `[batch, channels, height, width]`, and returns the class scores,
@@ -307,31 +179,4 @@ fn uneven(
         first_output += nodes;
     }
     Tensor::f_cat(&outputs, 1)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::measure::interleave;
-    use crate::network::zoo;
-
-    #[test]
-    fn the_memory_format_that_is_taken_is_the_faster_one() {
-        let network = zoo::lenet_5();
-        let weights = Weights::random(&network, 1).unwrap();
-        let torch = TorchNetwork::new(&network, &weights, &NodeMasks::new(), Device::Cpu).unwrap();
-        let images = Tensor::rand([64, 1, 28, 28], (Kind::Float, Device::Cpu));
-        let taken = torch.fastest_on(&images).unwrap().format;
-        let mut calls = MemoryFormat::ALL.map(|format| {
-            let (candidate, images) = (torch.in_format(format).unwrap(), &images);
-            move || drop(candidate.run(images).unwrap())
-        });
-        let mut turns = calls.each_mut().map(|call| call as &mut dyn FnMut());
-        let timings = interleave(&mut turns, Effort::new(9, Effort::LITTLE.turn));
-        let times = timings.iter().map(|timing| timing.median);
-        let best = times.clone().fold(f64::INFINITY, f64::min);
-        let (_, own) = MemoryFormat::ALL.into_iter().zip(times).find(|one| one.0 == taken).unwrap();
-        // The other one takes about twice as long here; where both are as fast, either may be taken.
-        assert!(own <= 1.3 * best, "{taken:?} takes {own} s, the other {best} s");
-    }
 }

@@ -18,10 +18,10 @@ use crate::device::wgpu::Wgpu;
 use crate::error::{Error, Result};
 use crate::kernels::gpu::{Bound, Operands, Packed};
 use crate::kernels::{csr_spmm, group_spmm, masked_dense};
-use crate::measure::{Effort, interleave_by};
 use crate::report::{BreakevenPoint, Ceilings, Sweep};
 use crate::seed;
 use crate::sparse::Csr;
+use crate::timing::{Effort, interleave_by};
 
 /// The shapes [M, K] of the sweep on GPUs.
 pub const SHAPES: [[usize; 2]; 5] =
