@@ -12,7 +12,7 @@ fn main() {
     let Some(libtorch) = env::var_os("LIBTORCH").map(PathBuf::from) else {
         return;
     };
-    // The folder behind the link: an rpath through `.libtorch` would break when the link is renewed.
+    // The folder that the link names: an rpath through `.libtorch` would break when the link is renewed.
     let lib = fs::canonicalize(&libtorch).unwrap_or(libtorch).join("lib");
     println!("cargo::rustc-link-arg=-Wl,-rpath,{}", lib.display());
 }

@@ -14,12 +14,12 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use ndarray::Array2;
 use rand::RngExt;
-use scalpel::kernels::convolution::{Convolution, Geometry, Layer, Weights};
+use scalpel::kernels::convolution::{ConvLayer, Convolution, Geometry, Weights};
 use scalpel::network::{Op, zoo};
 use scalpel::report::Table;
 use scalpel::seed;
 use scalpel::sparse::GroupSparse;
-use scalpel::timing::{Effort, geometric_mean, try_interleave};
+use scalpel::timing::{MeasureConfig, geometric_mean, try_interleave};
 use tch::{Kind, Tensor};
 
 const DENSITIES: [f64; 3] = [0.1, 0.2, 0.4];
@@ -63,7 +63,8 @@ impl Case {
                 GroupSparse::from_dense(dense.slice(rows), WIDTH)
             })
             .collect::<Result<_, _>>()?;
-        let layer = Layer { geometry, weights: Weights::Groups(&sparse), bias: None, relu: false };
+        let layer =
+            ConvLayer { geometry, weights: Weights::Groups(&sparse), bias: None, relu: false };
         let ours = Convolution::new(&layer)?;
         let pixels = geometry.channels * geometry.height * geometry.width;
         let x = (0..pixels).map(|_| rng.random_range(-1.0..1.0)).collect();
@@ -93,7 +94,7 @@ impl Case {
         }
         let timings = try_interleave::<anyhow::Error>(
             &mut [&mut || Ok(self.ours.run(&self.x, 1, &mut y)?), &mut || Ok(dense().map(drop)?)],
-            Effort::new(15, Duration::from_millis(3)),
+            MeasureConfig::new(15, Duration::from_millis(3)),
         )?;
         Ok([timings[0].median, timings[1].median])
     }

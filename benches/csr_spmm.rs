@@ -12,7 +12,7 @@
 use scalpel::baselines::{self, Product};
 use scalpel::bench::breakeven::{COLUMNS, Case, DENSITIES, SHAPES, contest};
 use scalpel::error::Error;
-use scalpel::kernels::csr_spmm::{CsrSpmm, Layer, VARIANTS};
+use scalpel::kernels::csr_spmm::{CsrLayer, CsrSpmm, VARIANTS};
 use scalpel::report::Table;
 
 fn main() -> anyhow::Result<()> {
@@ -27,9 +27,9 @@ fn main() -> anyhow::Result<()> {
             for density in DENSITIES {
                 let case = Case::new(shape, 8, density, n)?;
                 let weights = case.csr()?;
-                let layer = Layer { weights: &weights, bias: None, relu: false };
+                let layer = CsrLayer { weights: &weights, bias: None, relu: false };
                 let library = library.csr(&weights, case.x(), n)?;
-                let mut contestants: Vec<(String, Box<dyn Product + '_>)> =
+                let mut candidates: Vec<(String, Box<dyn Product + '_>)> =
                     vec![(theirs.clone(), library)];
                 for variant in VARIANTS {
                     let kernel = match CsrSpmm::with(variant, &layer) {
@@ -37,10 +37,10 @@ fn main() -> anyhow::Result<()> {
                         kernel => kernel?,
                     };
                     let run = move |x: &[f32], y: &mut [f32]| kernel.run(x, n, y);
-                    contestants.push((variant.name.to_owned(), case.product(run)));
+                    candidates.push((variant.name.to_owned(), case.product(run)));
                 }
-                let timings = contest(&case, &mut contestants, 1)?;
-                for ((name, _), timing) in contestants.iter().zip(&timings) {
+                let timings = contest(&case, &mut candidates, 1)?;
+                for ((name, _), timing) in candidates.iter().zip(&timings) {
                     table.row([
                         format!("{}x{}", case.m, case.k),
                         n.to_string(),

@@ -15,7 +15,7 @@ use anyhow::Context;
 use scalpel::baselines::{self, Products};
 use scalpel::bench::breakeven::{COLUMNS, Case, DENSITIES, SHAPES, gpu, measure, variants};
 use scalpel::error::Error;
-use scalpel::kernels::group_spmm::{GroupSpmm, Layer, Variant};
+use scalpel::kernels::group_spmm::{GroupLayer, GroupSpmm, Variant};
 use scalpel::report::{BreakevenPoint, Table};
 use scalpel::sparse::GroupSparse;
 use scalpel::timing::geometric_mean;
@@ -126,6 +126,7 @@ fn shape(text: &str) -> anyhow::Result<[usize; 2]> {
 fn runs_here(variant: &'static Variant) -> bool {
     let empty = ndarray::Array2::zeros((1, 8));
     let Ok(weights) = GroupSparse::from_dense(empty.view(), 8) else { return false };
-    let packed = GroupSpmm::with(variant, &Layer { weights: &weights, bias: None, relu: false });
+    let packed =
+        GroupSpmm::with(variant, &GroupLayer { weights: &weights, bias: None, relu: false });
     !matches!(packed, Err(Error::Unavailable { .. }))
 }

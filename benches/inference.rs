@@ -37,7 +37,7 @@ fn inference(criterion: &mut Criterion) {
         let load = |network, weights, masks: &NodeMasks| {
             TorchNetwork::new(network, weights, masks, Device::Cpu).expect("a network in libtorch")
         };
-        let contestants = [
+        let candidates = [
             ("dense", load(&network, &weights, &NodeMasks::new())),
             ("masked", load(&network, &weights, &masks)),
             ("compacted", load(&small, &small_weights, &NodeMasks::new())),
@@ -47,12 +47,12 @@ fn inference(criterion: &mut Criterion) {
             let [channels, height, width] = network.input.map(|length| length as i64);
             let images = Tensor::rand([batch, channels, height, width], (Kind::Float, Device::Cpu));
             let scores =
-                |which: usize| to_array(&contestants[which].1.run(&images).expect("scores"));
+                |which: usize| to_array(&candidates[which].1.run(&images).expect("scores"));
             let (masked, compacted) = (scores(1).expect("scores"), scores(2).expect("scores"));
             approx::assert_abs_diff_eq!(masked, compacted, epsilon = 1e-4);
             group.throughput(Throughput::Elements(batch as u64));
-            for (contestant, network) in &contestants {
-                let id = BenchmarkId::new(*contestant, batch);
+            for (candidate, network) in &candidates {
+                let id = BenchmarkId::new(*candidate, batch);
                 group.bench_with_input(id, &images, |bencher, images| {
                     bencher.iter(|| black_box(network.run(images).expect("scores")));
                 });

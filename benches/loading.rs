@@ -67,9 +67,10 @@ fn main() {
     let batch = files.batches(Order::Stored, BATCH).expect("batches").next();
     let batch = batch.expect("a batch").expect("images");
     let images = format.of(&batch.images).expect("images in that format");
-    let gates = Tensors::new(); // a plain step is the faster one to read for
-    let step =
-        || steps::step(&network, &parameters, &gates, Precision::F32, (&images, &batch.labels));
+    let mask_tensors = Tensors::new(); // a plain step is the faster one to read for
+    let step = || {
+        steps::step(&network, &parameters, &mask_tensors, Precision::F32, (&images, &batch.labels))
+    };
     step(); // warm-up
     let rates = (0..ROUNDS).map(|_| {
         let start = Instant::now();

@@ -25,11 +25,11 @@ use scalpel::device::gpu::Language;
 use scalpel::error::Error;
 use scalpel::kernels::masked_dense::gpu as on_gpus;
 use scalpel::kernels::masked_dense::{
-    DenseLibrary, Layer, MaskedDense, Nodes, VARIANTS, Variant, reference,
+    DenseLibrary, MaskedDense, MaskedLayer, Nodes, VARIANTS, Variant, reference,
 };
 use scalpel::report::Table;
 use scalpel::seed;
-use scalpel::timing::{Effort, interleave_by, try_interleave};
+use scalpel::timing::{MeasureConfig, interleave_by, try_interleave};
 
 /// The layers with the authors' kept nodes.
 const LAYERS: [Kept; 5] = [
@@ -87,7 +87,7 @@ fn main() -> anyhow::Result<()> {
                 turns.push(Box::new(|| theirs.run()));
                 let mut turns: Vec<_> = turns.iter_mut().map(|turn| &mut **turn as _).collect();
                 let rounds = if large { 5 } else { 11 };
-                try_interleave(&mut turns, Effort::new(rounds, Duration::from_millis(2)))?
+                try_interleave(&mut turns, MeasureConfig::new(rounds, Duration::from_millis(2)))?
             };
             let theirs = timings[kernels.len()].median;
             let header = ["layer", "n", "kernel", "us", &dense, "speedup", "weights left"];
@@ -126,9 +126,13 @@ fn living(kept: usize, total: usize) -> Vec<usize> {
     (0..kept).map(|index| index * total / kept).collect()
 }
 
-fn masked<'a>(weights: &'a Array2<f32>, inputs: &'a [usize], outputs: &'a [usize]) -> Layer<'a> {
+fn masked<'a>(
+    weights: &'a Array2<f32>,
+    inputs: &'a [usize],
+    outputs: &'a [usize],
+) -> MaskedLayer<'a> {
     let nodes = |living| Nodes { living, compacted: false };
-    Layer {
+    MaskedLayer {
         weights: weights.view(),
         inputs: nodes(inputs),
         outputs: nodes(outputs),
@@ -178,7 +182,7 @@ fn on_gpu(
             });
             for variant in own {
                 let pack = || on_gpus::pack_layer(&**gpu, Some(variant), &layer, n);
-                let mut product = match gpu::contestant(gpu, pack, &x, m * n) {
+                let mut product = match gpu::candidate(gpu, pack, &x, m * n) {
                     Err(Error::Unavailable { .. }) => continue,
                     made => made?,
                 };
@@ -211,8 +215,8 @@ fn on_gpu(
                 products.iter_mut().map(|product| |calls: u32| product.seconds(calls)).collect();
             let mut turns: Vec<&mut dyn FnMut(u32) -> Result<f64, Error>> =
                 turns.iter_mut().map(|turn| turn as _).collect();
-            let effort = Effort::new(11, Duration::from_millis(2));
-            let timings = interleave_by(&mut turns, effort)?;
+            let config = MeasureConfig::new(11, Duration::from_millis(2));
+            let timings = interleave_by(&mut turns, config)?;
             let mut table = Table::new(header);
             for (index, (kernel, timing)) in names.iter().zip(&timings).enumerate() {
                 let all_nodes = index >= ours && (index - ours).is_multiple_of(2);
@@ -234,7 +238,12 @@ fn on_gpu(
 }
 
 /// Compares every kernel with plain loops on the first columns.
-fn verify(layer: &Layer<'_>, kernels: &[MaskedDense], x: &[f32], n: usize) -> anyhow::Result<()> {
+fn verify(
+    layer: &MaskedLayer<'_>,
+    kernels: &[MaskedDense],
+    x: &[f32],
+    n: usize,
+) -> anyhow::Result<()> {
     let compared = n.min(2);
     let narrow: Vec<f32> = x.chunks(n).flat_map(|row| &row[..compared]).copied().collect();
     let (m, k) = layer.weights.dim();

@@ -8,14 +8,14 @@
 //! ```
 //!
 //! One thread; `SCALPEL_THREADS=2` takes two. Models are those of `zoo/`, else random ones of the same
-//! sparsity. Each contestant is compared with libtorch before it is timed. Nothing is stored: `speedup` does.
+//! sparsity. Each candidate is compared with libtorch before it is timed. Nothing is stored: `speedup` does.
 
 use std::path::Path;
 
 use anyhow::Context;
 use clap::ValueEnum;
-use scalpel::bench::speedup::{Place, PrunedModel, Subject, compiled, measure};
-use scalpel::engine::{Choices, Policy, explanation};
+use scalpel::bench::speedup::{BenchDevice, ModelUnderTest, PrunedModel, compiled, measure};
+use scalpel::engine::{AutotuneCache, Policy, profile_table};
 use scalpel::network::zoo;
 use scalpel::report::Table;
 
@@ -30,20 +30,20 @@ fn main() -> anyhow::Result<()> {
         None => Policy::Scalpel,
     };
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("zoo");
-    let place = Place::open("cpu")?;
-    let venue = place.venue(threads)?;
-    let mut choices = Choices::in_memory();
+    let place = BenchDevice::open("cpu")?;
+    let context = place.context(threads)?;
+    let mut autotune = AutotuneCache::in_memory();
     for name in names {
-        let subject = match Subject::open(name, &models) {
-            Ok(subject) => subject,
+        let under_test = match ModelUnderTest::open(name, &models) {
+            Ok(under_test) => under_test,
             Err(error) => {
                 eprintln!("{name}: left out: {error}");
                 continue;
             }
         };
-        let rows = measure(&subject, &Policy::ALL, batch, &venue, &mut choices)?;
+        let rows = measure(&under_test, &Policy::ALL, batch, &context, &mut autotune)?;
         let mut table = Table::new([
-            "contestant",
+            "candidate",
             "us",
             "95%",
             "over libtorch",
@@ -66,10 +66,10 @@ fn main() -> anyhow::Result<()> {
         println!("\n{name}, batch {batch}, {threads} threads\n\n{}", table.markdown());
         let chosen = rows.iter().find(|row| row.policy == policy.name());
         let chosen = chosen.context("a row of the policy")?;
-        let ran = |model: &&PrunedModel| subject.ran(model, policy, &chosen.weights_from);
-        if let Some(model) = subject.models.iter().find(ran) {
-            let mut executable = compiled(model, policy, batch, &venue, &mut choices)?;
-            let steps = explanation(&executable.explain()?);
+        let ran = |model: &&PrunedModel| under_test.ran(model, policy, &chosen.weights_from);
+        if let Some(model) = under_test.models.iter().find(ran) {
+            let mut executable = compiled(model, policy, batch, &context, &mut autotune)?;
+            let steps = profile_table(&executable.profile()?);
             println!("{}, of {}:\n{steps}", policy.name(), model.from);
         }
     }

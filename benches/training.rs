@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use scalpel::data::{SyntheticCounts, synthetic_digits};
 use scalpel::network::{Network, zoo};
-use scalpel::timing::{Effort, interleave};
+use scalpel::timing::{MeasureConfig, interleave};
 use scalpel::torch;
 use scalpel::torch::MemoryFormat;
 use scalpel::torch::Tensors;
@@ -62,7 +62,7 @@ impl Bare {
     }
 }
 
-/// Between two of our epochs, runs a bare one; times both.
+/// NonGemmOp two of our epochs, runs a bare one; times both.
 struct Turns<'a> {
     bare: Bare,
     data: &'a ImageTensors,
@@ -97,30 +97,31 @@ fn steps_of(name: &str) {
     let shape = [batch as i64, channels, height, width];
     let images = Tensor::rand(shape, (Kind::Float, Device::Cpu));
     let labels = Tensor::randint(10, [batch as i64], (Kind::Int64, Device::Cpu));
-    let contestants = [
+    let candidates = [
         (MemoryFormat::Contiguous, Precision::F32, false),
         (MemoryFormat::ChannelsLast, Precision::F32, false),
         (MemoryFormat::ChannelsLast, Precision::Bf16, false),
         (MemoryFormat::ChannelsLast, Precision::F32, true),
         (MemoryFormat::ChannelsLast, Precision::Bf16, true),
     ];
-    let mut calls = contestants.map(|(format, precision, prunes)| {
+    let mut calls = candidates.map(|(format, precision, prunes)| {
         let parameters = steps::parameters(&network, format);
-        let gates = if prunes { open_gates(&network) } else { Tensors::new() };
+        let mask_tensors = if prunes { open_gates(&network) } else { Tensors::new() };
         let (network, images, labels) = (&network, &images, &labels);
         move || {
             // As in training, where a gathered batch is contiguous.
             let images = format.of(images).expect("images in that format");
-            steps::step(network, &parameters, &gates, precision, (&images, labels));
+            steps::step(network, &parameters, &mask_tensors, precision, (&images, labels));
         }
     });
     let mut turns = calls.each_mut().map(|call| call as &mut dyn FnMut());
-    let timings = interleave(&mut turns, Effort::new(ROUNDS, Effort::USUAL.turn));
+    let timings =
+        interleave(&mut turns, MeasureConfig::new(ROUNDS, MeasureConfig::DEFAULT.min_turn));
     let [contiguous, last, half, gated, half_gated] =
         [0, 1, 2, 3, 4].map(|place| 1e3 * timings[place].median);
     println!(
         "{name}, a step of {batch} images, {} threads: contiguous {contiguous:.2} ms; channels last \
-         {last:.2} ms, ratio {:.2}; in bf16 too {half:.2} ms, ratio {:.2}; with gates that learn \
+         {last:.2} ms, ratio {:.2}; in bf16 too {half:.2} ms, ratio {:.2}; with mask_tensors that learn \
          {gated:.2} ms, in bf16 {half_gated:.2} ms",
         tch::get_num_threads(),
         contiguous / last,
@@ -128,7 +129,7 @@ fn steps_of(name: &str) {
     );
 }
 
-/// A gate for every node of a network, all open, which learn.
+/// A mask tensor for every node of a network, all open, which learn.
 fn open_gates(network: &Network) -> Tensors {
     let open = |nodes: usize| {
         Tensor::ones([1, nodes as i64], (Kind::Float, Device::Cpu)).set_requires_grad(true)

@@ -20,7 +20,7 @@
 // BLOCK_ROWS;
 // `block_ptr` says where a block's groups start in `groups` and `entry_ptr`; the entries of a group,
 // one for each row that owns it, are its `rows` and its `values`. A last, partial group is stored
-// whole, with zeros behind its end; X is not read there.
+// whole, with zeros after its end; X is not read there.
 //
 // Preconditions: every group's number is at most K / WIDTH; `values` is aligned to 16 bytes, and so is
 // every row of X where VECTOR is 1. Where rows lie is told by `x_rows` and `y_rows`, so that a
@@ -174,7 +174,7 @@ group_spmm_rows(const float *__restrict__ values, const u32 *__restrict__ groups
 
     const u32 end = row < p.rows ? row_ptr[row + 1] : 0;
     u32 place = row < p.rows ? row_ptr[row] + team % SPLIT : 0;
-    // Behind the last group there is none below any chunk's end.
+    // After the last group there is none below any chunk's end.
     const u32 none = ~0u;
     u32 k = place < end ? groups[place] * WIDTH : none;
     Group next;

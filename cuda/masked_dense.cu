@@ -14,7 +14,7 @@
 //   rounded to TF32, ten bits of mantissa; sums stay f32.
 //
 // Preconditions: `stride` is a multiple of 4 and at least K; `weights` is aligned to 16 bytes, and so is
-// every row of X where VECTOR is 1; behind K, weights are 0 (X is not read there).
+// every row of X where VECTOR is 1; after K, weights are 0 (X is not read there).
 #include "shared.cuh"
 
 struct Params {

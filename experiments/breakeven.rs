@@ -25,7 +25,7 @@ struct Cli {
     /// Weights in a group, such as 4,8
     #[arg(long, value_delimiter = ',')]
     width: Vec<usize>,
-    /// Threads of every contestant
+    /// Threads of every candidate
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     threads: u16,
     /// What runs the products: cpu, cuda, cuda:1 and so on, or wgpu (SCALPEL_WGPU_ADAPTER chooses)

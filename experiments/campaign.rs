@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use scalpel::campaign::{self, Job, News, Plan, Shard, Status};
+use scalpel::campaign::{self, Job, JobEvent, Plan, Shard, Status};
 use scalpel::error::Error;
 use scalpel::experiment::Options;
 
@@ -83,7 +83,7 @@ fn run() -> anyhow::Result<ExitCode> {
         }
         Ok(command)
     };
-    let mut lines = Lines::new(&jobs);
+    let mut lines = StatusLines::new(&jobs);
     let logs = options.checkpoints.join("logs");
     let tally = campaign::run(&jobs, options, at_once, &logs, &command, &mut |place, status| {
         lines.show(place, status);
@@ -93,13 +93,13 @@ fn run() -> anyhow::Result<ExitCode> {
 }
 
 /// A line for each job: redrawn on a terminal, printed anew at each stage elsewhere.
-struct Lines {
+struct StatusLines {
     names: Vec<String>,
     bars: Vec<ProgressBar>,
     stages: Vec<String>,
 }
 
-impl Lines {
+impl StatusLines {
     fn new(jobs: &[Job]) -> Self {
         let all = MultiProgress::new();
         let style = ProgressStyle::with_template("{prefix}: {msg}");
@@ -125,12 +125,12 @@ impl Lines {
         let message = match status {
             Status::Skipped => "done before".into(),
             Status::Started => "started".into(),
-            Status::News(News::Epoch { stage, done, epochs, accuracy }) => {
+            Status::JobEvent(JobEvent::Epoch { stage, done, epochs, accuracy }) => {
                 changed = self.stages[place] != *stage;
                 self.stages[place].clone_from(stage);
                 format!("{stage}, epoch {done} of {epochs}, {accuracy:.2}%")
             }
-            Status::News(News::Done { accuracy, weights_kept }) => {
+            Status::JobEvent(JobEvent::Done { accuracy, weights_kept }) => {
                 format!("done, {accuracy:.2}%, {weights_kept} weights left")
             }
             Status::Failed(reason, log) => format!("FAILED, see {}: {reason}", log.display()),
@@ -140,7 +140,7 @@ impl Lines {
             println!("{}: {message}", self.names[place]);
         }
         match status {
-            Status::Started | Status::News(News::Epoch { .. }) => bar.set_message(message),
+            Status::Started | Status::JobEvent(JobEvent::Epoch { .. }) => bar.set_message(message),
             _ => bar.finish_with_message(message),
         }
     }

@@ -12,7 +12,7 @@ use scalpel::prune::compact::living_nodes;
 use scalpel::torch::MemoryFormat;
 use scalpel::torch::TorchNetwork;
 use scalpel::train::recipe::{Recipe, Technique};
-use scalpel::train::sets::{self, Part};
+use scalpel::train::subsets::{self, Subset};
 use scalpel::{cli, import};
 use scalpel::{torch, train};
 use serde_json::json;
@@ -105,9 +105,9 @@ fn run() -> anyhow::Result<ExitCode> {
         (recipe.dataset, recipe.pixels) = (dataset.clone(), pixels.clone());
     }
     let data = data::load(&recipe.dataset, source)?;
-    let test = sets::open(&recipe, &data, Part::Test, device)?;
-    let (network, parameters, gates) = on_device.parts();
-    let score = train::score(test.as_ref(), network, parameters, gates)?;
+    let test = subsets::open(&recipe, &data, Subset::Test, device)?;
+    let (network, parameters, mask_tensors) = on_device.parts();
+    let score = train::score(test.as_ref(), network, parameters, mask_tensors)?;
     let nodes = living_nodes(&original, network, &masks)?;
     let agrees = card.as_ref().map(|card| (score.percent() - card.accuracy).abs() <= TOLERANCE);
     if cli.json {

@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use scalpel::bench::speedup::{Place, PrunedModel, Subject, Venue, compiled, measure};
+use scalpel::bench::speedup::{
+    BenchContext, BenchDevice, ModelUnderTest, PrunedModel, compiled, measure,
+};
 use scalpel::device::class::Hardware;
-use scalpel::engine::{Choices, Policy, explanation};
+use scalpel::engine::{AutotuneCache, Policy, profile_table};
 use scalpel::network::zoo;
 use scalpel::report::{
     DENSE, Environment, LIBRARY, ResultsTree, SCALPEL, SpeedupRow, StoredSpeedup, speedup_groups,
@@ -22,7 +24,7 @@ struct Cli {
     /// What runs them: cpu, cuda, cuda:1 and so on, or wgpu (SCALPEL_WGPU_ADAPTER chooses)
     #[arg(long, default_value = "cpu")]
     device: String,
-    /// Threads of every contestant on a CPU; all cores, where absent
+    /// Threads of every candidate on a CPU; all cores, where absent
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
     /// Images in a batch, such as 1,16,128
@@ -64,16 +66,16 @@ fn run() -> anyhow::Result<()> {
     // All that can be refused is refused before anything is measured.
     let subjects = networks
         .iter()
-        .map(|name| Subject::open(name, &cli.models))
+        .map(|name| ModelUnderTest::open(name, &cli.models))
         .collect::<Result<Vec<_>, _>>()?;
     let policies = if cli.policy.is_empty() { Policy::ALL.to_vec() } else { cli.policy.clone() };
     anyhow::ensure!(cli.batch.iter().all(|&batch| batch > 0), "--batch takes 1 or more images");
 
-    let place = Place::open(&cli.device)?;
-    let mut venue = place.venue(threads)?;
+    let place = BenchDevice::open(&cli.device)?;
+    let mut context = place.context(threads)?;
     if let Some(interpreter) = &cli.pytorch {
-        let (with, version) = venue.with_pytorch(interpreter)?;
-        venue = with;
+        let (with, version) = context.with_pytorch(interpreter)?;
+        context = with;
         eprintln!("PyTorch {version} captures networks in graphs");
     }
     let hardware = match place.gpu() {
@@ -87,14 +89,15 @@ fn run() -> anyhow::Result<()> {
         environment.ran_on(gpu.name(), gpu.limits().software);
     }
     let machine = format!("{}, {}", environment.cpu, environment.isa.join(" "));
-    let mut choices = if cli.fresh { Choices::in_memory() } else { Choices::of_user(&machine)? };
+    let mut autotune =
+        if cli.fresh { AutotuneCache::in_memory() } else { AutotuneCache::of_user(&machine)? };
 
     let tree = ResultsTree::at(&cli.results);
     let (mut stored, mut failures) = (Vec::new(), Vec::new());
-    for subject in &subjects {
+    for under_test in &subjects {
         for &batch in &cli.batch {
-            let name = format!("{}, batch {batch}", subject.original.name);
-            let rows = match measure(subject, &policies, batch, &venue, &mut choices) {
+            let name = format!("{}, batch {batch}", under_test.original.name);
+            let rows = match measure(under_test, &policies, batch, &context, &mut autotune) {
                 Ok(rows) => rows,
                 // One that fails keeps no other from being measured.
                 Err(error) => {
@@ -103,7 +106,7 @@ fn run() -> anyhow::Result<()> {
                     continue;
                 }
             };
-            choices.save()?;
+            autotune.save()?;
             progress(&rows);
             let measured = StoredSpeedup { rows, environment: environment.clone() };
             // A selection of the policies must not take the place of all.
@@ -111,7 +114,7 @@ fn run() -> anyhow::Result<()> {
                 tree.store_speedup(&measured)?;
             }
             if cli.explain {
-                explain(subject, &policies, &measured.rows, &venue, &mut choices)?;
+                explain(under_test, &policies, &measured.rows, &context, &mut autotune)?;
             }
             stored.push(measured);
         }
@@ -145,19 +148,19 @@ fn progress(rows: &[SpeedupRow]) {
 
 /// Prints the steps of every policy's network.
 fn explain(
-    subject: &Subject,
+    under_test: &ModelUnderTest,
     policies: &[Policy],
     rows: &[SpeedupRow],
-    venue: &Venue<'_>,
-    choices: &mut Choices,
+    context: &BenchContext<'_>,
+    autotune: &mut AutotuneCache,
 ) -> anyhow::Result<()> {
     for &policy in policies {
         let Some(row) = rows.iter().find(|row| row.policy == policy.name()) else { continue };
-        let ran = |model: &&PrunedModel| subject.ran(model, policy, &row.weights_from);
-        let untouched = subject.untouched();
-        let model = subject.models.iter().find(ran).unwrap_or(&untouched);
-        let mut executable = compiled(model, policy, row.batch, venue, choices)?;
-        let steps = explanation(&executable.explain()?);
+        let ran = |model: &&PrunedModel| under_test.ran(model, policy, &row.weights_from);
+        let untouched = under_test.untouched();
+        let model = under_test.models.iter().find(ran).unwrap_or(&untouched);
+        let mut executable = compiled(model, policy, row.batch, context, autotune)?;
+        let steps = profile_table(&executable.profile()?);
         eprintln!("\n{} by policy {}, {}:\n{steps}", row.network, row.policy, row.weights_from);
     }
     Ok(())

@@ -3,8 +3,8 @@
 //! hardware parallelism", ISCA 2017.
 //!
 //! The modules are floors: each imports only from those below it. From the ground up:
-//! [`error`], [`files`], [`measure`], [`requirement`], [`seed`]; [`network`] and [`data`]; [`device`]
-//! and [`sparse`]; [`kernels`] and [`prune`]; [`baselines`], which stand behind contracts of the kernels;
+//! [`error`], [`files`], [`measure`], [`test_support`], [`seed`]; [`network`] and [`data`]; [`device`]
+//! and [`sparse`]; [`kernels`] and [`prune`]; [`baselines`], which implement contracts of the kernels;
 //! [`engine`]; [`train`]; [`report`]; and on top, `experiment` and [`breakeven`], which the binaries
 //! share, `campaign`, which runs many of them, [`models`], which keeps what they came to, and `speedup`,
 //! which measures how fast that is.
@@ -29,9 +29,9 @@ pub mod models;
 pub mod network;
 pub mod prune;
 pub mod report;
-pub mod requirement;
 pub mod seed;
 pub mod sparse;
+pub mod test_support;
 pub mod timing;
 #[cfg(feature = "torch")]
 pub mod torch;

@@ -1,4 +1,4 @@
-//! Timing that holds on a shared, noisy machine: contestants take turns in one run, and medians are
+//! Timing that holds on a shared, noisy machine: candidates take turns in one run, and medians are
 //! compared.
 
 use std::convert::Infallible;
@@ -22,49 +22,49 @@ pub struct Timing {
 
 /// How to measure.
 #[derive(Clone, Copy, Debug)]
-pub struct Effort {
-    /// Turns that each contestant takes.
+pub struct MeasureConfig {
+    /// Turns that each candidate takes.
     pub rounds: usize,
     /// How long a turn lasts at least: a shorter call is repeated.
-    pub turn: Duration,
-    /// How long a contestant is called before each turn of it.
-    warming: Duration,
+    pub min_turn: Duration,
+    /// How long a candidate is called before each turn of it.
+    warm_up: Duration,
 }
 
-impl Effort {
-    /// Enough to tell contestants a few percent apart.
-    pub const USUAL: Self = Self::new(25, Duration::from_millis(4));
+impl MeasureConfig {
+    /// Enough to tell candidates a few percent apart.
+    pub const DEFAULT: Self = Self::new(25, Duration::from_millis(4));
     /// Enough to see an order of magnitude, and to keep a test short.
-    pub const LITTLE: Self = Self::new(5, Duration::from_millis(1));
+    pub const QUICK: Self = Self::new(5, Duration::from_millis(1));
 
     /// So many turns of at least that length.
-    pub const fn new(rounds: usize, turn: Duration) -> Self {
-        Self { rounds, turn, warming: Duration::ZERO }
+    pub const fn new(rounds: usize, min_turn: Duration) -> Self {
+        Self { rounds, min_turn, warm_up: Duration::ZERO }
     }
 
-    /// The same for contestants on so many threads. Several that slept are given time to get going: until the
+    /// The same for candidates on so many threads. Several that slept are given time to get going: until the
     /// system has spread them over the cores again.
     pub const fn on_threads(self, threads: usize) -> Self {
-        let warming = if threads > 1 { Duration::from_millis(15) } else { Duration::ZERO };
-        Self { warming, ..self }
+        let warm_up = if threads > 1 { Duration::from_millis(15) } else { Duration::ZERO };
+        Self { warm_up, ..self }
     }
 }
 
-/// Times the contestants in turns, each once to warm up and then `effort.rounds` times. A contestant
+/// Times the candidates in turns, each once to warm up and then `config.rounds` times. A candidate
 /// must have finished its work when it returns.
-pub fn interleave(contestants: &mut [&mut dyn FnMut()], effort: Effort) -> Vec<Timing> {
-    let mut turns: Vec<_> = contestants
+pub fn interleave(candidates: &mut [&mut dyn FnMut()], config: MeasureConfig) -> Vec<Timing> {
+    let mut turns: Vec<_> = candidates
         .iter_mut()
-        .map(|contestant| {
+        .map(|candidate| {
             move || {
-                contestant();
+                candidate();
                 Ok::<(), Infallible>(())
             }
         })
         .collect();
     let mut turns: Vec<&mut dyn FnMut() -> Result<(), Infallible>> =
         turns.iter_mut().map(|turn| turn as _).collect();
-    try_interleave(&mut turns, effort).unwrap_or_else(|never| match never {})
+    try_interleave(&mut turns, config).unwrap_or_else(|never| match never {})
 }
 
 /// Seconds of so many calls, one after the other.
@@ -77,78 +77,78 @@ pub fn seconds<E>(calls: u32, mut call: impl FnMut() -> Result<(), E>) -> Result
     Ok(start.elapsed().as_secs_f64())
 }
 
-/// As [`interleave`], for contestants that can fail.
+/// As [`interleave`], for candidates that can fail.
 ///
 /// # Errors
-/// The first failure of any contestant.
+/// The first failure of any candidate.
 pub fn try_interleave<E>(
-    contestants: &mut [&mut dyn FnMut() -> Result<(), E>],
-    effort: Effort,
+    candidates: &mut [&mut dyn FnMut() -> Result<(), E>],
+    config: MeasureConfig,
 ) -> Result<Vec<Timing>, E> {
-    let mut turns: Vec<_> = contestants
+    let mut turns: Vec<_> = candidates
         .iter_mut()
-        .map(|contestant| move |calls: u32| seconds(calls, &mut *contestant))
+        .map(|candidate| move |calls: u32| seconds(calls, &mut *candidate))
         .collect();
     let mut turns: Vec<&mut dyn FnMut(u32) -> Result<f64, E>> =
         turns.iter_mut().map(|turn| turn as _).collect();
-    interleave_by(&mut turns, effort)
+    interleave_by(&mut turns, config)
 }
 
-/// As [`try_interleave`], for contestants that look at a clock of their own: each is asked for so many
+/// As [`try_interleave`], for candidates that look at a clock of their own: each is asked for so many
 /// calls, one after the other, and says how many seconds they took. The order of the turns is drawn anew in
 /// each round: what disturbs a machine may come and go with a period (cycles are handed out to its tenants by
-/// tenths of a second), and would meet the same contestant each time.
+/// tenths of a second), and would meet the same candidate each time.
 ///
 /// # Errors
-/// The first failure of any contestant.
+/// The first failure of any candidate.
 pub fn interleave_by<E>(
-    contestants: &mut [&mut dyn FnMut(u32) -> Result<f64, E>],
-    effort: Effort,
+    candidates: &mut [&mut dyn FnMut(u32) -> Result<f64, E>],
+    config: MeasureConfig,
 ) -> Result<Vec<Timing>, E> {
-    take_turns(contestants, effort, |_| ())
+    take_turns(candidates, config, |_| ())
 }
 
-/// As [`interleave_by`], with something to wait for before the contestant of that place may begin. It is over
-/// before the contestant warms up.
+/// As [`interleave_by`], with something to wait for before the candidate of that place may begin. It is over
+/// before the candidate warms up.
 fn take_turns<E>(
-    contestants: &mut [&mut dyn FnMut(u32) -> Result<f64, E>],
-    effort: Effort,
+    candidates: &mut [&mut dyn FnMut(u32) -> Result<f64, E>],
+    config: MeasureConfig,
     mut wait: impl FnMut(usize),
 ) -> Result<Vec<Timing>, E> {
-    let mut repeats = Vec::with_capacity(contestants.len());
-    for (place, contestant) in contestants.iter_mut().enumerate() {
+    let mut repeats = Vec::with_capacity(candidates.len());
+    for (place, candidate) in candidates.iter_mut().enumerate() {
         wait(place);
-        contestant(1)?;
-        repeats.push(calls_of_a_turn(contestant, effort.turn)?);
+        candidate(1)?;
+        repeats.push(calls_of_a_turn(candidate, config.min_turn)?);
     }
-    let mut samples = vec![Vec::with_capacity(effort.rounds); contestants.len()];
-    let mut order: Vec<usize> = (0..contestants.len()).collect();
+    let mut samples = vec![Vec::with_capacity(config.rounds); candidates.len()];
+    let mut order: Vec<usize> = (0..candidates.len()).collect();
     let mut rng = seed::stream(1, "turns", &[]);
-    for _ in 0..effort.rounds.max(1) {
+    for _ in 0..config.rounds.max(1) {
         order.shuffle(&mut rng);
         for &place in &order {
-            let (contestant, repeats) = (&mut contestants[place], repeats[place]);
+            let (candidate, repeats) = (&mut candidates[place], repeats[place]);
             wait(place);
             let start = Instant::now();
-            while start.elapsed() < effort.warming {
-                contestant(1)?;
+            while start.elapsed() < config.warm_up {
+                candidate(1)?;
             }
-            samples[place].push(contestant(repeats)? / f64::from(repeats));
+            samples[place].push(candidate(repeats)? / f64::from(repeats));
         }
     }
     Ok(samples.into_iter().map(summarise).collect())
 }
 
-/// How many calls of a contestant fill a turn. A clock that stands still or runs backwards does not lengthen it: what
+/// How many calls of a candidate fill a turn. A clock that stands still or runs backwards does not lengthen it: what
 /// the wall says of as many calls counts then.
 fn calls_of_a_turn<E>(
-    contestant: &mut dyn FnMut(u32) -> Result<f64, E>,
+    candidate: &mut dyn FnMut(u32) -> Result<f64, E>,
     turn: Duration,
 ) -> Result<u32, E> {
     let turn = turn.as_secs_f64();
     let mut timed = |calls: u32| {
         let start = Instant::now();
-        let told = contestant(calls)?;
+        let told = candidate(calls)?;
         let passed = start.elapsed().as_secs_f64();
         Ok(if told > 0.0 { told } else { passed })
     };
@@ -162,34 +162,35 @@ fn calls_of_a_turn<E>(
     Ok((turns.ceil() as u32).clamp(1, 1 << 20))
 }
 
-/// A contestant that may use several threads of the processor.
-pub struct Threaded<'a, E> {
+/// A candidate that may use several threads of the processor.
+pub struct ThreadedCandidate<'a, E> {
     /// Seconds of so many calls, one after the other.
     pub seconds: Box<dyn FnMut(u32) -> Result<f64, E> + 'a>,
-    /// Whether its threads go on looking for work behind its last call, as those of OpenMP do, on cores that
-    /// the next contestant needs.
-    pub lingers: bool,
+    /// Whether its threads go on looking for work after its last call, as those of OpenMP do, on cores that
+    /// the next candidate needs.
+    pub keeps_spinning: bool,
 }
 
-/// As [`interleave_by`], for contestants of which some linger: whoever follows one of these, and does not linger
+/// As [`interleave_by`], for candidates of which some linger: whoever follows one of these, and does not linger
 /// itself, waits for `rest`, until that one's threads are asleep.
 ///
 /// # Errors
-/// The first failure of any contestant.
-pub fn interleave_apart<E>(
-    contestants: &mut [Threaded<'_, E>],
+/// The first failure of any candidate.
+pub fn interleave_with_rest<E>(
+    candidates: &mut [ThreadedCandidate<'_, E>],
     rest: Duration,
-    effort: Effort,
+    config: MeasureConfig,
 ) -> Result<Vec<Timing>, E> {
-    let lingers: Vec<bool> = contestants.iter().map(|contestant| contestant.lingers).collect();
-    let mut busy = lingers.contains(&true);
+    let keeps_spinning: Vec<bool> =
+        candidates.iter().map(|candidate| candidate.keeps_spinning).collect();
+    let mut busy = keeps_spinning.contains(&true);
     let mut turns: Vec<&mut dyn FnMut(u32) -> Result<f64, E>> =
-        contestants.iter_mut().map(|contestant| &mut *contestant.seconds as _).collect();
-    take_turns(&mut turns, effort, |place| {
-        if busy && !lingers[place] {
+        candidates.iter_mut().map(|candidate| &mut *candidate.seconds as _).collect();
+    take_turns(&mut turns, config, |place| {
+        if busy && !keeps_spinning[place] {
             std::thread::sleep(rest);
         }
-        busy = lingers[place];
+        busy = keeps_spinning[place];
     })
 }
 
@@ -234,24 +235,24 @@ mod tests {
             std::hint::black_box((0..turns).fold(1_u64, |x, i| x.rotate_left(3) ^ i));
         };
         let (mut short, mut long) = (|| work(2_000), || work(200_000));
-        let timings = interleave(&mut [&mut short, &mut long], Effort::LITTLE);
+        let timings = interleave(&mut [&mut short, &mut long], MeasureConfig::QUICK);
         assert!(timings[1].median > 5.0 * timings[0].median, "{timings:?}");
     }
 
     #[test]
     fn turns_change_their_order_from_round_to_round() {
         let taken = std::cell::RefCell::new(Vec::new());
-        let contestant = |index: usize| {
+        let candidate = |index: usize| {
             let taken = &taken;
             move |calls: u32| {
                 taken.borrow_mut().push(index);
                 Ok::<f64, Infallible>(f64::from(calls))
             }
         };
-        let (mut a, mut b, mut c) = (contestant(0), contestant(1), contestant(2));
-        let effort = Effort::new(20, Duration::from_millis(1));
-        interleave_by(&mut [&mut a, &mut b, &mut c], effort).unwrap_or_else(|never| match never {});
-        let rounds = taken.borrow()[6..].to_vec(); // behind two calls of each
+        let (mut a, mut b, mut c) = (candidate(0), candidate(1), candidate(2));
+        let config = MeasureConfig::new(20, Duration::from_millis(1));
+        interleave_by(&mut [&mut a, &mut b, &mut c], config).unwrap_or_else(|never| match never {});
+        let rounds = taken.borrow()[6..].to_vec(); // after two calls of each
         let rounds: Vec<_> = rounds.chunks(3).collect();
         assert_eq!(rounds.len(), 20);
         let each_once = |round: &&[usize]| (0..3).all(|index| round.contains(&index));
@@ -268,7 +269,7 @@ mod tests {
                 std::thread::sleep(Duration::from_micros(50) * of);
                 Ok::<f64, Infallible>(told)
             };
-            let timings = interleave_by(&mut [&mut broken], Effort::LITTLE);
+            let timings = interleave_by(&mut [&mut broken], MeasureConfig::QUICK);
             assert_eq!(timings.unwrap_or_else(|never| match never {}).len(), 1);
             assert!(calls < 1000, "{calls} calls by a clock that says {told}");
         }
@@ -282,17 +283,17 @@ mod tests {
             if calls == 2 { Err("no") } else { Ok(()) }
         };
         let mut fine = || Ok(());
-        let both = try_interleave(&mut [&mut fine, &mut fails_once], Effort::LITTLE);
+        let both = try_interleave(&mut [&mut fine, &mut fails_once], MeasureConfig::QUICK);
         assert_eq!(both, Err("no"));
-        assert_eq!(try_interleave(&mut [&mut fine], Effort::LITTLE).unwrap().len(), 1);
+        assert_eq!(try_interleave(&mut [&mut fine], MeasureConfig::QUICK).unwrap().len(), 1);
     }
 
-    /// What turns of two contestants on two threads see, of which the first may linger: the calls of each that
+    /// What turns of two candidates on two threads see, of which the first may linger: the calls of each that
     /// were asked for, and whether the other's threads may have been busy when they began.
-    fn seen_apart(lingers: bool, rest: Duration) -> [Vec<(u32, bool)>; 2] {
+    fn seen_apart(keeps_spinning: bool, rest: Duration) -> [Vec<(u32, bool)>; 2] {
         let ended = Cell::new(None::<Instant>);
         let seen = std::cell::RefCell::new([Vec::new(), Vec::new()]);
-        let contestant = |index: usize| Threaded::<Infallible> {
+        let candidate = |index: usize| ThreadedCandidate::<Infallible> {
             seconds: Box::new({
                 let (ended, seen) = (&ended, &seen);
                 move |calls| {
@@ -306,14 +307,14 @@ mod tests {
                     took
                 }
             }),
-            lingers: lingers && index == 0,
+            keeps_spinning: keeps_spinning && index == 0,
         };
-        let mut contestants = [contestant(0), contestant(1)];
+        let mut candidates = [candidate(0), candidate(1)];
         // Long enough that a single call that was held up does not fill a turn.
-        let effort = Effort::new(3, Duration::from_millis(20)).on_threads(2);
-        let timings = interleave_apart(&mut contestants, rest, effort);
+        let config = MeasureConfig::new(3, Duration::from_millis(20)).on_threads(2);
+        let timings = interleave_with_rest(&mut candidates, rest, config);
         timings.unwrap_or_else(|never| match never {});
-        drop(contestants);
+        drop(candidates);
         seen.into_inner()
     }
 
@@ -322,7 +323,7 @@ mod tests {
         let rest = Duration::from_millis(30);
         let [lingering, own] = seen_apart(true, rest);
         assert!(own.iter().all(|&(_, busy)| !busy), "{own:?}");
-        // Behind those that say how long a call takes, three turns of several calls at once, before each of
+        // After those that say how long a call takes, three turns of several calls at once, before each of
         // which single ones take 15 ms, whoever came before and however long the rest.
         for calls in [&lingering, &own] {
             let calls: Vec<u32> = calls.iter().map(|&(calls, _)| calls).collect();

@@ -129,7 +129,7 @@ fn a_gpu_takes_part_where_there_is_one() {
     let output = breakeven(&results, &[&sweep[..], &["--json"]].concat());
     if !output.status.success() {
         assert!(stderr(&output).contains("is not available"), "{}", stderr(&output));
-        return scalpel::requirement::skip("wgpu", &stderr(&output));
+        return scalpel::test_support::skip("wgpu", &stderr(&output));
     }
     let points: Value = serde_json::from_slice(&output.stdout).unwrap();
     let kernels: Vec<&str> =

@@ -92,7 +92,7 @@ fn groups_that_keep_unequal_counts_become_uneven() {
 }
 
 /// conv, relu, [mask], batch normalisation, [mask], conv.
-fn with_norm(mask_before: bool, mask_behind: bool) -> Network {
+fn with_norm(mask_before: bool, mask_after: bool) -> Network {
     let mut layers = Vec::new();
     let lenet = zoo::lenet_5();
     let layer = |name: &str| lenet.layers.iter().find(|l| l.name == name).unwrap().clone();
@@ -102,15 +102,15 @@ fn with_norm(mask_before: bool, mask_behind: bool) -> Network {
     }
     let norm = BatchNorm { epsilon: 0.1, momentum: 0.1 };
     layers.push(Layer { name: "bn1".into(), op: Op::BatchNorm(norm) });
-    if mask_behind {
-        layers.push(Layer { name: "mask_behind".into(), op: Op::Mask });
+    if mask_after {
+        layers.push(Layer { name: "mask_after".into(), op: Op::Mask });
     }
     layers.extend([layer("conv2"), layer("ip2")]);
     Network { name: "normed".into(), input: [1, 12, 12], layers }
 }
 
 #[test]
-fn a_mask_before_a_batch_normalisation_is_not_compacted_unless_one_behind_it_follows() {
+fn a_mask_before_a_batch_normalisation_is_not_compacted_unless_one_after_it_follows() {
     let alive: Vec<bool> = (0..20).map(|node| node % 3 != 0).collect();
     let network = with_norm(true, false);
     let weights = Weights::random(&network, 1).unwrap();
@@ -118,11 +118,11 @@ fn a_mask_before_a_batch_normalisation_is_not_compacted_unless_one_behind_it_fol
     let error = compact(&network, &weights, &masks).unwrap_err();
     let Error::Layer { layer, expected, .. } = &error else { panic!("{error}") };
     assert_eq!(layer, "bn1");
-    assert!(expected.contains("a mask behind"), "{error}");
+    assert!(expected.contains("a mask after"), "{error}");
 
     let network = with_norm(true, true);
     let masks =
-        NodeMasks::from([("mask_before".into(), alive.clone()), ("mask_behind".into(), alive)]);
+        NodeMasks::from([("mask_before".into(), alive.clone()), ("mask_after".into(), alive)]);
     let images = images(&network, 2, 1);
     let masked = reference::run(&network, &weights, &masks, images.view()).unwrap();
     let (small, weights) = compact(&network, &weights, &masks).unwrap();
@@ -131,18 +131,16 @@ fn a_mask_before_a_batch_normalisation_is_not_compacted_unless_one_behind_it_fol
 }
 
 #[test]
-fn a_mask_behind_a_batch_normalisation_must_block_what_the_one_before_it_did() {
+fn a_mask_after_a_batch_normalisation_must_block_what_the_one_before_it_did() {
     let network = with_norm(true, true);
     let weights = Weights::random(&network, 1).unwrap();
     let before: Vec<bool> = (0..20).map(|node| node >= 2).collect();
-    for blocked_behind in [vec![5], vec![0, 5], vec![1, 5]] {
-        let behind = (0..20).map(|node| !blocked_behind.contains(&node)).collect();
-        let masks = NodeMasks::from([
-            ("mask_before".into(), before.clone()),
-            ("mask_behind".into(), behind),
-        ]);
+    for blocked_after in [vec![5], vec![0, 5], vec![1, 5]] {
+        let after = (0..20).map(|node| !blocked_after.contains(&node)).collect();
+        let masks =
+            NodeMasks::from([("mask_before".into(), before.clone()), ("mask_after".into(), after)]);
         let error = compact(&network, &weights, &masks).unwrap_err().to_string();
-        assert!(error.contains("layer bn1"), "{blocked_behind:?}: {error}");
+        assert!(error.contains("layer bn1"), "{blocked_after:?}: {error}");
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use scalpel::data::{self, Normalise, Preprocessing, Source};
-use scalpel::requirement;
+use scalpel::test_support;
 use scalpel::train::recipe::{Recipe, Technique};
 use scalpel::train::{Observer, Run};
 use tch::Device;
@@ -28,7 +28,7 @@ fn library(source: &str, name: &str, folder: &Path) -> Option<PathBuf> {
         .output();
     match output {
         Err(error) => {
-            requirement::skip("cuda-shim", &format!("g++: {error}"));
+            test_support::skip("cuda-shim", &format!("g++: {error}"));
             None
         }
         Ok(output) => {

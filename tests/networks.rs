@@ -11,11 +11,11 @@ use ndarray::{ArrayD, IxDyn};
 use rand::RngExt;
 use scalpel::device::gpu::Gpu;
 use scalpel::device::wgpu::Wgpu;
-use scalpel::engine::{Choices, Device, Policy, Request, compile};
+use scalpel::engine::{AutotuneCache, Device, Policy, Request, compile};
 use scalpel::network::{Network, NodeMasks, Weights, zoo};
 use scalpel::prune::whole::{Criterion, prune};
-use scalpel::report::{CONTESTANTS, ResultsTree};
-use scalpel::requirement;
+use scalpel::report::{CANDIDATES, ResultsTree};
+use scalpel::test_support;
 use scalpel::torch::{TorchNetwork, to_array, to_tensor};
 use serde_json::Value;
 
@@ -84,7 +84,7 @@ fn agree(network: &Network, batch: usize, device: Device<'_>) {
             batch,
             library: None,
         };
-        let mut executable = compile(&request, device, &mut Choices::in_memory()).unwrap();
+        let mut executable = compile(&request, device, &mut AutotuneCache::in_memory()).unwrap();
         let mut scores = vec![f32::NAN; expected.len()];
         executable.run(&pixels, &mut scores).unwrap();
         for (expected, found) in expected.iter().zip(&scores) {
@@ -109,7 +109,7 @@ fn all_five_networks_compute_by_every_policy_what_libtorch_does() {
 fn all_five_networks_do_so_through_wgpu() {
     let gpu = match Wgpu::new() {
         Ok(gpu) => gpu,
-        Err(error) => return requirement::skip("wgpu", &error.to_string()),
+        Err(error) => return test_support::skip("wgpu", &error.to_string()),
     };
     let software = gpu.limits().software;
     for name in zoo::NAMES {
@@ -141,7 +141,8 @@ fn a_network_on_one_thread_allocates_nothing_while_it_runs() {
             let mut scores = vec![0.0; 10 * batch];
             let count = pool.install(|| {
                 let device = Device::Cpu;
-                let mut executable = compile(&request, device, &mut Choices::in_memory()).unwrap();
+                let mut executable =
+                    compile(&request, device, &mut AutotuneCache::in_memory()).unwrap();
                 // The first run makes the scratch that the kernels keep.
                 executable.run(&images, &mut scores).unwrap();
                 let before = ALLOCATIONS.get();
@@ -172,14 +173,14 @@ fn speedup_prints_every_contestant_and_stores_what_tables_shows() {
     let python = ["python3", "/usr/bin/python3"].iter().find(has_torch);
     match python {
         Some(python) => arguments.extend(["--pytorch", python]),
-        None => scalpel::requirement::skip("pytorch", "no python3 imports torch"),
+        None => scalpel::test_support::skip("pytorch", "no python3 imports torch"),
     }
     let output = speedup(&arguments, folder.path()).assert().success().get_output().clone();
     let rows: Value = serde_json::from_slice(&output.stdout).unwrap();
     let rows = rows.as_array().unwrap();
     let policies: Vec<&str> = rows.iter().map(|row| row["policy"].as_str().unwrap()).collect();
     let takes_part = |policy: &&str| python.is_some() || !policy.starts_with("pytorch");
-    let expected: Vec<&str> = CONTESTANTS.into_iter().filter(takes_part).collect();
+    let expected: Vec<&str> = CANDIDATES.into_iter().filter(takes_part).collect();
     assert_eq!(policies, expected);
     for row in rows {
         assert_eq!(

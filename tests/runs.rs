@@ -363,7 +363,7 @@ fn node_pruning_may_retrain_the_compacted_network() {
 #[test]
 fn the_published_models_are_what_their_cards_say() {
     if std::env::var_os(scalpel::data::fetch::DATA_DIR_VARIABLE).is_none() {
-        return scalpel::requirement::skip("data", "SCALPEL_DATA_DIR is not set");
+        return scalpel::test_support::skip("data", "SCALPEL_DATA_DIR is not set");
     }
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("zoo");
     let names = scalpel::models::names(&folder);

@@ -6,7 +6,7 @@ use scalpel::data::{
     synthetic_image_folder,
 };
 use scalpel::error::{Error, Result};
-use scalpel::requirement;
+use scalpel::test_support;
 use scalpel::train::recipe::{Distribution, Precision, Recipe, Technique};
 use scalpel::train::{EpochMetrics, Outcome, Run, Silent};
 use tch::Device;
@@ -40,7 +40,7 @@ fn lenet_300_100_learns_synthetic_digits_to_over_95_percent() {
 #[test]
 fn three_epochs_of_lenet_300_100_on_mnist_come_to_the_stored_numbers() {
     if std::env::var_os(data::fetch::DATA_DIR_VARIABLE).is_none() {
-        return requirement::skip("data", "SCALPEL_DATA_DIR is not set");
+        return test_support::skip("data", "SCALPEL_DATA_DIR is not set");
     }
     // The third epoch runs at a tenth of the learning rate: at the full rate, the accuracy after an
     // epoch depends by half a percent on how sums are rounded.
@@ -57,7 +57,7 @@ fn three_epochs_of_lenet_300_100_on_mnist_come_to_the_stored_numbers() {
 #[test]
 fn lenet_5_learns_from_a_part_of_mnist() {
     if std::env::var_os(data::fetch::DATA_DIR_VARIABLE).is_none() {
-        return requirement::skip("data", "SCALPEL_DATA_DIR is not set");
+        return test_support::skip("data", "SCALPEL_DATA_DIR is not set");
     }
     let outcome = train("lenet-5", 2, Some(10_000), Source::Real);
     let [first, second] = metrics(&outcome) else { panic!("two epochs") };
@@ -69,7 +69,7 @@ fn lenet_5_learns_from_a_part_of_mnist() {
 /// Two epochs of original training on images of CIFAR-10, scored on others that are held out.
 fn on_cifar(network: &str, images: usize, change: impl Fn(&mut Recipe)) -> Option<Result<Outcome>> {
     if std::env::var_os(data::fetch::DATA_DIR_VARIABLE).is_none() {
-        requirement::skip("data", "SCALPEL_DATA_DIR is not set");
+        test_support::skip("data", "SCALPEL_DATA_DIR is not set");
         return None;
     }
     let mut recipe = Recipe::built_in(network, Technique::NodePruning, None).unwrap();

@@ -22,19 +22,19 @@ pub fn parameters(network: &Network, format: MemoryFormat) -> Tensors {
     all.iter().map(|p| (p.name.clone(), tensor(&p.name, p.role.is_trained()))).collect()
 }
 
-/// A forward and a backward pass over images and their labels, multiplied in a precision. Gates may be
+/// A forward and a backward pass over images and their labels, multiplied in a precision. StraightThroughMasks may be
 /// none.
 pub fn step(
     network: &Network,
     parameters: &Tensors,
-    gates: &Tensors,
+    mask_tensors: &Tensors,
     precision: Precision,
     (images, labels): (&Tensor, &Tensor),
 ) {
     let rates = Tensors::new();
     let copy = working_copy(network, parameters, precision).expect("parameters in that precision");
     let weights = copy.as_ref().unwrap_or(parameters);
-    let scores = forward(network, weights, gates, images, Mode::Training(&rates));
+    let scores = forward(network, weights, mask_tensors, images, Mode::Training(&rates));
     let loss = scores.expect("scores").cross_entropy_loss::<&Tensor>(
         labels,
         None,
@@ -43,7 +43,7 @@ pub fn step(
         0.0,
     );
     let learning: Vec<&Tensor> =
-        parameters.values().chain(gates.values()).filter(|p| p.requires_grad()).collect();
+        parameters.values().chain(mask_tensors.values()).filter(|p| p.requires_grad()).collect();
     let gradients = Tensor::run_backward(&[&loss], &learning, false, false);
     assert_eq!(gradients.len(), learning.len());
 }

@@ -5,7 +5,7 @@
 use ndarray::Array2;
 use scalpel::error::Error;
 use scalpel::kernels::csr_spmm;
-use scalpel::kernels::group_spmm::{self, Columns, GroupSpmm, Layer};
+use scalpel::kernels::group_spmm::{self, Columns, GroupSpmm, GroupLayer};
 use scalpel::sparse::{Csr, GroupSparse};
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
@@ -23,7 +23,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let x: Vec<f32> = (0..k * n).map(|place| (place % 13) as f32 - 6.0).collect();
     let bias: Vec<f32> = (0..m).map(|row| row as f32).collect();
     let groups = GroupSparse::from_dense(weights.view(), width).expect("a width above 0");
-    let layer = Layer { weights: &groups, bias: Some(&bias), relu: true };
+    let layer = GroupLayer { weights: &groups, bias: Some(&bias), relu: true };
     let expected = group_spmm::reference::run(&layer, &x, n);
     let check = |name: &str, y: &[f32]| {
         for (expected, found) in expected.iter().zip(y) {
@@ -44,7 +44,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         check(variant.name, &y);
     }
     let csr = Csr::from_dense(weights.view()).expect("few weights");
-    let layer = csr_spmm::Layer { weights: &csr, bias: Some(&bias), relu: true };
+    let layer = csr_spmm::CsrLayer { weights: &csr, bias: Some(&bias), relu: true };
     for variant in csr_spmm::VARIANTS {
         let kernel = match csr_spmm::CsrSpmm::with(variant, &layer) {
             Err(Error::Unavailable { .. }) => continue,

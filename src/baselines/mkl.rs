@@ -257,7 +257,7 @@ impl DenseLibrary for Mkl {
     }
 }
 
-/// MKL as a contestant.
+/// MKL as a candidate.
 #[derive(Debug)]
 pub struct MklProducts(pub Arc<Mkl>);
 
@@ -398,19 +398,19 @@ fn done(operation: &str, status: c_int) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::requirement;
+    use crate::test_support;
 
     #[test]
     fn its_products_are_those_of_plain_loops() {
         match Mkl::load(1) {
             Ok(mkl) => super::super::tests::check(&MklProducts(mkl)),
-            Err(error) => requirement::skip("mkl", &error.to_string()),
+            Err(error) => test_support::skip("mkl", &error.to_string()),
         }
     }
 
     #[test]
     fn lengths_that_do_not_fit_are_refused() {
-        let Ok(mkl) = Mkl::load(1) else { return requirement::skip("mkl", "absent") };
+        let Ok(mkl) = Mkl::load(1) else { return test_support::skip("mkl", "absent") };
         let error = mkl.multiply([2, 2, 2], &[0.0; 4], &[0.0; 4], &mut [0.0; 3]).unwrap_err();
         assert!(error.to_string().contains("4 of Y"), "{error}");
     }

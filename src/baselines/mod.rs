@@ -1,7 +1,7 @@
 //! What a user would take instead of our kernels.
 //!
 //! [`Products`] is a library's dense and sparse products behind one contract, so that a measurement
-//! names its opponents and does not know them. MKL is the first choice on a CPU; libtorch stands in
+//! names its baselines and does not know them. MKL is the first choice on a CPU; libtorch stands in
 //! where MKL is absent, and every measurement says which it was. On NVIDIA's GPUs it is cuBLAS and
 //! cuSPARSE ([`cuda`]).
 

@@ -1,4 +1,4 @@
-//! Products on a GPU as contestants: timed by the device's own clock, on several sets of operands in
+//! Products on a GPU as candidates: timed by the device's own clock, on several sets of operands in
 //! turns, so that a small problem is not measured in the cache of the run before.
 
 use std::sync::Arc;
@@ -126,7 +126,7 @@ mod tests {
     use crate::device::cuda::shim::Shim;
     use crate::device::gpu::{self, Step};
     use crate::error::Error;
-    use crate::requirement;
+    use crate::test_support;
 
     /// A copy that a recording cannot hold.
     struct Unrecordable {
@@ -156,7 +156,7 @@ mod tests {
     fn what_cannot_be_recorded_is_launched_and_says_so() {
         let gpu = match Shim::shared() {
             Ok(gpu) => gpu,
-            Err(error) => return requirement::skip("cuda-shim", &error.to_string()),
+            Err(error) => return test_support::skip("cuda-shim", &error.to_string()),
         };
         let of = |sound| {
             let (x, y) = (gpu::upload(gpu, &[3.0_f32]).unwrap(), gpu.allocate(4).unwrap());

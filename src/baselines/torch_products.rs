@@ -7,7 +7,7 @@ use super::{Product, Products, check_lengths};
 use crate::error::{Error, Result};
 use crate::sparse::Csr;
 
-/// libtorch as a contestant.
+/// libtorch as a candidate.
 #[derive(Debug)]
 pub(super) struct TorchProducts;
 
@@ -31,7 +31,7 @@ impl Products for TorchProducts {
         Ok(Box::new(TorchProduct::new(w, [m, k, n], x)?))
     }
 
-    /// libtorch builds MKL's handle anew on every call: for small shapes no fair opponent.
+    /// libtorch builds MKL's handle anew on every call: for small shapes no fair baseline.
     fn csr(&self, w: &Csr, x: &[f32], n: usize) -> Result<Box<dyn Product>> {
         let [m, k] = w.shape();
         let index = |numbers: &[u32]| {

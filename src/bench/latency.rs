@@ -4,13 +4,13 @@ use ndarray::ArrayD;
 use rand::RngExt;
 use tch::{Device, Tensor};
 
-use crate::engine::{self, Choices, Policy, Request, compile};
+use crate::engine::{self, AutotuneCache, Policy, Request, compile};
 use crate::error::{Error, Result};
 use crate::network::{Network, NodeMasks, Weights};
 use crate::prune::compact::compact;
 use crate::report::{Environment, Latency, LatencyRow};
 use crate::seed;
-use crate::timing::{Effort, try_interleave};
+use crate::timing::{MeasureConfig, try_interleave};
 use crate::torch::{TorchNetwork, to_array, to_tensor};
 use crate::train::Outcome;
 
@@ -27,23 +27,23 @@ pub fn measure_latency(
     group_width: usize,
     device: Device,
     batches: &[usize],
-    effort: Effort,
+    config: MeasureConfig,
 ) -> Result<Latency> {
     let Outcome { original, network, weights, .. } = outcome;
     let masks = weights.node_masks(network)?;
     let none = NodeMasks::new();
     let pruned = TorchNetwork::new(network, weights, &masks, device)?;
-    let mut contestants = Vec::new();
+    let mut candidates = Vec::new();
     if network == original {
-        contestants.push(("dense", TorchNetwork::new(network, weights, &none, device)?));
-        contestants.push(("masked", TorchNetwork::new(network, weights, &masks, device)?));
+        candidates.push(("dense", TorchNetwork::new(network, weights, &none, device)?));
+        candidates.push(("masked", TorchNetwork::new(network, weights, &masks, device)?));
     } else {
         let weights = Weights::random(original, 1)?;
-        contestants.push(("dense", TorchNetwork::new(original, &weights, &none, device)?));
+        candidates.push(("dense", TorchNetwork::new(original, &weights, &none, device)?));
     }
     if !masks.is_empty() || network != original {
         let (small, small_weights) = compact(network, weights, &masks)?;
-        contestants.push(("compacted", TorchNetwork::new(&small, &small_weights, &none, device)?));
+        candidates.push(("compacted", TorchNetwork::new(&small, &small_weights, &none, device)?));
     }
     let threads = tch::get_num_threads() as usize;
     // Ours run on a pool of all cores, or on one thread.
@@ -52,11 +52,11 @@ pub fn measure_latency(
     for &batch in batches {
         let images = random_images(original, batch, device)?;
         let expected = to_array(&pruned.run(&images)?)?;
-        let faster = |(name, contestant): &(&'static str, TorchNetwork)| {
-            Ok((*name, contestant.fastest_on(&images)?))
+        let faster = |(name, candidate): &(&'static str, TorchNetwork)| {
+            Ok((*name, candidate.fastest_on(&images)?))
         };
-        let contestants = contestants.iter().map(faster).collect::<Result<Vec<_>>>()?;
-        if let Some((_, compacted)) = contestants.iter().find(|(name, _)| *name == "compacted") {
+        let candidates = candidates.iter().map(faster).collect::<Result<Vec<_>>>()?;
+        if let Some((_, compacted)) = candidates.iter().find(|(name, _)| *name == "compacted") {
             agree("compact a network", &expected, &to_array(&compacted.run(&images)?)?)?;
         }
         let request = Request {
@@ -69,13 +69,13 @@ pub fn measure_latency(
             library: None,
         };
         let on = |work: &mut dyn FnMut() -> Result<()>| {
-            if alone { crate::kernels::alone(work) } else { work() }
+            if alone { crate::kernels::serial(work) } else { work() }
         };
         let mut ours = None;
         if device == Device::Cpu {
             on(&mut || {
-                let mut choices = Choices::in_memory();
-                let mut executable = compile(&request, engine::Device::Cpu, &mut choices)?;
+                let mut autotune = AutotuneCache::in_memory();
+                let mut executable = compile(&request, engine::Device::Cpu, &mut autotune)?;
                 let pixels: Vec<f32> = to_array(&images)?.iter().copied().collect();
                 let mut scores = expected.clone();
                 let found = scores.as_slice_mut().unwrap_or_default();
@@ -87,11 +87,11 @@ pub fn measure_latency(
         }
         let mut calls: Vec<Box<dyn FnMut() -> Result<()> + '_>> = Vec::new();
         let mut names = Vec::new();
-        for (name, contestant) in &contestants {
+        for (name, candidate) in &candidates {
             names.push((*name).to_owned());
             let images = &images;
             calls.push(Box::new(move || {
-                drop(contestant.run(images)?);
+                drop(candidate.run(images)?);
                 wait_for(device);
                 Ok(())
             }));
@@ -104,7 +104,7 @@ pub fn measure_latency(
         for call in &mut calls {
             turns.push(call);
         }
-        let timings = try_interleave(&mut turns, effort)?;
+        let timings = try_interleave(&mut turns, config)?;
         rows.push(LatencyRow { batch, times: names.into_iter().zip(timings).collect() });
     }
     let name = if device == Device::Cpu { "cpu" } else { "cuda" };

@@ -1,5 +1,5 @@
 //! What measures: break-even sweeps of products ([`breakeven`]), whole networks by every policy beside their
-//! opponents ([`speedup`]), and one pruned network after its run ([`measure_latency`]). All of them compare
+//! baselines ([`speedup`]), and one pruned network after its run ([`measure_latency`]). All of them compare
 //! results before they time anything, and time in turns ([`crate::timing`]).
 
 pub mod breakeven;

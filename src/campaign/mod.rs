@@ -36,9 +36,12 @@ impl Job {
     pub fn run(&self, shared: &Options) -> Result<()> {
         let (_, options) = self.arguments(shared);
         let report =
-            experiment::run_recipe(&self.recipe(shared)?, &options, &mut Lines::default())?;
+            experiment::run_recipe(&self.recipe(shared)?, &options, &mut EventPrinter::default())?;
         let summary = &report.summary;
-        tell(&News::Done { accuracy: summary.accuracy_after, weights_kept: summary.weights_kept });
+        tell(&JobEvent::Done {
+            accuracy: summary.accuracy_after,
+            weights_kept: summary.weights_kept,
+        });
         Ok(())
     }
 }
@@ -46,7 +49,7 @@ impl Job {
 /// What a job's process tells the campaign.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum News {
+pub enum JobEvent {
     /// An epoch is done.
     Epoch {
         /// The stage's name.
@@ -67,19 +70,19 @@ pub enum News {
     },
 }
 
-fn tell(news: &News) {
+fn tell(event: &JobEvent) {
     // Nothing in it that JSON could not hold but a NaN, which becomes null.
-    println!("{}", serde_json::to_string(news).unwrap_or_default());
+    println!("{}", serde_json::to_string(event).unwrap_or_default());
 }
 
 /// Tells every epoch.
 #[derive(Debug, Default)]
-struct Lines {
+struct EventPrinter {
     epochs: usize,
     done: usize,
 }
 
-impl Observer for Lines {
+impl Observer for EventPrinter {
     fn stage(&mut self, stage: &Stage, epochs_done: usize, _epochs_to_come: usize) {
         (self.epochs, self.done) = (stage.epochs, epochs_done);
     }
@@ -87,7 +90,7 @@ impl Observer for Lines {
     fn epoch(&mut self, metrics: &EpochMetrics) {
         self.done += 1;
         let (stage, accuracy) = (metrics.stage.clone(), metrics.accuracy());
-        tell(&News::Epoch { stage, done: self.done, epochs: self.epochs, accuracy });
+        tell(&JobEvent::Epoch { stage, done: self.done, epochs: self.epochs, accuracy });
     }
 }
 
@@ -99,7 +102,7 @@ pub enum Status {
     /// Its process has begun.
     Started,
     /// It goes on, or is done.
-    News(News),
+    JobEvent(JobEvent),
     /// It has failed, with the last line that it wrote and the file that has them all.
     Failed(String, PathBuf),
 }
@@ -160,7 +163,7 @@ pub fn run(
         }
         // Every process that runs has a sender, so this ends.
         let Ok(Change { place, slot, status }) = changes.recv() else { break };
-        let ended = matches!(&status, Status::Failed(..) | Status::News(News::Done { .. }));
+        let ended = matches!(&status, Status::Failed(..) | Status::JobEvent(JobEvent::Done { .. }));
         if ended {
             working -= 1;
             free.push(slot);
@@ -191,8 +194,8 @@ fn start(
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(file);
     let child = command.spawn().map_err(Error::io("start", &program))?;
     thread::spawn(move || {
-        let status = follow(child, &log, |news| {
-            let _ = sender.send(Change { place, slot, status: Status::News(news) });
+        let status = follow(child, &log, |event| {
+            let _ = sender.send(Change { place, slot, status: Status::JobEvent(event) });
         });
         // Nobody listens any more where the campaign itself has ended.
         let _ = sender.send(Change { place, slot, status });
@@ -201,19 +204,19 @@ fn start(
 }
 
 /// Passes on what a process tells, but for its end, which is returned once the process is gone.
-fn follow(mut child: Child, log: &Path, tell: impl Fn(News)) -> Status {
+fn follow(mut child: Child, log: &Path, tell: impl Fn(JobEvent)) -> Status {
     let mut end = None;
     for line in
         child.stdout.take().into_iter().flat_map(|out| BufReader::new(out).lines()).flatten()
     {
-        match serde_json::from_str::<News>(&line) {
-            Ok(news @ News::Done { .. }) => end = Some(news),
-            Ok(news) => tell(news),
+        match serde_json::from_str::<JobEvent>(&line) {
+            Ok(event @ JobEvent::Done { .. }) => end = Some(event),
+            Ok(event) => tell(event),
             Err(_) => {} // a line of a library
         }
     }
     match (child.wait(), end) {
-        (Ok(status), Some(done)) if status.success() => Status::News(done),
+        (Ok(status), Some(done)) if status.success() => Status::JobEvent(done),
         (ended, _) => {
             let text = files::read_text(log).unwrap_or_default();
             let last = text.lines().rev().find(|line| !line.trim().is_empty());
@@ -327,7 +330,7 @@ mod tests {
 
     #[test]
     fn what_a_job_tells_is_read_as_it_comes() {
-        let epoch = News::Epoch { stage: "node-0".into(), done: 2, epochs: 5, accuracy: 98.5 };
+        let epoch = JobEvent::Epoch { stage: "node-0".into(), done: 2, epochs: 5, accuracy: 98.5 };
         let text = serde_json::to_string(&epoch).unwrap();
         let child = Command::new("sh")
             .args(["-c", &format!("echo '{text}'; exit 0")])
@@ -336,7 +339,7 @@ mod tests {
             .unwrap();
         let told = std::cell::RefCell::new(Vec::new());
         let log = tempfile::NamedTempFile::new().unwrap();
-        let status = follow(child, log.path(), |news| told.borrow_mut().push(news));
+        let status = follow(child, log.path(), |event| told.borrow_mut().push(event));
         assert_eq!(told.into_inner(), [epoch]);
         // It ended well, but never said that it was done.
         assert!(matches!(status, Status::Failed(..)), "{status:?}");

@@ -242,7 +242,7 @@ mod tests {
     #[test]
     fn the_real_files_have_the_known_means() {
         let Some(folder) = std::env::var_os(super::super::fetch::DATA_DIR_VARIABLE) else {
-            return crate::requirement::skip("data", "SCALPEL_DATA_DIR is not set");
+            return crate::test_support::skip("data", "SCALPEL_DATA_DIR is not set");
         };
         let data = load_from(&PathBuf::from(folder).join(FOLDER), "http://127.0.0.1:1").unwrap();
         let area = SHAPE[1] * SHAPE[2];

@@ -49,7 +49,7 @@ pub fn decode(path: &Path) -> Result<RgbImage> {
 }
 
 /// A random part of the image, scaled to `side` x `side` and flipped half of the time: its area is
-/// between `least_area` and all of the image's, its aspect ratio between 3/4 and 4/3. Planes of red,
+/// between `least_area` and all of the image's, its aspect ratio between 3/4 and 4/3. PoolEltwise of red,
 /// green and blue, `[3, side, side]`. (Szegedy et al., *Going deeper with convolutions*, 2015.)
 ///
 /// # Errors
@@ -65,7 +65,7 @@ pub fn training_crop(
     scaled(image, window, side, flip)
 }
 
-/// The middle of the image, `side` x `side`, once its shorter side is scaled to `resize`. Planes as in
+/// The middle of the image, `side` x `side`, once its shorter side is scaled to `resize`. PoolEltwise as in
 /// [`training_crop`].
 ///
 /// # Errors

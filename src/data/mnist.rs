@@ -315,7 +315,7 @@ mod tests {
     #[test]
     fn the_real_files_hold_all_images() {
         let Some(folder) = std::env::var_os(super::super::fetch::DATA_DIR_VARIABLE) else {
-            return crate::requirement::skip("data", "SCALPEL_DATA_DIR is not set");
+            return crate::test_support::skip("data", "SCALPEL_DATA_DIR is not set");
         };
         let data = load_from(&PathBuf::from(folder).join("mnist"), "http://127.0.0.1:1").unwrap();
         assert_eq!((data.train.len(), data.test.len()), (60_000, 10_000));

@@ -144,7 +144,7 @@ impl fmt::Display for Origin {
 /// Which images to take.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Source {
-    /// The real ones; where neither a folder nor the network has them, synthetic ones behind a
+    /// The real ones; where neither a folder nor the network has them, synthetic ones with a
     /// loud line.
     Real,
     /// Synthetic ones.

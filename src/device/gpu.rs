@@ -4,7 +4,7 @@
 //! points, constants, buffers and parameters, so that everything on the host's side, packing, tile
 //! sizes and grids, is one piece of code. In CUDA an entry point takes its buffers as pointers, in
 //! order, and then a struct of its parameters; in WGSL its buffers are the bindings of group 0, in
-//! order, and its parameters the uniform behind them.
+//! order, and its parameters the uniform after them.
 
 use std::any::Any;
 use std::cell::RefCell;

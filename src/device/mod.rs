@@ -5,10 +5,10 @@
 //! once for all of them. [`class`] says what kind of hardware the paper would call it.
 
 pub mod class;
+#[cfg(test)]
+pub(crate) mod compile_only;
 pub mod cpu;
 pub mod cuda;
-#[cfg(test)]
-pub(crate) mod dry;
 pub mod gpu;
 pub mod wgpu;
 
@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 
 /// A device, as it is called on a command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Named {
+pub enum DeviceSpec {
     /// `cpu`.
     Cpu,
     /// `cuda`, `cuda:1`: an NVIDIA GPU by the driver's order.
@@ -27,7 +27,7 @@ pub enum Named {
     Wgpu,
 }
 
-impl Named {
+impl DeviceSpec {
     /// The device of that name.
     ///
     /// # Errors
@@ -54,12 +54,12 @@ mod tests {
 
     #[test]
     fn devices_have_names() {
-        assert_eq!(Named::parse("cpu").unwrap(), Named::Cpu);
-        assert_eq!(Named::parse("cuda:3").unwrap(), Named::Cuda(3));
-        assert_eq!(Named::parse("cuda-shim").unwrap(), Named::CudaShim);
+        assert_eq!(DeviceSpec::parse("cpu").unwrap(), DeviceSpec::Cpu);
+        assert_eq!(DeviceSpec::parse("cuda:3").unwrap(), DeviceSpec::Cuda(3));
+        assert_eq!(DeviceSpec::parse("cuda-shim").unwrap(), DeviceSpec::CudaShim);
         for name in ["", "cuda:", "cuda:x", "CPU", "vulkan"] {
             assert!(
-                Named::parse(name).unwrap_err().to_string().contains("cuda:<number>"),
+                DeviceSpec::parse(name).unwrap_err().to_string().contains("cuda:<number>"),
                 "{name}"
             );
         }

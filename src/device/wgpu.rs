@@ -514,7 +514,7 @@ impl Gpu for Wgpu {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::requirement;
+    use crate::test_support;
 
     fn source(wgsl: &'static str) -> Source<'static> {
         Source {
@@ -539,7 +539,7 @@ mod tests {
     fn what_a_driver_refuses_is_an_error_and_what_follows_runs() {
         let gpu = match Wgpu::shared() {
             Ok(gpu) => gpu,
-            Err(error) => return requirement::skip("wgpu", &error.to_string()),
+            Err(error) => return test_support::skip("wgpu", &error.to_string()),
         };
         let error = gpu.program(&source("fn main() {")).unwrap_err().to_string();
         assert!(error.contains("compile shaders/test.wgsl"), "{error}");
@@ -569,7 +569,7 @@ mod tests {
     fn steps_that_are_handed_over_in_several_passes_are_all_timed() {
         let gpu = match Wgpu::shared() {
             Ok(gpu) => gpu,
-            Err(error) => return requirement::skip("wgpu", &error.to_string()),
+            Err(error) => return test_support::skip("wgpu", &error.to_string()),
         };
         let program = gpu.program(&source(DOUBLE)).unwrap();
         let y = gpu::upload(gpu, &vec![0.0_f32; 20_000]).unwrap();
@@ -592,7 +592,7 @@ mod tests {
     fn threads_that_share_a_device_see_their_own_steps_done() {
         let gpu = match Wgpu::shared() {
             Ok(gpu) => gpu,
-            Err(error) => return requirement::skip("wgpu", &error.to_string()),
+            Err(error) => return test_support::skip("wgpu", &error.to_string()),
         };
         std::thread::scope(|scope| {
             for _ in 0..8 {

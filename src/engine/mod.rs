@@ -2,29 +2,29 @@
 //!
 //! [`compile`] fuses the layers into steps (`plan`), decides where every step writes so that the next one
 //! reads it in place, and packs each layer's weights for a kernel. A [`Policy`] says which storage formats
-//! a layer may take; where that leaves several kernels, they are timed on the spot ([`Choices`]), and so are whole
+//! a layer may take; where that leaves several kernels, they are timed on the spot ([`AutotuneCache`]), and so are whole
 //! networks where it leaves several ways.
 //! [`reference`](mod@reference) is what everything is compared with.
 
-mod attendants;
-mod choices;
-mod explain;
+mod autotune;
+mod layer_weights;
 mod on_cpu;
 mod on_gpu;
 mod plan;
 mod policy;
+mod profile;
 pub mod reference;
-mod stored;
+mod spinning_workers;
 #[cfg(test)]
-mod suite;
+mod tests;
 
 use std::cell::RefCell;
 use std::sync::Arc;
 
-pub(crate) use attendants::Attendants;
-pub use choices::Choices;
-pub use explain::{Explained, explanation};
+pub use autotune::AutotuneCache;
 pub use policy::Policy;
+pub use profile::{LayerProfile, profile_table};
+pub(crate) use spinning_workers::SpinningWorkers;
 
 use crate::device::gpu::Gpu;
 use crate::error::{Error, Result};
@@ -33,11 +33,11 @@ use crate::kernels::threads;
 use crate::network::{Network, NodeMasks, Shape, Weights};
 use crate::sparse::Format;
 
-use self::choices::{Candidate, NETWORKS};
+use self::autotune::{NETWORKS, TuningCandidate};
+use self::layer_weights::tag;
 use self::on_cpu::OnCpu;
 use self::on_gpu::OnGpu;
 use self::plan::Plan;
-use self::stored::tag;
 
 /// Seconds of one run above which a network's layers are taken as they were chosen, each by itself: little of such a
 /// time goes into what lies between them, and all of it would have to be spent some dozens of times.
@@ -86,7 +86,7 @@ enum Engine<'a> {
     Gpu(OnGpu<'a>),
 }
 
-/// Compiles a network for a device. `choices` remembers which of several kernels was the fastest.
+/// Compiles a network for a device. `autotune` remembers which of several kernels was the fastest.
 ///
 /// # Errors
 /// Weights or masks that are not the network's; masks that no smaller network can follow; a group width or
@@ -94,7 +94,7 @@ enum Engine<'a> {
 pub fn compile<'a>(
     request: &Request<'_>,
     device: Device<'a>,
-    choices: &mut Choices,
+    autotune: &mut AutotuneCache,
 ) -> Result<Executable<'a>> {
     let Request { network, policy, batch, .. } = *request;
     if batch == 0 || request.group_width == 0 {
@@ -112,7 +112,7 @@ pub fn compile<'a>(
     let ways = policy.ways(request.group_width);
     let compared = ways.len() > 1;
     for formats in ways {
-        let mut way = executable(request, &plan, &formats, device, choices)?;
+        let mut way = executable(request, &plan, &formats, device, autotune)?;
         if compared && made.is_empty() && way.seconds(1)? > LONGEST_COMPARED {
             return Ok(way);
         }
@@ -123,7 +123,7 @@ pub fn compile<'a>(
             None => made.push((name, way)),
         }
     }
-    fastest(made, plan.network, choices)
+    fastest(made, plan.network, autotune)
 }
 
 /// A network whose layers each take the fastest kernel of these formats.
@@ -132,16 +132,16 @@ fn executable<'a>(
     plan: &Plan<'_>,
     formats: &[Format],
     device: Device<'a>,
-    choices: &mut Choices,
+    autotune: &mut AutotuneCache,
 ) -> Result<Executable<'a>> {
     let Request { policy, batch, library, .. } = *request;
     let (engine, bytes) = match device {
         Device::Cpu => {
-            let (engine, bytes) = OnCpu::new(plan, formats, batch, library, choices)?;
+            let (engine, bytes) = OnCpu::new(plan, formats, batch, library, autotune)?;
             (Engine::Cpu(Box::new(engine)), bytes)
         }
         Device::Gpu(gpu) => {
-            let (engine, bytes) = OnGpu::new(gpu, plan, formats, batch, choices)?;
+            let (engine, bytes) = OnGpu::new(gpu, plan, formats, batch, autotune)?;
             (Engine::Gpu(engine), bytes)
         }
     };
@@ -150,25 +150,25 @@ fn executable<'a>(
 }
 
 /// Of several ways to run one network, the fastest as a whole: a kernel that was the fastest by itself, with its
-/// layer's weights and activations at hand, need not be so behind another layer.
+/// layer's weights and activations at hand, need not be so after another layer.
 fn fastest<'a>(
     mut made: Vec<(String, Executable<'a>)>,
     network: &str,
-    choices: &mut Choices,
+    autotune: &mut AutotuneCache,
 ) -> Result<Executable<'a>> {
     let steps: Vec<String> = made.iter().map(|(_, way)| way.steps()).collect();
     let batch = made.first().map_or(0, |(_, way)| way.batch);
     let key = format!("{} threads | {network} x {batch} | {}", threads(), steps.join(" or "));
-    let candidates: Vec<Candidate<'_, usize>> = made
+    let candidates: Vec<TuningCandidate<'_, usize>> = made
         .iter()
         .enumerate()
-        .map(|(place, (name, _))| -> Candidate<'_, usize> {
+        .map(|(place, (name, _))| -> TuningCandidate<'_, usize> {
             (name.clone(), Box::new(move || Ok(place)))
         })
         .collect();
     let ways = RefCell::new(&mut made);
-    let effort = NETWORKS.on_threads(threads());
-    let place = choices.fastest(&key, &candidates, effort, |&mut place, calls| {
+    let config = NETWORKS.on_threads(threads());
+    let place = autotune.fastest(&key, &candidates, config, |&mut place, calls| {
         ways.borrow_mut()[place].1.seconds(calls)
     })?;
     Ok(made.swap_remove(place).1)
@@ -183,8 +183,8 @@ impl Executable<'_> {
     /// What it consists of: two networks of the same weights with the same steps are run in the same way.
     fn steps(&self) -> String {
         match &self.engine {
-            Engine::Cpu(engine) => explain::summary(engine.steps()),
-            Engine::Gpu(engine) => explain::summary(engine.steps()),
+            Engine::Cpu(engine) => profile::summary(engine.steps()),
+            Engine::Gpu(engine) => profile::summary(engine.steps()),
         }
     }
 
@@ -265,10 +265,10 @@ impl Executable<'_> {
     ///
     /// # Errors
     /// The device refuses.
-    pub fn explain(&mut self) -> Result<Vec<Explained>> {
+    pub fn profile(&mut self) -> Result<Vec<LayerProfile>> {
         match &mut self.engine {
-            Engine::Cpu(engine) => engine.explain(),
-            Engine::Gpu(engine) => engine.explain(),
+            Engine::Cpu(engine) => engine.profile(),
+            Engine::Gpu(engine) => engine.profile(),
         }
     }
 }

@@ -4,21 +4,21 @@
 
 use rand::RngExt;
 
-use super::choices::{Candidate, Choices, KERNELS};
-use super::explain::{Description, Explained, explained};
-use super::plan::{Between, Plan, Product, Step, Work};
-use super::stored::{Stored, describe, sparsity, tag};
+use super::autotune::{AutotuneCache, KERNELS, TuningCandidate};
+use super::layer_weights::{LayerWeights, describe, sparsity, tag};
+use super::plan::{NonGemmOp, Plan, Product, Step, Work};
+use super::profile::{Description, LayerProfile, profiled};
 use crate::device::gpu::{self, Buffer, Gpu, Replay, download, upload};
 use crate::error::{Error, Result};
 use crate::kernels::convolution::{self, Geometry};
 use crate::kernels::gpu::{Bound, Lines, Operand, Operands, Packed};
-use crate::kernels::planes::{self, Map};
+use crate::kernels::pool_eltwise::{self, ImageLayout};
 use crate::kernels::{csr_spmm, group_spmm, masked_dense};
 use crate::network::Shape;
 use crate::sparse::Format;
 
 /// Runs of which a step's time is the mean.
-const EXPLAINED_RUNS: u32 = 10;
+const PROFILED_RUNS: u32 = 10;
 
 /// One step: what it does, for people, and its launches.
 struct OnDevice {
@@ -41,7 +41,7 @@ pub(super) struct OnGpu<'a> {
 struct Value {
     buffer: Buffer,
     shape: Shape,
-    map: Map,
+    map: ImageLayout,
 }
 
 impl<'a> OnGpu<'a> {
@@ -52,20 +52,20 @@ impl<'a> OnGpu<'a> {
         plan: &Plan<'_>,
         formats: &[Format],
         batch: usize,
-        choices: &mut Choices,
+        autotune: &mut AutotuneCache,
     ) -> Result<(Self, usize)> {
         let images = gpu.allocate(4 * batch * plan.input.iter().product::<usize>())?;
-        let plain = Map::plain(plan.input);
+        let plain = ImageLayout::plain(plan.input);
         let mut value = Value { buffer: images.clone(), shape: plan.input, map: plain };
         let mut builder =
-            Builder { gpu, network: plan.network, formats, batch, choices, steps: Vec::new() };
+            Builder { gpu, network: plan.network, formats, batch, autotune, steps: Vec::new() };
         for (index, step) in plan.steps.iter().enumerate() {
             let map = builder.map_for(plan.steps.get(index + 1), step.output);
             value = builder.step(step, value, map)?;
         }
-        let plain = Map::plain(plan.output);
+        let plain = ImageLayout::plain(plan.output);
         if value.map != plain {
-            value = builder.planes("scores", &Between::Copy, value, plain)?;
+            value = builder.planes("scores", &NonGemmOp::Copy, value, plain)?;
         }
         let steps = builder.steps;
         let bytes = steps.iter().map(|step| step.about.bytes).sum();
@@ -96,15 +96,15 @@ impl<'a> OnGpu<'a> {
         self.gpu.time(&mut || (0..calls).try_for_each(|_| self.gpu.enqueue(&self.run)))
     }
 
-    pub fn explain(&self) -> Result<Vec<Explained>> {
+    pub fn profile(&self) -> Result<Vec<LayerProfile>> {
         self.execute()?;
         let mut times = Vec::with_capacity(self.steps.len());
         for step in &self.steps {
             let enqueue = &mut || step.bound.enqueue(self.gpu);
-            let seconds = Replay::default().seconds(self.gpu, EXPLAINED_RUNS, enqueue)?;
-            times.push(seconds / f64::from(EXPLAINED_RUNS));
+            let seconds = Replay::default().seconds(self.gpu, PROFILED_RUNS, enqueue)?;
+            times.push(seconds / f64::from(PROFILED_RUNS));
         }
-        Ok(explained(self.steps().zip(times)))
+        Ok(profiled(self.steps().zip(times)))
     }
 
     /// What is known of its steps.
@@ -118,7 +118,7 @@ struct Builder<'a> {
     network: &'a str,
     formats: &'a [Format],
     batch: usize,
-    choices: &'a mut Choices,
+    autotune: &'a mut AutotuneCache,
     steps: Vec<OnDevice>,
 }
 
@@ -132,15 +132,15 @@ struct Trial {
 }
 
 impl Builder<'_> {
-    fn step(&mut self, step: &Step<'_>, value: Value, map: Map) -> Result<Value> {
+    fn step(&mut self, step: &Step<'_>, value: Value, map: ImageLayout) -> Result<Value> {
         match &step.work {
             Work::Conv { geometry, product } => {
-                let inside = Map::padded(value.shape, geometry.padding);
+                let inside = ImageLayout::padded(value.shape, geometry.padding);
                 let value = if value.map == inside {
                     value
                 } else {
                     let name = format!("{} input", step.name);
-                    self.planes(&name, &Between::Copy, value, inside)?
+                    self.planes(&name, &NonGemmOp::Copy, value, inside)?
                 };
                 let made = self.convolution(step, geometry, product, &value, &map)?;
                 self.push(made, value, step.output, map)
@@ -149,29 +149,29 @@ impl Builder<'_> {
                 let made = self.dense(step, product, &value, &map)?;
                 self.push(made, value, step.output, map)
             }
-            Work::Planes(between) => self.planes(step.name, between, value, map),
+            Work::PoolEltwise(between) => self.planes(step.name, between, value, map),
         }
     }
 
-    /// Where the results of a step are best put: as the one behind it reads them.
-    fn map_for(&self, next: Option<&Step<'_>>, shape: Shape) -> Map {
+    /// Where the results of a step are best put: as the one after it reads them.
+    fn map_for(&self, next: Option<&Step<'_>>, shape: Shape) -> ImageLayout {
         let [_, height, width] = shape;
         let batch = self.batch;
         match next.map(|next| &next.work) {
-            Some(Work::Conv { geometry, .. }) => Map::padded(shape, geometry.padding),
-            Some(Work::Linear(_)) => Map {
+            Some(Work::Conv { geometry, .. }) => ImageLayout::padded(shape, geometry.padding),
+            Some(Work::Linear(_)) => ImageLayout {
                 start: 0,
                 image: 1,
                 plane: height * width * batch,
                 pitch: width * batch,
                 step: batch,
             },
-            _ => Map::plain(shape),
+            _ => ImageLayout::plain(shape),
         }
     }
 
     /// Memory for images of a shape at a map, border included.
-    fn room(&self, map: &Map, shape: Shape) -> Result<Buffer> {
+    fn room(&self, map: &ImageLayout, shape: Shape) -> Result<Buffer> {
         let floats = map.floats(shape, self.batch).max(map.image * self.batch);
         if u32::try_from(floats).is_err() {
             let expected = "activations of fewer than 2^32 floats: take a smaller batch";
@@ -181,11 +181,18 @@ impl Builder<'_> {
         self.gpu.allocate(4 * floats)
     }
 
-    fn planes(&mut self, name: &str, between: &Between, value: Value, map: Map) -> Result<Value> {
+    fn planes(
+        &mut self,
+        name: &str,
+        between: &NonGemmOp,
+        value: Value,
+        map: ImageLayout,
+    ) -> Result<Value> {
         let op = between.op();
         let [height, width] = op.output([value.shape[1], value.shape[2]]);
         let shape = [value.shape[0], height, width];
-        let packed = planes::pack(self.gpu, &op, value.shape, self.batch, [&value.map, &map])?;
+        let packed =
+            pool_eltwise::pack(self.gpu, &op, value.shape, self.batch, [&value.map, &map])?;
         let about = Description {
             layer: name.to_owned(),
             shape: format!("{shape:?}"),
@@ -201,7 +208,7 @@ impl Builder<'_> {
         (packed, about): Made,
         value: Value,
         shape: Shape,
-        map: Map,
+        map: ImageLayout,
     ) -> Result<Value> {
         let buffer = self.room(&map, shape)?;
         let bound = packed.bind(self.gpu, &value.buffer, &buffer)?;
@@ -215,10 +222,10 @@ impl Builder<'_> {
         step: &Step<'_>,
         product: &Product<'_>,
         [x, y]: [usize; 2],
-        pack: &dyn Fn(&Stored<'_>) -> Result<Packed>,
+        pack: &dyn Fn(&LayerWeights<'_>) -> Result<Packed>,
     ) -> Result<Made> {
         let formats = self.formats.iter();
-        let all = formats.map(|&format| Stored::new(&product.matrices, format));
+        let all = formats.map(|&format| LayerWeights::new(&product.matrices, format));
         let all = all.collect::<Result<Vec<_>>>()?;
         let gpu = self.gpu;
         let mut rng = crate::seed::stream(1, "activations", &[]);
@@ -228,7 +235,7 @@ impl Builder<'_> {
         } else {
             None
         };
-        let mut candidates: Vec<Candidate<'_, Trial>> = Vec::new();
+        let mut candidates: Vec<TuningCandidate<'_, Trial>> = Vec::new();
         for (&format, stored) in self.formats.iter().zip(&all) {
             let operands = &operands;
             let make = move || {
@@ -254,7 +261,7 @@ impl Builder<'_> {
             self.batch,
             sparsity(product, &all)
         );
-        let chosen = self.choices.fastest(&key, &candidates, KERNELS, |trial, calls| {
+        let chosen = self.autotune.fastest(&key, &candidates, KERNELS, |trial, calls| {
             let Some((bound, replay)) = &mut trial.timed else { return Ok(0.0) };
             replay.seconds(gpu, calls, &mut || bound.enqueue(gpu))
         })?;
@@ -267,7 +274,7 @@ impl Builder<'_> {
         geometry: &Geometry,
         product: &Product<'_>,
         value: &Value,
-        map: &Map,
+        map: &ImageLayout,
     ) -> Result<Made> {
         let (gpu, batch) = (self.gpu, self.batch);
         let floats = [value.buffer.bytes() / 4, self.floats(map, step.output)];
@@ -278,7 +285,7 @@ impl Builder<'_> {
         })
     }
 
-    fn floats(&self, map: &Map, shape: Shape) -> usize {
+    fn floats(&self, map: &ImageLayout, shape: Shape) -> usize {
         map.floats(shape, self.batch).max(map.image * self.batch)
     }
 
@@ -287,10 +294,10 @@ impl Builder<'_> {
         step: &Step<'_>,
         product: &Product<'_>,
         value: &Value,
-        map: &Map,
+        map: &ImageLayout,
     ) -> Result<Made> {
         let (gpu, batch) = (self.gpu, self.batch);
-        let operand = |map: &Map, [channels, height, width]: Shape| {
+        let operand = |map: &ImageLayout, [channels, height, width]: Shape| {
             let place = |feature: usize| {
                 let (channel, pixel) = (feature / (height * width), feature % (height * width));
                 let place = map.start + channel * map.plane + pixel / width * map.pitch;
@@ -311,16 +318,16 @@ impl Builder<'_> {
         let floats = [value.buffer.bytes() / 4, self.floats(map, step.output)];
         let (bias, relu) = (Some(product.bias), product.relu);
         self.fastest(step, product, floats, &|stored| match stored {
-            Stored::Dense(all) => {
+            LayerWeights::Dense(all) => {
                 let product = masked_dense::gpu::Product { weights: all[0], bias, relu };
                 masked_dense::gpu::pack(gpu, &product, &operands)
             }
-            Stored::Groups(all) => {
-                let layer = group_spmm::Layer { weights: &all[0], bias, relu };
+            LayerWeights::Groups(all) => {
+                let layer = group_spmm::GroupLayer { weights: &all[0], bias, relu };
                 group_spmm::gpu::pack(gpu, &layer, &operands)
             }
-            Stored::Csr(all) => {
-                let layer = csr_spmm::Layer { weights: &all[0], bias, relu };
+            LayerWeights::Csr(all) => {
+                let layer = csr_spmm::CsrLayer { weights: &all[0], bias, relu };
                 csr_spmm::gpu::pack(gpu, &layer, &operands)
             }
         })

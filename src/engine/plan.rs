@@ -5,7 +5,7 @@ use ndarray::{ArrayView2, Axis};
 
 use crate::error::Result;
 use crate::kernels::convolution::Geometry;
-use crate::kernels::planes::{self, Window};
+use crate::kernels::pool_eltwise::{self, Window};
 use crate::network::{BatchNorm, Network, Op, Pool, Shape, Weights, as_matrix};
 
 /// What a network does, step by step, with weights borrowed from whoever planned it.
@@ -31,7 +31,7 @@ pub(super) enum Work<'a> {
     /// A dense layer over all features.
     Linear(Product<'a>),
     /// What lies between products.
-    Planes(Between),
+    PoolEltwise(NonGemmOp),
 }
 
 /// Weights, bias and activation of a convolution or a dense layer.
@@ -41,9 +41,9 @@ pub(super) struct Product<'a> {
     pub relu: bool,
 }
 
-/// As [`planes::Op`], with scales and shifts of its own.
+/// As [`pool_eltwise::Op`], with scales and shifts of its own.
 #[derive(Clone, Debug)]
-pub(super) enum Between {
+pub(super) enum NonGemmOp {
     Max(Window),
     MaxAffine { window: Window, scale: Vec<f32>, shift: Vec<f32> },
     Average(Window),
@@ -53,18 +53,20 @@ pub(super) enum Between {
     Copy,
 }
 
-impl Between {
-    pub fn op(&self) -> planes::Op<'_> {
+impl NonGemmOp {
+    pub fn op(&self) -> pool_eltwise::Op<'_> {
         match self {
-            &Self::Max(window) => planes::Op::Max(window),
+            &Self::Max(window) => pool_eltwise::Op::Max(window),
             Self::MaxAffine { window, scale, shift } => {
-                planes::Op::MaxAffine { window: *window, scale, shift }
+                pool_eltwise::Op::MaxAffine { window: *window, scale, shift }
             }
-            &Self::Average(window) => planes::Op::Average(window),
-            &Self::Norm { size, alpha, beta } => planes::Op::Norm { size, alpha, beta },
-            Self::Affine { scale, shift, relu } => planes::Op::Affine { scale, shift, relu: *relu },
-            Self::Relu => planes::Op::Copy { relu: true },
-            Self::Copy => planes::Op::Copy { relu: false },
+            &Self::Average(window) => pool_eltwise::Op::Average(window),
+            &Self::Norm { size, alpha, beta } => pool_eltwise::Op::Norm { size, alpha, beta },
+            Self::Affine { scale, shift, relu } => {
+                pool_eltwise::Op::Affine { scale, shift, relu: *relu }
+            }
+            Self::Relu => pool_eltwise::Op::Copy { relu: true },
+            Self::Copy => pool_eltwise::Op::Copy { relu: false },
         }
     }
 
@@ -111,12 +113,12 @@ impl<'a> Plan<'a> {
                     taken += usize::from(relu);
                     Work::Linear(product(network, weights, index, input, relu)?)
                 }
-                Op::Relu => Work::Planes(Between::Relu),
-                Op::MaxPool(pool) => Work::Planes(Between::Max(pool.into())),
-                Op::AveragePool(pool) => Work::Planes(Between::Average(pool.into())),
+                Op::Relu => Work::PoolEltwise(NonGemmOp::Relu),
+                Op::MaxPool(pool) => Work::PoolEltwise(NonGemmOp::Max(pool.into())),
+                Op::AveragePool(pool) => Work::PoolEltwise(NonGemmOp::Average(pool.into())),
                 Op::LocalResponseNorm(norm) => {
                     let (alpha, beta) = (norm.alpha as f32, norm.beta as f32);
-                    Work::Planes(Between::Norm { size: norm.size, alpha, beta })
+                    Work::PoolEltwise(NonGemmOp::Norm { size: norm.size, alpha, beta })
                 }
                 Op::BatchNorm(norm) => {
                     let [scale, shift] = affine(weights, &layer.name, norm)?;
@@ -124,13 +126,13 @@ impl<'a> Plan<'a> {
                         taken += 1;
                         output = shapes[order[place + 1]];
                         let window = pool.into();
-                        Work::Planes(Between::MaxAffine { window, scale, shift })
+                        Work::PoolEltwise(NonGemmOp::MaxAffine { window, scale, shift })
                     } else {
                         taken += usize::from(relu);
-                        Work::Planes(Between::Affine { scale, shift, relu })
+                        Work::PoolEltwise(NonGemmOp::Affine { scale, shift, relu })
                     }
                 }
-                Op::Dropout(_) | Op::Mask => Work::Planes(Between::Copy), // filtered out above
+                Op::Dropout(_) | Op::Mask => Work::PoolEltwise(NonGemmOp::Copy), // filtered out above
             };
             steps.push(Step { name: &layer.name, input, output, work });
             place += taken;
@@ -181,9 +183,9 @@ fn product<'a>(
         (Op::Conv(_), Some(all)) => {
             let mut rest = as_matrix(&key, all)?;
             for group in network.groups_of(index, input)? {
-                let (own, behind) = rest.split_at(Axis(0), group.outputs);
+                let (own, remaining) = rest.split_at(Axis(0), group.outputs);
                 matrices.push(own);
-                rest = behind;
+                rest = remaining;
             }
         }
         (Op::Conv(_), None) => {

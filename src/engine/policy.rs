@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 use crate::network::{Network, NodeMasks, Weights};
-use crate::prune::compact::{compact, silence};
+use crate::prune::compact::{compact, zero_masked};
 use crate::sparse::Format;
 
 /// How a pruned network is run. All policies compute the same scores from the same weights and masks.
@@ -64,7 +64,7 @@ impl Policy {
     ) -> Result<(Network, Weights)> {
         match self {
             Self::Dense | Self::Traditional | Self::Simd => {
-                Ok((network.clone(), silence(network, weights, masks)?))
+                Ok((network.clone(), zero_masked(network, weights, masks)?))
             }
             Self::Node | Self::Both | Self::Scalpel => compact(network, weights, masks),
         }

@@ -9,7 +9,7 @@ use crate::network::{
 };
 
 /// The class scores `[batch, classes]` of `images`, `[batch, channels, height, width]`. Nodes that
-/// `masks` block emit 0 behind their mask; dropout does nothing.
+/// `masks` block emit 0 after their mask; dropout does nothing.
 ///
 /// # Errors
 /// Images of another shape than the network takes, weights that are missing.
@@ -65,7 +65,7 @@ pub fn run(
                 }
                 Op::Dropout(_) => input.values,
                 Op::Mask => match masks.get(&layer.name) {
-                    Some(alive) => silence(input, alive),
+                    Some(alive) => zero_masked(input, alive),
                     None => input.values,
                 },
             };
@@ -179,7 +179,7 @@ fn batch_norm(input: &Activation, norm: &BatchNorm, parts: [&ArrayD<f32>; 4]) ->
     input.values.iter().enumerate().map(normalise).collect()
 }
 
-fn silence(input: Activation, alive: &[bool]) -> Vec<f64> {
+fn zero_masked(input: Activation, alive: &[bool]) -> Vec<f64> {
     let area = input.area().max(1);
     let mut values = input.values;
     for (channel, &alive) in values.chunks_mut(area).zip(alive) {

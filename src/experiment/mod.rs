@@ -21,7 +21,7 @@ use crate::import;
 use crate::network::{Weights, zoo};
 use crate::report::{Environment, Latency, ResultsTree, Summary, run_table};
 use crate::sparse::Format;
-use crate::timing::Effort;
+use crate::timing::MeasureConfig;
 use crate::torch;
 use crate::train::recipe::{Precision, Recipe, Technique};
 use crate::train::{Observer, Run, original_path, precision};
@@ -235,7 +235,7 @@ pub fn run_recipe(
         Format::Groups(width) => width,
         _ => GROUP_WIDTH,
     };
-    let latency = measure_latency(&outcome, group_width, device, &BATCHES, Effort::USUAL)?;
+    let latency = measure_latency(&outcome, group_width, device, &BATCHES, MeasureConfig::DEFAULT)?;
     let summary = summarise(recipe, data.name(), &outcome)?;
     folder.write(&filed, &outcome, &summary, &environment, Some(&latency))?;
     let results = folder.path().to_owned();

@@ -98,14 +98,14 @@ fn legacy(bytes: &[u8]) -> Result<(Pickle, Storages), String> {
     let mut storages = Storages::new();
     for key in keys.parts(keys.root(), &Kind::List).ok_or("no list of storages")? {
         let key = key.text().ok_or("a storage without a name")?;
-        let (count, behind) = rest.split_at_checked(8).ok_or("an end amid the storages")?;
+        let (count, remaining) = rest.split_at_checked(8).ok_or("an end amid the storages")?;
         let count = u64::from_le_bytes(count.try_into().map_err(|_| "an end amid the storages")?);
         let size = sizes.get(key).copied().ok_or("a storage that no tensor uses")?;
         let length = usize::try_from(count).ok().and_then(|count| count.checked_mul(size));
-        let split = length.and_then(|length| behind.split_at_checked(length));
-        let (content, behind) = split.ok_or("an end amid a storage")?;
+        let split = length.and_then(|length| remaining.split_at_checked(length));
+        let (content, remaining) = split.ok_or("an end amid a storage")?;
         storages.insert(key.to_owned(), content.to_vec());
-        rest = behind;
+        rest = remaining;
     }
     Ok((value, storages))
 }

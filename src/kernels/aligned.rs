@@ -12,7 +12,7 @@ const LINE: usize = 16;
 struct Line([f32; LINE]);
 
 /// Floats of which the first one starts a cache line, so that no vector of them that lies at a multiple of its
-/// length is in two lines. (A `Vec<f32>` mostly begins 16 bytes behind the start of one: every vector of 16
+/// length is in two lines. (A `Vec<f32>` mostly begins 16 bytes after the start of one: every vector of 16
 /// floats is in two, every second one of 8.)
 #[derive(Debug, Default)]
 pub(super) struct Aligned {

@@ -45,7 +45,7 @@ pub struct Operand {
 }
 
 impl Operand {
-    /// Rows of `n` columns, one behind the other.
+    /// Rows of `n` columns, one after the other.
     pub fn plain(rows: usize, n: u32) -> Self {
         let starts = (0..rows as u32).map(|row| row * n).collect();
         Self { rows: starts, lines: Lines::plain(n), image: rows as u32 * n }
@@ -267,7 +267,7 @@ pub struct Bound {
 }
 
 impl Bound {
-    /// Hands it to the device, behind all that was enqueued before.
+    /// Hands it to the device, after all that was enqueued before.
     ///
     /// # Errors
     /// The device refuses.
@@ -399,7 +399,7 @@ pub(crate) fn devices() -> Vec<&'static dyn Gpu> {
 
     use crate::device::cuda::{Cuda, shim::Shim};
     use crate::device::wgpu::Wgpu;
-    use crate::requirement;
+    use crate::test_support;
 
     static CUDA: OnceLock<Result<Cuda>> = OnceLock::new();
     let wanted = std::env::var("SCALPEL_TEST_DEVICES").unwrap_or("cuda-shim,wgpu,cuda".into());
@@ -416,7 +416,7 @@ pub(crate) fn devices() -> Vec<&'static dyn Gpu> {
         };
         match found {
             Ok(gpu) => devices.push(gpu),
-            Err(reason) => requirement::skip(name, &reason),
+            Err(reason) => test_support::skip(name, &reason),
         }
     }
     devices
@@ -441,7 +441,8 @@ mod tests {
 
     #[test]
     fn weights_larger_than_a_buffer_are_split() {
-        let gpu = crate::device::dry::Dry::new(Language::Cuda, |_| Ok(String::new()));
+        let gpu =
+            crate::device::compile_only::CompileOnly::new(Language::Cuda, |_| Ok(String::new()));
         let limit = gpu.limits().buffer_bytes;
         let found = panels("test", 5, |_| limit / 2, &gpu).unwrap();
         assert_eq!(found, [0..2, 2..4, 4..5]);

@@ -127,7 +127,7 @@ impl Lines {
         lines.map(move |(line, first)| (first, line * self.pitch, self.kept.min(n - first)))
     }
 
-    /// Floats from a row's first column to behind its last, for `n` computed columns.
+    /// Floats from a row's first column to after its last, for `n` computed columns.
     fn span(&self, n: usize) -> Option<usize> {
         if n == 0 {
             return Some(0);

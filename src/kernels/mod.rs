@@ -16,17 +16,18 @@ pub mod gpu;
 pub mod group_spmm;
 pub mod layout;
 pub mod masked_dense;
-pub mod planes;
+mod parallel;
+pub mod pool_eltwise;
 #[cfg(test)]
 mod programs;
-mod sharing;
 
 use std::ops::Range;
 
 use crate::error::{Error, Result};
 
-pub(crate) use self::sharing::{
-    alone, attended, parts, share_out, share_out_among, shares_any, threads,
+pub(crate) use self::parallel::{
+    parallel_for, parallel_for_with, runs_parallel, serial, task_count, threads,
+    with_spinning_workers,
 };
 
 /// The variable that forces a variant by name.
@@ -110,7 +111,7 @@ fn check_plain(
 
 /// Rows cut into `count` ranges of about equal work, each with its part of `out`, which has `each` values
 /// a row. `places` says where each row's work starts, and where the last one's ends.
-fn shares<'a, T>(
+fn balanced_ranges<'a, T>(
     places: &[usize],
     count: usize,
     each: usize,
@@ -123,9 +124,9 @@ fn shares<'a, T>(
         let end = places.partition_point(|&place| place < share).clamp(first, rows);
         let end = if index == count { rows } else { end };
         // The last row may end before the next one would begin.
-        let (own, behind) = rest.split_at_mut(((end - first) * each).min(rest.len()));
+        let (own, remaining) = rest.split_at_mut(((end - first) * each).min(rest.len()));
         ranges.push((first..end, own));
-        (rest, first) = (behind, end);
+        (rest, first) = (remaining, end);
     }
     ranges
 }
@@ -141,17 +142,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shares_are_of_work_and_not_of_rows() {
+    fn ranges_are_balanced_by_work_and_not_of_rows() {
         let mut out = [0; 10];
         // One row of 90, four of 10.
-        let found = shares(&[0, 90, 100, 110, 120, 130], 2, 2, &mut out);
+        let found = balanced_ranges(&[0, 90, 100, 110, 120, 130], 2, 2, &mut out);
         let found: Vec<_> = found.into_iter().map(|(range, out)| (range, out.len())).collect();
         assert_eq!(found, [(0..1, 2), (1..5, 8)]);
         for count in 1..5 {
             let mut out = [0; 3];
-            let ranges = shares(&[0, 0, 0, 0], count, 1, &mut out);
+            let ranges = balanced_ranges(&[0, 0, 0, 0], count, 1, &mut out);
             assert_eq!(ranges.iter().map(|(range, _)| range.len()).sum::<usize>(), 3);
         }
-        assert_eq!(shares::<u8>(&[0], 3, 1, &mut []).len(), 3);
+        assert_eq!(balanced_ranges::<u8>(&[0], 3, 1, &mut []).len(), 3);
     }
 }

@@ -4,15 +4,15 @@
 use ndarray::Array2;
 use wgpu::naga;
 
+use crate::device::compile_only::{Compile, CompileOnly};
 use crate::device::cuda::nvrtc;
-use crate::device::dry::{Compile, Dry};
 use crate::device::gpu::{Gpu, Language, Source};
 use crate::error::{Error, Result};
 use crate::kernels::gpu::Operands;
-use crate::kernels::planes::{self, Map, Op, Window};
+use crate::kernels::pool_eltwise::{self, ImageLayout, Op, Window};
 use crate::kernels::{csr_spmm, group_spmm, masked_dense};
-use crate::requirement;
 use crate::sparse::{Csr, GroupSparse};
+use crate::test_support;
 
 /// Packs everything that compiles to a program of its own.
 fn pack_everything(gpu: &dyn Gpu) {
@@ -24,7 +24,7 @@ fn pack_everything(gpu: &dyn Gpu) {
             let vector = variant.design == group_spmm::gpu::Design::Vector;
             for width in [2, 4, 8, 16] {
                 let weights = GroupSparse::from_dense(ones.view(), width).unwrap();
-                let layer = group_spmm::Layer { weights: &weights, bias: None, relu: true };
+                let layer = group_spmm::GroupLayer { weights: &weights, bias: None, relu: true };
                 if !vector || n == 1 {
                     group_spmm::gpu::pack_with(gpu, variant, &layer, &operands).unwrap();
                 }
@@ -40,7 +40,7 @@ fn pack_everything(gpu: &dyn Gpu) {
         }
         for variant in csr_spmm::gpu::VARIANTS.iter().filter(|v| v.language == gpu.language()) {
             let weights = Csr::from_dense(ones.view()).unwrap();
-            let layer = csr_spmm::Layer { weights: &weights, bias: None, relu: true };
+            let layer = csr_spmm::CsrLayer { weights: &weights, bias: None, relu: true };
             if variant.design != csr_spmm::gpu::Design::Vector || n == 1 {
                 csr_spmm::gpu::pack_with(gpu, variant, &layer, &operands).unwrap();
             }
@@ -56,7 +56,7 @@ fn pack_everything(gpu: &dyn Gpu) {
         masked_dense::gpu::pack_with(gpu, variant, &product, &apart).unwrap();
     }
     let (shape, window) = ([3, 8, 8], Window { size: 3, stride: 2, padding: 1 });
-    let plain = Map::plain(shape);
+    let plain = ImageLayout::plain(shape);
     for op in [
         Op::Max(window),
         Op::Average(window),
@@ -65,7 +65,7 @@ fn pack_everything(gpu: &dyn Gpu) {
         Op::Affine { scale: &[1.0; 3], shift: &[0.0; 3], relu: false },
         Op::Copy { relu: false },
     ] {
-        planes::pack(gpu, &op, shape, 1, [&plain, &plain]).unwrap();
+        pool_eltwise::pack(gpu, &op, shape, 1, [&plain, &plain]).unwrap();
     }
 }
 
@@ -86,7 +86,7 @@ fn assemble(source: &Source<'_>, architecture: &str) -> Result<String> {
 #[test]
 fn every_cuda_program_assembles_and_none_spills() {
     if let Err(error) = nvrtc::available() {
-        return requirement::skip("nvrtc", &error.to_string());
+        return test_support::skip("nvrtc", &error.to_string());
     }
     // The oldest architecture of CUDA 13 has no TF32.
     let turing = |source: &Source<'_>| match source.entry {
@@ -101,9 +101,9 @@ fn every_cuda_program_assembles_and_none_spills() {
     std::thread::scope(|scope| {
         for (architecture, compile) in compilers {
             scope.spawn(move || {
-                let dry = Dry::new(Language::Cuda, compile);
-                pack_everything(&dry);
-                let said = dry.said();
+                let compile_only = CompileOnly::new(Language::Cuda, compile);
+                pack_everything(&compile_only);
+                let said = compile_only.said();
                 assert!(said.len() > 20, "{}", said.len());
                 for (program, registers) in said {
                     println!("{architecture} {program}: {registers}");
@@ -116,7 +116,7 @@ fn every_cuda_program_assembles_and_none_spills() {
 #[test]
 fn a_program_that_does_not_compile_is_refused_with_the_log() {
     if let Err(error) = nvrtc::available() {
-        return requirement::skip("nvrtc", &error.to_string());
+        return test_support::skip("nvrtc", &error.to_string());
     }
     let source = Source {
         stem: "broken",
@@ -147,7 +147,7 @@ fn validate(source: &Source<'_>) -> Result<String> {
 
 #[test]
 fn every_shader_is_valid() {
-    let dry = Dry::new(Language::Wgsl, validate);
-    pack_everything(&dry);
-    assert!(dry.said().len() > 20);
+    let compile_only = CompileOnly::new(Language::Wgsl, validate);
+    pack_everything(&compile_only);
+    assert!(compile_only.said().len() > 20);
 }

@@ -15,7 +15,7 @@ use crate::seed;
 /// absent blocks nothing.
 pub type NodeMasks = BTreeMap<String, Vec<bool>>;
 
-/// Named arrays of f32. Node masks lie among them as the authors keep them: `mask_ip1.alpha` and
+/// DeviceSpec arrays of f32. Node masks lie among them as the authors keep them: `mask_ip1.alpha` and
 /// `mask_ip1.beta`, each `[1, nodes]`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Weights {

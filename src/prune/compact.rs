@@ -1,10 +1,10 @@
 //! From a node-masked network, the physically smaller one that computes the same.
 //!
-//! A blocked node emits 0 behind its mask, and whatever keeps 0 at 0 (ReLU, pooling, response
+//! A blocked node emits 0 after its mask, and whatever keeps 0 at 0 (ReLU, pooling, response
 //! normalisation, dropout) may stand between the mask and the next weights. So the node's row of
 //! the layer and its columns of the next one can go, through pooling and flattening. Batch
 //! normalisation does not keep 0 at 0: it emits its shift. It may stand before the mask, which then
-//! silences it, but not behind.
+//! silences it, but not after.
 
 use ndarray::{ArrayD, Axis};
 
@@ -18,7 +18,7 @@ use crate::network::{
 ///
 /// # Errors
 /// Weights that are not the network's; masks that are not, or that no smaller network can follow: a
-/// blocked class of the last layer, a blocked node whose silence a batch normalisation undoes.
+/// blocked class of the last layer, a blocked node whose zero a batch normalisation undoes.
 pub fn compact(
     network: &Network,
     weights: &Weights,
@@ -80,7 +80,7 @@ pub fn compact(
 ///
 /// # Errors
 /// As [`compact`].
-pub fn silence(network: &Network, weights: &Weights, masks: &NodeMasks) -> Result<Weights> {
+pub fn zero_masked(network: &Network, weights: &Weights, masks: &NodeMasks) -> Result<Weights> {
     weights.check(network)?;
     let kept = kept_nodes(network, masks)?;
     let sites = network.mask_sites()?;
@@ -115,8 +115,8 @@ pub fn silence(network: &Network, weights: &Weights, masks: &NodeMasks) -> Resul
             zero(format!("{}.weight", layer.name), &dead);
         }
         zero(format!("{}.bias", layer.name), &dead);
-        let behind = network.layers[index + 1..].iter();
-        for norm in behind.take_while(|next| !matches!(next.op, Op::Conv(_) | Op::Linear(_))) {
+        let after = network.layers[index + 1..].iter();
+        for norm in after.take_while(|next| !matches!(next.op, Op::Conv(_) | Op::Linear(_))) {
             if let Op::BatchNorm(_) = norm.op {
                 zero(format!("{}.weight", norm.name), &dead);
                 zero(format!("{}.bias", norm.name), &dead);
@@ -192,7 +192,7 @@ fn kept_nodes(network: &Network, masks: &NodeMasks) -> Result<Vec<Vec<usize>>> {
             continue;
         }
         // What each node emits where the next weights read it: silent once a mask blocks it, unless
-        // a batch normalisation behind that mask makes it speak again; then only a mask behind the
+        // a batch normalisation after that mask makes it speak again; then only a mask after the
         // batch normalisation, over the same node, silences it for good.
         let mut silent = vec![false; shapes[index][0]];
         let mut speaks_again: Vec<Option<&str>> = vec![None; silent.len()];
@@ -221,7 +221,7 @@ fn kept_nodes(network: &Network, masks: &NodeMasks) -> Result<Vec<Vec<usize>>> {
         let undone =
             speaks_again.iter().enumerate().find_map(|(node, norm)| Some((node, (*norm)?)));
         if let Some((node, norm)) = undone {
-            let expected = "a mask behind the batch normalisation, to silence its shift too";
+            let expected = "a mask after the batch normalisation, to zero its shift too";
             return Err(refuse(norm, expected, format!("node {node} blocked only before it")));
         }
         if Some(index) == last && silent.contains(&true) {

@@ -25,7 +25,7 @@ pub struct Sweep {
     pub columns: Vec<usize>,
     /// Weights in a group.
     pub widths: Vec<usize>,
-    /// Threads of every contestant.
+    /// Threads of every candidate.
     pub threads: usize,
     /// The instruction set that our kernels are held to, such as `avx2`.
     pub isa: Option<String>,
@@ -67,7 +67,7 @@ pub struct BreakevenPoint {
     pub density: f64,
     /// The share of groups that was asked for.
     pub asked_density: f64,
-    /// Threads of every contestant.
+    /// Threads of every candidate.
     pub threads: usize,
     /// Useful GFLOP/s of ours: 2 nnz N over the time.
     pub gflops: f64,

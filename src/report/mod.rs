@@ -2,7 +2,6 @@
 
 mod authors;
 mod breakeven;
-mod choices;
 mod environment;
 mod metrics;
 mod plot;
@@ -15,6 +14,7 @@ mod runs;
 mod speedup;
 mod tables;
 mod text;
+mod trials;
 
 pub use authors::{Authors, MeanSpeedup, NodeRow, SimdRow};
 pub use breakeven::{BreakevenPoint, StoredSweep, Sweep, breakeven_of, breakeven_table};
@@ -24,7 +24,7 @@ pub use results::{Latency, LatencyRow, ResultsTree, StageDuration, StageSummary,
 pub use run_folder::{RunFolder, StoredRun};
 pub use run_table::run_table;
 pub use speedup::{
-    CONTESTANTS, DENSE, LIBRARY, LIBRARY_COMPACTED, OF_THE_DENSE_NETWORK, PYTORCH,
+    CANDIDATES, DENSE, LIBRARY, LIBRARY_COMPACTED, OF_THE_DENSE_NETWORK, PYTORCH,
     PYTORCH_COMPACTED, PYTORCH_COMPACTED_TF32, PYTORCH_CUSPARSE, PYTORCH_TF32, SCALPEL,
     SpeedupGroup, SpeedupRow, StoredSpeedup, speedup_groups,
 };

@@ -75,14 +75,14 @@ fn draw(svg: &mut String, title: &str, runs: &[&Summary]) -> Result<(), String> 
     area.present().map_err(|e| text(&e))
 }
 
-/// Clusters of bars on a logarithmic scale: how many times faster each of several contestants is.
+/// Clusters of bars on a logarithmic scale: how many times faster each of several candidates is.
 pub(super) struct Bars<'a> {
     pub title: String,
     /// What they are faster than.
     pub of: &'a str,
-    /// The contestants.
+    /// The candidates.
     pub series: &'a [&'a str],
-    /// By name, a bar for each contestant that was measured.
+    /// By name, a bar for each candidate that was measured.
     pub clusters: Vec<(String, Vec<Option<f64>>)>,
     /// A ratio to compare with, and what it is.
     pub line: Option<(f64, String)>,

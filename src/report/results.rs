@@ -116,7 +116,7 @@ pub struct Latency {
     pub rows: Vec<LatencyRow>,
 }
 
-/// Times of one batch of images, by contestant: `dense`, `masked`, `compacted`, all in libtorch, and
+/// Times of one batch of images, by candidate: `dense`, `masked`, `compacted`, all in libtorch, and
 /// `scalpel`, the pruned network on our own kernels.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LatencyRow {

@@ -11,8 +11,8 @@ use super::text::Table;
 use crate::network::zoo;
 use crate::train::recipe::{Recipe, Technique};
 
-/// The contestants of a run's own measurement.
-pub(super) const LATENCY_CONTESTANTS: [&str; 4] = ["dense", "masked", "compacted", "scalpel"];
+/// The candidates of a run's own measurement.
+pub(super) const LATENCY_CANDIDATES: [&str; 4] = ["dense", "masked", "compacted", "scalpel"];
 
 pub(super) fn node_header() -> Table {
     Table::new([
@@ -185,9 +185,9 @@ pub(super) fn techniques_not_run(network: &str, technique: Technique) -> Vec<Str
     cells
 }
 
-pub(super) fn time_of(latency: Option<&Latency>, batch: usize, contestant: &str) -> String {
+pub(super) fn time_of(latency: Option<&Latency>, batch: usize, candidate: &str) -> String {
     let row = latency.and_then(|latency| latency.rows.iter().find(|row| row.batch == batch));
-    let time = row.and_then(|row| row.times.get(contestant));
+    let time = row.and_then(|row| row.times.get(candidate));
     time.map_or(NOT_MEASURED.into(), |time| {
         let micro = |seconds: f64| 1e6 * seconds;
         format!("{:.1} us ({:.1} to {:.1})", micro(time.median), micro(time.low), micro(time.high))
@@ -226,8 +226,8 @@ pub(super) fn inference_rows(table: &mut Table, run: &StoredRun) {
             run.summary.seed.to_string(),
             row.batch.to_string(),
         ];
-        for contestant in LATENCY_CONTESTANTS {
-            cells.push(time_of(run.latency.as_ref(), row.batch, contestant));
+        for candidate in LATENCY_CANDIDATES {
+            cells.push(time_of(run.latency.as_ref(), row.batch, candidate));
         }
         cells.push(speedup);
         cells.push(run.latency.as_ref().map_or(0, |latency| latency.threads).to_string());

@@ -3,7 +3,7 @@
 use super::authors::Authors;
 use super::environment::Environment;
 use super::results::{Latency, Summary};
-use super::rows::{LATENCY_CONTESTANTS, time_of};
+use super::rows::{LATENCY_CANDIDATES, time_of};
 use super::runs::{NOT_STATED, fractions, percent, technique_name, weights_left};
 use super::text::Table;
 use crate::error::Result;
@@ -107,8 +107,8 @@ fn our_column(
         summary.bytes_pruned.to_string(),
     ];
     for batch in [1, 128] {
-        for contestant in LATENCY_CONTESTANTS {
-            column.push(time_of(latency, batch, contestant));
+        for candidate in LATENCY_CANDIDATES {
+            column.push(time_of(latency, batch, candidate));
         }
     }
     let environment = latency.map_or(environment, |latency| &latency.environment);

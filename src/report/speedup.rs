@@ -33,8 +33,8 @@ pub const DENSE: &str = "dense";
 /// The fastest of all that applies.
 pub const SCALPEL: &str = "scalpel";
 
-/// The contestants, as they stand in tables and bars.
-pub const CONTESTANTS: [&str; 13] = [
+/// The candidates, as they stand in tables and bars.
+pub const CANDIDATES: [&str; 13] = [
     LIBRARY,
     LIBRARY_COMPACTED,
     PYTORCH,
@@ -52,7 +52,7 @@ pub const CONTESTANTS: [&str; 13] = [
 /// Those that run the network as it was.
 pub const OF_THE_DENSE_NETWORK: [&str; 4] = [LIBRARY, PYTORCH, PYTORCH_TF32, DENSE];
 
-/// One contestant's time for one batch of a network.
+/// One candidate's time for one batch of a network.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SpeedupRow {
     /// A network of the zoo.
@@ -63,7 +63,7 @@ pub struct SpeedupRow {
     pub threads: usize,
     /// Images in the batch.
     pub batch: usize,
-    /// One of [`CONTESTANTS`].
+    /// One of [`CANDIDATES`].
     pub policy: String,
     /// Median time of a batch.
     pub microseconds: f64,
@@ -71,13 +71,13 @@ pub struct SpeedupRow {
     pub interval: [f64; 2],
     /// The library's dense time over this one; absent where no library runs on the device.
     pub speedup_over_library: Option<f64>,
-    /// The time of the fastest contestant of [`OF_THE_DENSE_NETWORK`] over this one.
+    /// The time of the fastest candidate of [`OF_THE_DENSE_NETWORK`] over this one.
     pub speedup_over_dense: f64,
     /// Bytes of the weights as they are stored, indices and biases included.
     pub bytes: usize,
     /// A published model, or how the weights were drawn.
     pub weights_from: String,
-    /// How the contestant runs, where it has a choice: of PyTorch, whether as a graph, and its memory format.
+    /// How the candidate runs, where it has a choice: of PyTorch, whether as a graph, and its memory format.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
     /// Accuracy in percent of the original network and of this very model, where it was trained.
@@ -87,14 +87,14 @@ pub struct SpeedupRow {
 /// What was measured of a network at one batch size, all in one interleaved run.
 #[derive(Clone, Debug)]
 pub struct StoredSpeedup {
-    /// A row per contestant.
+    /// A row per candidate.
     pub rows: Vec<SpeedupRow>,
     /// Where and when.
     pub environment: Environment,
 }
 
 impl StoredSpeedup {
-    /// The row of a contestant.
+    /// The row of a candidate.
     pub fn row(&self, policy: &str) -> Option<&SpeedupRow> {
         self.rows.iter().find(|row| row.policy == policy)
     }
@@ -109,7 +109,7 @@ impl StoredSpeedup {
         self.rows.first()
     }
 
-    /// The fastest dense contestant.
+    /// The fastest dense candidate.
     fn fastest_dense(&self) -> Option<&SpeedupRow> {
         let dense = OF_THE_DENSE_NETWORK.into_iter().filter_map(|policy| self.row(policy));
         dense.min_by(|a, b| a.microseconds.total_cmp(&b.microseconds))
@@ -188,7 +188,7 @@ impl SpeedupGroup<'_> {
         slug(&format!("speedup {}", self.caption()))
     }
 
-    /// The geometric mean over the networks of a ratio of a contestant's rows; none where one of them lacks
+    /// The geometric mean over the networks of a ratio of a candidate's rows; none where one of them lacks
     /// it.
     pub fn mean(&self, policy: &str, ratio: impl Fn(&SpeedupRow) -> Option<f64>) -> Option<f64> {
         let ratios: Option<Vec<f64>> =
@@ -393,7 +393,7 @@ pub(super) struct SpeedupSection {
 }
 
 const READING: &str = "Geometric means over the networks of how many times faster than the fastest dense \
-    contestant each policy is, libtorch's (in its faster memory format; on a GPU also PyTorch's, captured in a CUDA \
+    candidate each policy is, libtorch's (in its faster memory format; on a GPU also PyTorch's, captured in a CUDA \
     graph) or our own dense kernels; *scalpel over \
     libtorch* is over what a user would take. The paper compares with MKL and its own dense code. \
     *traditional*: compressed rows; *SIMD-aware*: groups of weights; *node*: the nodes that are left; \

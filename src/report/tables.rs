@@ -3,7 +3,6 @@
 
 use super::authors::Authors;
 use super::breakeven::{StoredSweep, breakeven_table};
-use super::choices::{choices_header, choices_rows};
 use super::plot::stages_plot;
 use super::precision::{precision_header, precision_rows};
 use super::results::{ResultsTree, Summary};
@@ -16,6 +15,7 @@ use super::run_folder::StoredRun;
 use super::runs::{Group, by_recipe, headlines, technique_name};
 use super::speedup::SpeedupSection;
 use super::text::Table;
+use super::trials::{trials_header, trials_rows};
 use crate::error::{Error, Result};
 use crate::network::zoo;
 use crate::train::recipe::Technique;
@@ -77,7 +77,7 @@ impl Tables {
              *Both* prunes nodes, then groups of what is left; *traditional* removes single weights by \
              magnitude, in stages with retraining; *random groups* chooses by lot. ImageNet: among the \
              five highest scores.\n{}{}\n## Inference time\n\n{}\n\
-             Medians of one call, the contestants in turns in one run: *dense*, *masked* and *compacted* in \
+             Medians of one call, the candidates in turns in one run: *dense*, *masked* and *compacted* in \
              libtorch, *scalpel* the pruned network on our own kernels; *speedup* is dense over scalpel, or \
              over compacted where our kernels were not yet timed.\n\n## Runs\n\n{}\n*Trained in* is by \
              the wall, all stages together, those that other recipes share included; runs side by side \
@@ -86,7 +86,7 @@ impl Tables {
             simd_table(&authors, &experiments, by_recipe).markdown(),
             techniques_table(&experiments).markdown(),
             section(PRECISION, &precision_table(&experiments)?),
-            section(CHOICES, &choices_table(&experiments)?),
+            section(CHOICES, &trials_table(&experiments)?),
             inference_table(&experiments).markdown(),
             runs_table(&experiments).markdown()
         );
@@ -218,10 +218,10 @@ fn precision_table(experiments: &[Experiment]) -> Result<Table> {
     Ok(table)
 }
 
-fn choices_table(experiments: &[Experiment]) -> Result<Table> {
-    let mut table = choices_header();
+fn trials_table(experiments: &[Experiment]) -> Result<Table> {
+    let mut table = trials_header();
     for experiment in experiments {
-        choices_rows(&mut table, &experiment.trials)?;
+        trials_rows(&mut table, &experiment.trials)?;
     }
     Ok(table)
 }

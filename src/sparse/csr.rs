@@ -98,7 +98,7 @@ impl Csr {
         &self.values
     }
 
-    /// Stored weights.
+    /// StoredArray weights.
     pub fn nnz(&self) -> usize {
         self.values.len()
     }

@@ -31,7 +31,7 @@ pub enum Format {
 
 /// An array as it is stored.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Stored {
+pub enum StoredArray {
     /// All of it.
     Dense(ArrayD<f32>),
     /// In groups, with the shape of the array that it is.
@@ -40,7 +40,7 @@ pub enum Stored {
     Csr(Csr, Vec<usize>),
 }
 
-impl Stored {
+impl StoredArray {
     /// Its size in a file.
     pub fn bytes(&self) -> Bytes {
         match self {
@@ -73,7 +73,7 @@ impl Stored {
 /// The arrays of a network as they are stored.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Model {
-    arrays: BTreeMap<String, Stored>,
+    arrays: BTreeMap<String, StoredArray>,
     network: Option<Network>,
 }
 
@@ -116,13 +116,14 @@ impl Model {
             let sparse = format != Format::Dense && array.ndim() >= 2 && !is_mask;
             let shape = array.shape().to_vec();
             let stored = match format {
-                Format::Groups(width) if sparse => {
-                    Stored::Groups(GroupSparse::from_dense(as_matrix(name, array)?, width)?, shape)
-                }
+                Format::Groups(width) if sparse => StoredArray::Groups(
+                    GroupSparse::from_dense(as_matrix(name, array)?, width)?,
+                    shape,
+                ),
                 Format::Csr if sparse => {
-                    Stored::Csr(Csr::from_dense(as_matrix(name, array)?)?, shape)
+                    StoredArray::Csr(Csr::from_dense(as_matrix(name, array)?)?, shape)
                 }
-                _ => Stored::Dense(array.clone()),
+                _ => StoredArray::Dense(array.clone()),
             };
             arrays.insert(name.to_owned(), stored);
         }
@@ -130,7 +131,7 @@ impl Model {
     }
 
     /// Its arrays, in order of name.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &Stored)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &StoredArray)> {
         self.arrays.iter().map(|(name, stored)| (name.as_str(), stored))
     }
 
@@ -193,7 +194,7 @@ impl Model {
             let is_part = owner.is_some_and(|owner| description.sparse.contains_key(owner));
             if !is_part && !is_counter(array) {
                 let dense = dense(&format!("{name}, array {array}"), &view)?;
-                model.arrays.insert(array.to_owned(), Stored::Dense(dense));
+                model.arrays.insert(array.to_owned(), StoredArray::Dense(dense));
             }
         }
         Ok(model)
@@ -206,36 +207,36 @@ impl Model {
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
         let mut description =
             Description { network: self.network.clone(), ..Description::default() };
-        let mut parts: Vec<Part> = Vec::new();
+        let mut parts: Vec<ArrayPart> = Vec::new();
         for (name, stored) in self.iter() {
             match stored {
-                Stored::Dense(array) => {
+                StoredArray::Dense(array) => {
                     let values: Vec<f32> = array.iter().copied().collect();
-                    parts.push(Part::new(
+                    parts.push(ArrayPart::new(
                         name.to_owned(),
                         array.shape().to_vec(),
                         Dtype::F32,
                         &values,
                     ));
                 }
-                Stored::Groups(groups, shape) => {
+                StoredArray::Groups(groups, shape) => {
                     let format = SparseFormat::Groups { width: groups.width() };
                     description
                         .sparse
                         .insert(name.into(), SparseArray { shape: shape.clone(), format });
-                    parts.push(Part::vector(name, "values", Dtype::F32, groups.values()));
-                    parts.push(Part::indices(name, groups.groups(), groups.index_bytes()));
-                    parts.push(Part::vector(name, "row_ptr", Dtype::U32, groups.row_ptr()));
-                    parts.push(Part::vector(name, "tail", Dtype::F32, groups.tail()));
+                    parts.push(ArrayPart::vector(name, "values", Dtype::F32, groups.values()));
+                    parts.push(ArrayPart::indices(name, groups.groups(), groups.index_bytes()));
+                    parts.push(ArrayPart::vector(name, "row_ptr", Dtype::U32, groups.row_ptr()));
+                    parts.push(ArrayPart::vector(name, "tail", Dtype::F32, groups.tail()));
                 }
-                Stored::Csr(csr, shape) => {
+                StoredArray::Csr(csr, shape) => {
                     let format = SparseFormat::Csr;
                     description
                         .sparse
                         .insert(name.into(), SparseArray { shape: shape.clone(), format });
-                    parts.push(Part::vector(name, "values", Dtype::F32, csr.values()));
-                    parts.push(Part::indices(name, csr.columns(), csr.index_bytes()));
-                    parts.push(Part::vector(name, "row_ptr", Dtype::U32, csr.row_ptr()));
+                    parts.push(ArrayPart::vector(name, "values", Dtype::F32, csr.values()));
+                    parts.push(ArrayPart::indices(name, csr.columns(), csr.index_bytes()));
+                    parts.push(ArrayPart::vector(name, "row_ptr", Dtype::U32, csr.row_ptr()));
                 }
             }
         }
@@ -263,14 +264,14 @@ impl Model {
 }
 
 /// One array of the file, ready to be written.
-struct Part {
+struct ArrayPart {
     name: String,
     shape: Vec<usize>,
     dtype: Dtype,
     bytes: Vec<u8>,
 }
 
-impl Part {
+impl ArrayPart {
     fn new<T: Pod>(name: String, shape: Vec<usize>, dtype: Dtype, values: &[T]) -> Self {
         Self { name, shape, dtype, bytes: bytemuck::cast_slice(values).to_vec() }
     }
@@ -297,7 +298,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn sparse(&self, description: &SparseArray) -> Result<Stored> {
+    fn sparse(&self, description: &SparseArray) -> Result<StoredArray> {
         let shape = &description.shape;
         let columns = shape.iter().skip(1).try_fold(1_usize, |product, &n| product.checked_mul(n));
         let (Some(&rows), Some(columns), true) = (shape.first(), columns, shape.len() >= 2) else {
@@ -315,11 +316,11 @@ impl Reader<'_> {
                 let tail = self.part("tail", Dtype::F32)?;
                 let parts = GroupParts { row_ptr, groups: indices, values, tail };
                 let groups = GroupSparse::from_parts(&self.what, [rows, columns], width, parts)?;
-                Ok(Stored::Groups(groups, shape.clone()))
+                Ok(StoredArray::Groups(groups, shape.clone()))
             }
             SparseFormat::Csr => {
                 let csr = Csr::from_parts(&self.what, [rows, columns], row_ptr, indices, values)?;
-                Ok(Stored::Csr(csr, shape.clone()))
+                Ok(StoredArray::Csr(csr, shape.clone()))
             }
         }
     }

@@ -131,10 +131,10 @@ impl GroupSparse {
         let groups = self.groups[places.clone()].iter();
         let weights = self.values[places.start * width..places.end * width].chunks_exact(width);
         let starts = groups.map(move |&group| group as usize * width);
-        let behind = &self.tail[row * tail..(row + 1) * tail];
+        let remaining = &self.tail[row * tail..(row + 1) * tail];
         starts
             .zip(weights)
-            .chain([(self.columns - tail, behind)])
+            .chain([(self.columns - tail, remaining)])
             .flat_map(|(first, weights)| (first..).zip(weights.iter().copied()))
     }
 
@@ -177,7 +177,7 @@ impl GroupSparse {
         &self.tail
     }
 
-    /// Stored weights.
+    /// StoredArray weights.
     pub fn nnz(&self) -> usize {
         self.values.len() + self.tail.len()
     }

@@ -10,7 +10,7 @@ mod group;
 mod index;
 
 pub use csr::Csr;
-pub use file::{Format, Model, Stored};
+pub use file::{Format, Model, StoredArray};
 pub use group::GroupSparse;
 
 /// The exact size of stored weights, in bytes.

@@ -18,14 +18,14 @@ pub enum Mode<'a> {
 
 /// Runs `network` on `images`, `[batch, channels, height, width]`, and returns the class scores,
 /// `[batch, classes]`, in f32. A convolution or dense layer multiplies in the numbers of its weights;
-/// normalisations work in f32. `gates` multiplies the nodes of the masks that it names, each `[1, nodes]`.
+/// normalisations work in f32. `mask tensors` multiplies the nodes of the masks that it names, each `[1, nodes]`.
 ///
 /// # Errors
 /// A parameter that is missing; whatever libtorch refuses.
 pub fn forward(
     network: &Network,
     parameters: &Tensors,
-    gates: &Tensors,
+    mask_tensors: &Tensors,
     images: &Tensor,
     mode: Mode<'_>,
 ) -> Result<Tensor> {
@@ -117,13 +117,13 @@ pub fn forward(
                     Some(rate) => dropped(&x, rate).map_err(refused())?,
                 },
             },
-            Op::Mask => match gates.get(name) {
+            Op::Mask => match mask_tensors.get(name) {
                 None => x,
-                // In the numbers of the maps, which a gate in f32 would turn into f32.
-                Some(gate) if x.dim() == 4 => in_kind_of(&x, gate)
-                    .and_then(|gate| x.f_mul(&gate.f_unsqueeze(-1)?.f_unsqueeze(-1)?))
+                // In the numbers of the maps, which a mask tensor in f32 would turn into f32.
+                Some(mask_tensor) if x.dim() == 4 => in_kind_of(&x, mask_tensor)
+                    .and_then(|mask_tensor| x.f_mul(&mask_tensor.f_unsqueeze(-1)?.f_unsqueeze(-1)?))
                     .map_err(refused())?,
-                Some(gate) => x.f_mul(gate).map_err(refused())?,
+                Some(mask_tensor) => x.f_mul(mask_tensor).map_err(refused())?,
             },
         };
     }

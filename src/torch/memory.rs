@@ -23,7 +23,7 @@ pub(super) fn keep_freed() {
     });
 }
 
-/// Hands back to the system what is free, wherever it lies in the heap. Between an epoch's training and its
+/// Hands back to the system what is free, wherever it lies in the heap. NonGemmOp an epoch's training and its
 /// scoring, which ask for blocks of other sizes, what one leaves would else stay beside what the other takes.
 pub(crate) fn give_back() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]

@@ -7,14 +7,14 @@ use super::memory_format::MemoryFormat;
 use super::{Tensors, to_tensor};
 use crate::error::Result;
 use crate::network::{Network, NodeMasks, Weights};
-use crate::timing::{Effort, try_interleave};
+use crate::timing::{MeasureConfig, try_interleave};
 
-/// The weights of `network` as tensors on `device`, with the gates of its masks.
+/// The weights of `network` as tensors on `device`, with the mask tensors of its masks.
 #[derive(Debug)]
 pub struct TorchNetwork {
     network: Network,
     parameters: Tensors,
-    gates: Tensors,
+    mask_tensors: Tensors,
     format: MemoryFormat,
 }
 
@@ -36,16 +36,21 @@ impl TorchNetwork {
             let tensor = to_tensor(weights.get(&parameter.name)?, device)?;
             parameters.insert(parameter.name, tensor);
         }
-        let mut gates = Tensors::new();
+        let mut mask_tensors = Tensors::new();
         for site in network.mask_sites()? {
             if let Some(alive) = masks.get(&site.name) {
                 let values: Vec<f32> =
                     alive.iter().map(|&alive| f32::from(u8::from(alive))).collect();
-                let gate = Tensor::from_slice(&values).to_device(device).view([1, -1]);
-                gates.insert(site.name, gate);
+                let mask_tensor = Tensor::from_slice(&values).to_device(device).view([1, -1]);
+                mask_tensors.insert(site.name, mask_tensor);
             }
         }
-        Ok(Self { network: network.clone(), parameters, gates, format: MemoryFormat::Contiguous })
+        Ok(Self {
+            network: network.clone(),
+            parameters,
+            mask_tensors,
+            format: MemoryFormat::Contiguous,
+        })
     }
 
     /// The same with its kernels in another memory format; images are brought into it as they come.
@@ -55,9 +60,10 @@ impl TorchNetwork {
     pub fn in_format(&self, format: MemoryFormat) -> Result<Self> {
         let arrange = |(name, tensor): (&String, &Tensor)| Ok((name.clone(), format.of(tensor)?));
         let parameters = self.parameters.iter().map(arrange).collect::<Result<_>>()?;
-        let copy = |(name, gate): (&String, &Tensor)| (name.clone(), gate.shallow_clone());
-        let gates = self.gates.iter().map(copy).collect();
-        Ok(Self { network: self.network.clone(), parameters, gates, format })
+        let copy =
+            |(name, mask_tensor): (&String, &Tensor)| (name.clone(), mask_tensor.shallow_clone());
+        let mask_tensors = self.mask_tensors.iter().map(copy).collect();
+        Ok(Self { network: self.network.clone(), parameters, mask_tensors, format })
     }
 
     /// The same in the memory format in which it runs `images` the fastest, by a short contest.
@@ -84,15 +90,15 @@ impl TorchNetwork {
             .collect();
         let mut turns: Vec<&mut dyn FnMut() -> Result<()>> =
             calls.iter_mut().map(|call| call as _).collect();
-        let timings = try_interleave(&mut turns, Effort::LITTLE)?;
+        let timings = try_interleave(&mut turns, MeasureConfig::QUICK)?;
         let times = timings.iter().map(|timing| timing.median).enumerate();
         let best = times.min_by(|a, b| a.1.total_cmp(&b.1)).map_or(0, |(place, _)| place);
         Ok(candidates.swap_remove(best))
     }
 
-    /// The network, its parameters and the gates of its masks.
+    /// The network, its parameters and the mask tensors of its masks.
     pub fn parts(&self) -> (&Network, &Tensors, &Tensors) {
-        (&self.network, &self.parameters, &self.gates)
+        (&self.network, &self.parameters, &self.mask_tensors)
     }
 
     /// The class scores `[batch, classes]` of `images`, `[batch, channels, height, width]`.
@@ -102,7 +108,7 @@ impl TorchNetwork {
     pub fn run(&self, images: &Tensor) -> Result<Tensor> {
         tch::no_grad(|| {
             let images = self.format.of(images)?;
-            forward(&self.network, &self.parameters, &self.gates, &images, Mode::Inference)
+            forward(&self.network, &self.parameters, &self.mask_tensors, &images, Mode::Inference)
         })
     }
 }
@@ -127,7 +133,7 @@ mod tests {
             move || drop(candidate.run(images).unwrap())
         });
         let mut turns = calls.each_mut().map(|call| call as &mut dyn FnMut());
-        let timings = interleave(&mut turns, Effort::new(9, Effort::LITTLE.turn));
+        let timings = interleave(&mut turns, MeasureConfig::new(9, MeasureConfig::QUICK.min_turn));
         let times = timings.iter().map(|timing| timing.median);
         let best = times.clone().fold(f64::INFINITY, f64::min);
         let (_, own) = MemoryFormat::ALL.into_iter().zip(times).find(|one| one.0 == taken).unwrap();

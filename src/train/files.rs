@@ -8,8 +8,8 @@ use std::thread;
 
 use tch::{Device, Kind, Tensor};
 
-use super::ahead::Ahead;
 use super::images::{Batch, Batches, Images, Order};
+use super::prefetcher::Prefetcher;
 use crate::data::{Cropping, ImageFolder, crop};
 use crate::error::{Error, Result};
 use crate::seed;
@@ -165,7 +165,7 @@ impl Images for ImageFiles {
             let last = places.len().min((index + 1) * size);
             shared.read(&places[index * size..last], order)
         };
-        let ahead = Ahead::new(count, self.workers, AHEAD_PER_WORKER * self.workers, read);
+        let ahead = Prefetcher::new(count, self.workers, AHEAD_PER_WORKER * self.workers, read);
         let filled = ahead.filter(|raw| !matches!(raw, Ok(raw) if raw.labels.is_empty()));
         Ok(Box::new(filled.map(|raw| self.to_device(&raw?))))
     }

@@ -184,7 +184,7 @@ pub fn score(
     images: &dyn Images,
     network: &Network,
     parameters: &Tensors,
-    gates: &Tensors,
+    mask_tensors: &Tensors,
 ) -> Result<Score> {
     let refused = || Error::torch("count correct images");
     let mut total = 0;
@@ -193,7 +193,7 @@ pub fn score(
         let batch = batch?;
         let counts = tch::no_grad(|| {
             let images = MemoryFormat::PREFERRED.of(&batch.images)?;
-            let scores = forward(network, parameters, gates, &images, Mode::Inference)?;
+            let scores = forward(network, parameters, mask_tensors, &images, Mode::Inference)?;
             Counts::of(&scores, &batch.labels).map_err(refused())
         })?;
         total += batch.len();

@@ -9,27 +9,27 @@ mod outcome;
 pub mod recipe;
 
 #[cfg(feature = "torch")]
-mod ahead;
-#[cfg(feature = "torch")]
 mod checkpoint;
 #[cfg(feature = "torch")]
 mod files;
 #[cfg(feature = "torch")]
-mod gates;
-#[cfg(feature = "torch")]
 mod images;
 #[cfg(feature = "torch")]
+mod node_masks;
+#[cfg(feature = "torch")]
 pub mod precision;
+#[cfg(feature = "torch")]
+mod prefetcher;
 #[cfg(feature = "torch")]
 mod prepare;
 #[cfg(feature = "torch")]
 mod run;
 #[cfg(feature = "torch")]
-pub mod sets;
-#[cfg(feature = "torch")]
 mod sgd;
 #[cfg(feature = "torch")]
 mod stage;
+#[cfg(feature = "torch")]
+pub mod subsets;
 #[cfg(feature = "torch")]
 mod weight_masks;
 #[cfg(feature = "torch")]

@@ -119,14 +119,15 @@ mod tests {
         let gradients = |precision| {
             let open = |nodes: usize| Tensor::ones([1, nodes as i64], (Kind::Float, Device::Cpu));
             let sites = network.mask_sites().unwrap().into_iter();
-            let gates: Tensors =
+            let mask_tensors: Tensors =
                 sites.map(|site| (site.name, open(site.nodes).set_requires_grad(true))).collect();
             let copy = working_copy(&network, &parameters, precision).unwrap();
             let (used, rates) = (copy.as_ref().unwrap_or(&parameters), Tensors::new());
-            let scores = forward(&network, used, &gates, &images, Mode::Training(&rates)).unwrap();
-            let gates: Vec<&Tensor> = gates.values().collect();
+            let scores =
+                forward(&network, used, &mask_tensors, &images, Mode::Training(&rates)).unwrap();
+            let mask_tensors: Vec<&Tensor> = mask_tensors.values().collect();
             let loss = scores.square().mean(Kind::Float);
-            Tensor::run_backward(&[loss], &gates, false, false)
+            Tensor::run_backward(&[loss], &mask_tensors, false, false)
         };
         for (own, low) in gradients(Precision::F32).iter().zip(gradients(Precision::Bf16)) {
             assert_eq!(low.kind(), Kind::Float);

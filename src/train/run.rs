@@ -8,8 +8,8 @@ use super::checkpoint::StageFolder;
 use super::initial::initial_weights;
 use super::outcome::{Outcome, StageOutcome, stage_weights_path};
 use super::recipe::Recipe;
-use super::sets::{self, Part};
 use super::stage::{Context, Observer, Trainer};
+use super::subsets::{self, Subset};
 use crate::data::Data;
 use crate::error::{Error, Result};
 use crate::files;
@@ -62,8 +62,8 @@ impl Run<'_> {
         let original = zoo::by_name(&recipe.network)?;
         // Given weights are refused before the pixels are prepared, which takes its time.
         let mut weights = self.first_weights(&original)?;
-        let train = sets::open(recipe, self.data, Part::Train, self.device)?;
-        let test = sets::open(recipe, self.data, Part::Test, self.device)?;
+        let train = subsets::open(recipe, self.data, Subset::Train, self.device)?;
+        let test = subsets::open(recipe, self.data, Subset::Test, self.device)?;
         let device = self.device;
         let mut network = original.clone();
         let mut outcome = Outcome {

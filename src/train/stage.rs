@@ -6,8 +6,8 @@ use std::time::Instant;
 use tch::{Device, Kind, Reduction, Tensor};
 
 use super::checkpoint::{Checkpoint, StageFolder, State};
-use super::gates::Gates;
 use super::images::{Batch, Images, Order, Score, score};
+use super::node_masks::StraightThroughMasks;
 use super::outcome::EpochMetrics;
 use super::precision::working_copy;
 use super::recipe::{Keep, Prune, Recipe, Stage};
@@ -57,7 +57,7 @@ pub(super) struct Trainer<'a> {
     format: MemoryFormat,
     parameters: Tensors,
     trained: Vec<String>,
-    gates: Gates,
+    mask_tensors: StraightThroughMasks,
     weight_masks: BTreeMap<String, Tensor>,
     sgd: Sgd,
     state: State,
@@ -117,7 +117,13 @@ impl<'a> Trainer<'a> {
             format,
             parameters,
             trained,
-            gates: Gates::new(network, weights, recipe.beta.as_ref(), target, device)?,
+            mask_tensors: StraightThroughMasks::new(
+                network,
+                weights,
+                recipe.beta.as_ref(),
+                target,
+                device,
+            )?,
             weight_masks,
             sgd,
             state: State {
@@ -143,7 +149,7 @@ impl<'a> Trainer<'a> {
                 trainer.kept = checkpoint.kept;
             }
             None => {
-                trainer.gates.update()?;
+                trainer.mask_tensors.update()?;
                 let score = trainer.score()?;
                 trainer.state.correct_at_start = score.correct;
                 trainer.state.correct_kept = score.correct;
@@ -162,7 +168,7 @@ impl<'a> Trainer<'a> {
             let start = Instant::now();
             let epoch = self.context.recipe.first_epoch + self.state.epochs_done;
             let train_loss = self.epoch(epoch, observer)?;
-            self.gates.update()?;
+            self.mask_tensors.update()?;
             crate::torch::memory::give_back();
             let score = self.score()?;
             crate::torch::memory::give_back();
@@ -226,14 +232,15 @@ impl<'a> Trainer<'a> {
 
     /// One step of gradient descent on a batch; returns the loss, on the device.
     fn step(&mut self, batch: &Batch, rate: f64) -> Result<Tensor> {
-        self.gates.update()?;
+        self.mask_tensors.update()?;
         let network = self.context.network;
-        let dropout = self.gates.dropout_rates(network)?;
-        let gates = self.gates.tensors()?;
+        let dropout = self.mask_tensors.dropout_rates(network)?;
+        let mask_tensors = self.mask_tensors.tensors()?;
         let copy = working_copy(network, &self.parameters, self.context.recipe.precision)?;
         let parameters = copy.as_ref().unwrap_or(&self.parameters);
         let mode = Mode::Training(&dropout);
-        let scores = forward(network, parameters, &gates, &self.format.of(&batch.images)?, mode)?;
+        let scores =
+            forward(network, parameters, &mask_tensors, &self.format.of(&batch.images)?, mode)?;
         let refused = || Error::torch("differentiate the loss");
         let loss = scores
             .f_cross_entropy_loss::<&Tensor>(&batch.labels, None, Reduction::Mean, -100, 0.0)
@@ -242,7 +249,7 @@ impl<'a> Trainer<'a> {
         let mut learning: Vec<&Tensor> =
             self.trained.iter().map(|name| &self.parameters[name]).collect();
         let betas: Vec<(String, Tensor)> =
-            self.gates.learning().map(|(name, beta)| (name, beta.shallow_clone())).collect();
+            self.mask_tensors.learning().map(|(name, beta)| (name, beta.shallow_clone())).collect();
         learning.extend(betas.iter().map(|(_, beta)| beta));
         let gradients =
             Tensor::f_run_backward(&[&loss], &learning, false, false).map_err(refused())?;
@@ -263,7 +270,7 @@ impl<'a> Trainer<'a> {
     /// The step of each `beta` that learns: no weight decay, and the penalty.
     fn step_betas(&mut self, gradients: &[Tensor], rate: f64) -> Result<()> {
         let Some(Prune::Node { penalty, .. }) = self.stage.prune else { return Ok(()) };
-        for ((name, beta), gradient) in self.gates.learning().zip(gradients) {
+        for ((name, beta), gradient) in self.mask_tensors.learning().zip(gradients) {
             self.sgd.step(&name, beta, gradient, rate)?;
             let pulled = tch::no_grad(|| beta.f_sub_scalar_(penalty * rate).map(drop));
             pulled.map_err(Error::torch("penalise beta"))?;
@@ -290,14 +297,14 @@ impl<'a> Trainer<'a> {
 
     fn score(&self) -> Result<Score> {
         let context = self.context;
-        score(context.test, context.network, &self.parameters, &self.gates.tensors()?)
+        score(context.test, context.network, &self.parameters, &self.mask_tensors.tensors()?)
     }
 
     /// The weights as they are now, masks among them, on the host.
     fn weights(&self) -> Result<Weights> {
         let copy = |(name, tensor): (&String, &Tensor)| Ok((name.clone(), to_array(tensor)?));
         let mut weights: Weights = self.parameters.iter().map(copy).collect::<Result<_>>()?;
-        self.gates.store(&mut weights)?;
+        self.mask_tensors.store(&mut weights)?;
         Ok(weights)
     }
 

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 
 /// The wheel tags that serve this machine, most specific first, or why there are none.
 ///
-/// Named one by one, since an old pip matches a tag literally and knows none newer than itself.
+/// DeviceSpec one by one, since an old pip matches a tag literally and knows none newer than itself.
 pub fn platform_tags(os: &str, arch: &str) -> Result<Vec<String>> {
     let machine = match (os, arch) {
         ("linux", "x86_64") => "x86_64",
@@ -36,7 +36,7 @@ pub fn download(requirements: &[PathBuf], folder: &Path) -> Result<()> {
         pip.args(["--platform", &tag]);
     }
     for file in requirements {
-        pip.arg("--requirement").arg(file);
+        pip.arg("--test_support").arg(file);
     }
     pip.arg("--dest").arg(folder);
     // Results go to stdout; a download's progress is not one.

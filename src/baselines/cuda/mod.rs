@@ -201,13 +201,13 @@ impl Set for Dense {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::requirement;
+    use crate::test_support;
 
     #[test]
     fn both_libraries_compute_what_loops_do() {
         let cuda = match Cuda::new(0) {
             Ok(cuda) => Arc::new(cuda),
-            Err(error) => return requirement::skip("cuda", &error.to_string()),
+            Err(error) => return test_support::skip("cuda", &error.to_string()),
         };
         super::super::tests::check(&CudaLibraries::new(cuda, false).unwrap());
     }

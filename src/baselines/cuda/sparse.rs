@@ -14,7 +14,7 @@ use crate::device::cuda::Cuda;
 use crate::device::gpu::{self, Buffer, Gpu, Replay, download};
 use crate::error::{Error, Result};
 use crate::sparse::Csr;
-use crate::timing::{Effort, interleave_by};
+use crate::timing::{MeasureConfig, interleave_by};
 
 const FLOAT: sys::cudaDataType = sys::cudaDataType::CUDA_R_32F;
 const AS_IT_IS: sys::cusparseOperation_t =
@@ -115,7 +115,7 @@ pub(super) fn fastest(
         .collect();
     let mut turns: Vec<&mut dyn FnMut(u32) -> Result<f64>> =
         turns.iter_mut().map(|turn| turn as _).collect();
-    let timings = interleave_by(&mut turns, Effort::LITTLE)?;
+    let timings = interleave_by(&mut turns, MeasureConfig::QUICK)?;
     let times = timings.iter().map(|timing| timing.median).enumerate();
     match times.min_by(|a, b| a.1.total_cmp(&b.1)) {
         Some((best, _)) => Ok(candidates[best].0),

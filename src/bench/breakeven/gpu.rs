@@ -8,10 +8,10 @@ use std::time::Duration;
 use ndarray::{Array2, ArrayView2};
 use rand::RngExt;
 
-use super::{Case, Opponent, contest, point};
+use super::{Baseline, Case, contest, point};
 use crate::baselines::rotation::{Rotation, Set};
 use crate::baselines::{Product, Products, cuda::CudaLibraries};
-use crate::device::Named;
+use crate::device::DeviceSpec;
 use crate::device::cuda::{Cuda, shim::Shim};
 use crate::device::gpu::{self, Buffer, Gpu, Language, Replay};
 use crate::device::wgpu::Wgpu;
@@ -21,7 +21,7 @@ use crate::kernels::{csr_spmm, group_spmm, masked_dense};
 use crate::report::{BreakevenPoint, Ceilings, Sweep};
 use crate::seed;
 use crate::sparse::Csr;
-use crate::timing::{Effort, interleave_by};
+use crate::timing::{MeasureConfig, interleave_by};
 
 /// The shapes [M, K] of the sweep on GPUs.
 pub const SHAPES: [[usize; 2]; 5] =
@@ -42,15 +42,15 @@ pub struct Device {
 /// # Errors
 /// Another name; what the device or its libraries lack.
 pub fn device(name: &str) -> Result<Device> {
-    match Named::parse(name)? {
-        Named::Cuda(ordinal) => {
+    match DeviceSpec::parse(name)? {
+        DeviceSpec::Cuda(ordinal) => {
             let cuda = Arc::new(Cuda::new(ordinal)?);
             let library = Box::new(CudaLibraries::new(Arc::clone(&cuda), false)?);
             Ok(Device { gpu: cuda, library })
         }
-        Named::Wgpu => Ok(Device::of_ours(Arc::new(Wgpu::new()?))),
-        Named::CudaShim => Ok(Device::of_ours(Arc::new(Shim::new()?))),
-        Named::Cpu => Err(Error::argument("--device", "a GPU", name)),
+        DeviceSpec::Wgpu => Ok(Device::of_ours(Arc::new(Wgpu::new()?))),
+        DeviceSpec::CudaShim => Ok(Device::of_ours(Arc::new(Shim::new()?))),
+        DeviceSpec::Cpu => Err(Error::argument("--device", "a GPU", name)),
     }
 }
 
@@ -70,14 +70,14 @@ impl Device {
         if gpu.limits().software {
             return Ok(None);
         }
-        let effort = Effort::new(7, Duration::from_millis(5));
+        let config = MeasureConfig::new(7, Duration::from_millis(5));
         // Far more than any cache, if the device binds it.
         let bytes = gpu.limits().buffer_bytes.min(1 << 28) / 4 * 4;
         let (from, to) = (gpu.allocate(bytes)?, gpu.allocate(bytes)?);
         let copy = gpu.prepare_copy(&from, &to, bytes)?;
         let mut replay = Replay::default();
         let mut turn = |calls: u32| replay.seconds(&**gpu, calls, &mut || gpu.enqueue(&copy));
-        let seconds = interleave_by(&mut [&mut turn], effort)?[0].median;
+        let seconds = interleave_by(&mut [&mut turn], config)?[0].median;
         let copy_gb_per_s = 2.0 * bytes as f64 / seconds / 1e9;
         // Random numbers: on ones or zeros a GPU draws less power, and runs faster than on any real product.
         let side = 4096;
@@ -87,7 +87,7 @@ impl Device {
         let x: Vec<f32> = (0..side * side).map(|_| random()).collect();
         let mut product = self.library.dense(w.view(), &x, side)?;
         let mut turn = |calls: u32| product.seconds(calls);
-        let seconds = interleave_by(&mut [&mut turn], effort)?[0].median;
+        let seconds = interleave_by(&mut [&mut turn], config)?[0].median;
         let dense_gflops = 2.0 * (side as f64).powi(3) / seconds / 1e9;
         Ok(Some(Ceilings { copy_gb_per_s, dense_gflops }))
     }
@@ -107,14 +107,14 @@ impl Products for OurProducts {
         let operands = Operands::plain([w.nrows(), w.ncols()], n)?;
         let product = masked_dense::gpu::Product { weights: w, bias: None, relu: false };
         let pack = || masked_dense::gpu::pack(&*self.gpu, &product, &operands);
-        contestant(&self.gpu, pack, x, w.nrows() * n)
+        candidate(&self.gpu, pack, x, w.nrows() * n)
     }
 
     fn csr(&self, w: &Csr, x: &[f32], n: usize) -> Result<Box<dyn Product>> {
         let operands = Operands::plain(w.shape(), n)?;
-        let layer = csr_spmm::Layer { weights: w, bias: None, relu: false };
+        let layer = csr_spmm::CsrLayer { weights: w, bias: None, relu: false };
         let pack = || csr_spmm::gpu::pack(&*self.gpu, &layer, &operands);
-        contestant(&self.gpu, pack, x, w.shape()[0] * n)
+        candidate(&self.gpu, pack, x, w.shape()[0] * n)
     }
 }
 
@@ -135,21 +135,21 @@ impl Set for Own {
     }
 }
 
-/// A product of ours as a contestant, on as many sets of operands as the device's cache asks for.
+/// A product of ours as a candidate, on as many sets of operands as the device's cache asks for.
 ///
 /// # Errors
 /// What `pack` says; no memory.
-pub fn contestant(
+pub fn candidate(
     gpu: &Arc<dyn Gpu>,
     pack: impl Fn() -> Result<Packed>,
     x: &[f32],
     floats: usize,
 ) -> Result<Box<dyn Product>> {
-    contestant_of(gpu, pack()?, pack, x, floats)
+    candidate_of(gpu, pack()?, pack, x, floats)
 }
 
-/// As [`contestant`], the first set's product packed already.
-fn contestant_of(
+/// As [`candidate`], the first set's product packed already.
+fn candidate_of(
     gpu: &Arc<dyn Gpu>,
     first: Packed,
     pack: impl Fn() -> Result<Packed>,
@@ -180,7 +180,7 @@ pub fn variants(language: Language, n: usize) -> Vec<&'static group_spmm::gpu::V
 /// or for the one that the dispatch takes.
 ///
 /// # Errors
-/// A contestant that fails, or that computes something else.
+/// A candidate that fails, or that computes something else.
 pub fn measure(
     case: &Case,
     device: &Device,
@@ -195,13 +195,13 @@ pub fn measure(
             let pack = || group_spmm::gpu::pack(&**gpu, &layer, &operands);
             let first = pack()?;
             let name = first.name();
-            let made = contestant_of(gpu, first, pack, &case.x, case.m * case.n)?;
+            let made = candidate_of(gpu, first, pack, &case.x, case.m * case.n)?;
             ours.push((name.into(), made));
         }
         Some(variants) => {
             for variant in variants {
                 let pack = || group_spmm::gpu::pack_with(&**gpu, variant, &layer, &operands);
-                match contestant(gpu, pack, &case.x, case.m * case.n) {
+                match candidate(gpu, pack, &case.x, case.m * case.n) {
                     Err(Error::Unavailable { .. }) => {}
                     made => ours.push((variant.name.into(), made?)),
                 }
@@ -211,11 +211,11 @@ pub fn measure(
     let names: Vec<String> = ours.iter().map(|(name, _)| name.clone()).collect();
     let mut all = super::beside(case, ours, &*device.library)?;
     let timings = contest(case, &mut all, 1)?;
-    let opponent = Opponent::of(&*device.library, &all);
+    let baseline = Baseline::of(&*device.library, &all);
     Ok(names
         .iter()
         .enumerate()
-        .map(|(index, name)| point(case, name, &timings, index, &opponent))
+        .map(|(index, name)| point(case, name, &timings, index, &baseline))
         .collect())
 }
 
@@ -233,7 +233,7 @@ pub fn run(
     // All that can be refused is refused before anything is measured.
     for &width in &sweep.widths {
         let none = crate::sparse::GroupSparse::from_dense(Array2::zeros((1, width)).view(), width)?;
-        let layer = group_spmm::Layer { weights: &none, bias: None, relu: false };
+        let layer = group_spmm::GroupLayer { weights: &none, bias: None, relu: false };
         group_spmm::gpu::pack(&*device.gpu, &layer, &Operands::plain([1, width], 1)?)?;
     }
     super::for_each_point(sweep, |shape, width, density, n| {

@@ -1,8 +1,8 @@
 //! Where group sparsity pays: our product, the best library's dense one and its sparse one, in turns in
 //! one run, over shapes, densities and widths.
 //!
-//! Every contestant is compared with plain loops before it is timed. Rates are of useful operations:
-//! 2 * nnz * N over the time, and 2 * M * K * N for the dense product. All contestants have the same
+//! Every candidate is compared with plain loops before it is timed. Rates are of useful operations:
+//! 2 * nnz * N over the time, and 2 * M * K * N for the dense product. All candidates have the same
 //! weights, of which equally many are not 0: a CSR of them has no group structure to gain from.
 
 pub mod gpu;
@@ -13,13 +13,13 @@ use ndarray::Array2;
 use rand::RngExt;
 
 use crate::baselines::{Product, Products};
-use crate::engine::Attendants;
+use crate::engine::SpinningWorkers;
 use crate::error::{Error, Result};
-use crate::kernels::group_spmm::{self, Columns, GroupSpmm, Layer, Variant, reference};
+use crate::kernels::group_spmm::{self, Columns, GroupLayer, GroupSpmm, Variant, reference};
 use crate::report::{BreakevenPoint, Sweep};
 use crate::seed;
 use crate::sparse::{Csr, GroupSparse};
-use crate::timing::{Effort, Threaded, Timing, interleave_apart, seconds};
+use crate::timing::{MeasureConfig, ThreadedCandidate, Timing, interleave_with_rest, seconds};
 
 /// The shapes [M, K] of the networks' layers that the sweep takes by itself: LeNet-300-100's first,
 /// LeNet-5's first dense one, a small pruned one, AlexNet's three largest kinds, and ConvNet's and NIN's
@@ -99,17 +99,17 @@ impl Case {
         &self.x
     }
 
-    /// A contestant that computes y from x by a function.
+    /// A candidate that computes y from x by a function.
     pub fn product<'a>(
         &'a self,
         run: impl FnMut(&[f32], &mut [f32]) -> Result<()> + Send + 'a,
     ) -> Box<dyn Product + 'a> {
         let y = vec![f32::NAN; self.m * self.n];
-        Box::new(Ours { run, x: &self.x, y, attendants: Attendants::default() })
+        Box::new(Ours { run, x: &self.x, y, spinning: SpinningWorkers::default() })
     }
 
-    fn layer(&self) -> Layer<'_> {
-        Layer { weights: &self.groups, bias: None, relu: false }
+    fn layer(&self) -> GroupLayer<'_> {
+        GroupLayer { weights: &self.groups, bias: None, relu: false }
     }
 
     /// The first columns of Y by plain loops.
@@ -212,7 +212,7 @@ fn check_point(width: usize, density: f64, n: usize) -> Result<()> {
 fn variant_for(isa: Option<&str>, rows: usize, n: usize) -> Result<&'static Variant> {
     let Some(isa) = isa else {
         let none = GroupSparse::from_dense(Array2::zeros((rows, 0)).view(), 8)?;
-        let layer = Layer { weights: &none, bias: None, relu: false };
+        let layer = GroupLayer { weights: &none, bias: None, relu: false };
         return Ok(GroupSpmm::new(&layer, n)?.variant());
     };
     let mut of_isa = variants(Some(isa), n);
@@ -221,12 +221,12 @@ fn variant_for(isa: Option<&str>, rows: usize, n: usize) -> Result<&'static Vari
     })
 }
 
-/// A product of ours as a contestant: a kernel on a case's activations.
+/// A product of ours as a candidate: a kernel on a case's activations.
 struct Ours<'a, F> {
     run: F,
     x: &'a [f32],
     y: Vec<f32>,
-    attendants: Attendants,
+    spinning: SpinningWorkers,
 }
 
 impl<F: FnMut(&[f32], &mut [f32]) -> Result<()> + Send> Product for Ours<'_, F> {
@@ -236,9 +236,9 @@ impl<F: FnMut(&[f32], &mut [f32]) -> Result<()> + Send> Product for Ours<'_, F> 
 
     /// The other threads stay awake from call to call, as they do in a network, and as the library's do.
     fn seconds(&mut self, calls: u32) -> Result<f64> {
-        let Self { run, x, y, attendants } = self;
+        let Self { run, x, y, spinning } = self;
         let mut work = || seconds(calls, || run(x, y));
-        if rayon::current_num_threads() == 1 { work() } else { attendants.during(work) }
+        if rayon::current_num_threads() == 1 { work() } else { spinning.during(work) }
     }
 
     fn result(&self) -> Result<Vec<f32>> {
@@ -246,37 +246,37 @@ impl<F: FnMut(&[f32], &mut [f32]) -> Result<()> + Send> Product for Ours<'_, F> 
     }
 }
 
-/// How long the threads of a library's OpenMP stay busy behind its last call (200 ms by default), and some
+/// How long the threads of a library's OpenMP stay busy after its last call (200 ms by default), and some
 /// more.
 const SETTLING: Duration = Duration::from_millis(250);
 
-/// Compares the contestants with plain loops and times them in turns. On several `threads` of the processor,
-/// where the last two must be the library's, each has its own awake and, behind the library, nobody else's.
+/// Compares the candidates with plain loops and times them in turns. On several `threads` of the processor,
+/// where the last two must be the library's, each has its own awake and, after the library, nobody else's.
 ///
 /// # Errors
 /// One that fails, or that computes something else.
 pub fn contest(
     case: &Case,
-    contestants: &mut [(String, Box<dyn Product + '_>)],
+    candidates: &mut [(String, Box<dyn Product + '_>)],
     threads: usize,
 ) -> Result<Vec<Timing>> {
     let expected = case.expected();
-    for (name, contestant) in &mut *contestants {
-        contestant.run()?;
-        case.compare(name, &expected, &contestant.result()?)?;
+    for (name, candidate) in &mut *candidates {
+        candidate.run()?;
+        case.compare(name, &expected, &candidate.result()?)?;
     }
     // The largest products take half a second each.
     let rounds = if case.m * case.k * case.n > 5_000_000_000 { 5 } else { 15 };
-    let ours = contestants.len().saturating_sub(2);
-    let contestants = contestants.iter_mut().enumerate();
-    let mut contestants: Vec<_> = contestants
-        .map(|(index, (_, contestant))| Threaded {
-            seconds: Box::new(|calls| contestant.seconds(calls)),
-            lingers: threads > 1 && index >= ours,
+    let ours = candidates.len().saturating_sub(2);
+    let candidates = candidates.iter_mut().enumerate();
+    let mut candidates: Vec<_> = candidates
+        .map(|(index, (_, candidate))| ThreadedCandidate {
+            seconds: Box::new(|calls| candidate.seconds(calls)),
+            keeps_spinning: threads > 1 && index >= ours,
         })
         .collect();
-    let effort = Effort::new(rounds, Duration::from_millis(2)).on_threads(threads);
-    interleave_apart(&mut contestants, SETTLING, effort)
+    let config = MeasureConfig::new(rounds, Duration::from_millis(2)).on_threads(threads);
+    interleave_with_rest(&mut candidates, SETTLING, config)
 }
 
 /// The variants that fit N, for one instruction set (such as `avx2`) or for any.
@@ -291,7 +291,7 @@ pub fn variants(isa: Option<&str>, n: usize) -> impl Iterator<Item = &'static Va
 /// Compares and times variants of ours with a library, all in turns: a point per variant.
 ///
 /// # Errors
-/// A variant that this processor lacks; a contestant that computes something else.
+/// A variant that this processor lacks; a candidate that computes something else.
 pub fn measure(
     case: &Case,
     variants: &[&'static Variant],
@@ -306,25 +306,25 @@ pub fn measure(
     }
     let mut all = beside(case, ours, library)?;
     let timings = contest(case, &mut all, rayon::current_num_threads())?;
-    let opponent = Opponent::of(library, &all);
+    let baseline = Baseline::of(library, &all);
     let points = variants.iter().enumerate();
     Ok(points
-        .map(|(index, variant)| point(case, variant.name, &timings, index, &opponent))
+        .map(|(index, variant)| point(case, variant.name, &timings, index, &baseline))
         .collect())
 }
 
 /// Whom ours are compared with.
-struct Opponent {
+struct Baseline {
     library: String,
     /// How its product with compressed rows computes, where it has several ways.
     csr_algorithm: Option<String>,
 }
 
-impl Opponent {
-    /// That of the contestants, of which the last two are the library's dense product and that with compressed rows.
-    fn of(library: &dyn Products, contestants: &[(String, Box<dyn Product + '_>)]) -> Self {
+impl Baseline {
+    /// That of the candidates, of which the last two are the library's dense product and that with compressed rows.
+    fn of(library: &dyn Products, candidates: &[(String, Box<dyn Product + '_>)]) -> Self {
         let detail = |place: usize| {
-            let product = contestants.len().checked_sub(place).and_then(|at| contestants.get(at));
+            let product = candidates.len().checked_sub(place).and_then(|at| candidates.get(at));
             product.and_then(|(_, product)| product.detail()).map(str::to_owned)
         };
         let dense = detail(2).map_or(String::new(), |detail| format!(" ({detail})"));
@@ -332,7 +332,7 @@ impl Opponent {
     }
 }
 
-/// A library's dense and sparse products behind ours.
+/// A library's dense and sparse products after ours.
 fn beside<'a>(
     case: &'a Case,
     mut ours: Vec<(String, Box<dyn Product + 'a>)>,
@@ -344,13 +344,13 @@ fn beside<'a>(
     Ok(ours)
 }
 
-/// The point of the contestant `index`; the last two timings are the library's.
+/// The point of the candidate `index`; the last two timings are the library's.
 fn point(
     case: &Case,
     kernel: &str,
     timings: &[Timing],
     index: usize,
-    opponent: &Opponent,
+    baseline: &Baseline,
 ) -> BreakevenPoint {
     let (m, k, n) = (case.m, case.k, case.n);
     let useful = 2.0 * (case.nnz() * n) as f64;
@@ -369,7 +369,7 @@ fn point(
         gflops: rate(useful, index),
         dense_gflops: rate(2.0 * (m * k * n) as f64, dense),
         csr_gflops: rate(useful, dense + 1),
-        dense_library: opponent.library.clone(),
-        csr_algorithm: opponent.csr_algorithm.clone(),
+        dense_library: baseline.library.clone(),
+        csr_algorithm: baseline.csr_algorithm.clone(),
     }
 }

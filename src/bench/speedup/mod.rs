@@ -1,16 +1,16 @@
-//! Whole networks against the library a user would otherwise take: every policy and every opponent, in
+//! Whole networks against the library a user would otherwise take: every policy and every baseline, in
 //! turns in one run.
 //!
 //! Each policy runs the model that its own technique made. `scalpel` takes the model of Scalpel's that is
 //! the fastest on this hardware, with the kernels that are the fastest there, as the paper picks the technique
-//! by the hardware. Every contestant is compared with libtorch on the same weights before it is timed.
+//! by the hardware. Every candidate is compared with libtorch on the same weights before it is timed.
 
+mod model_under_test;
 mod pytorch;
-mod subject;
 
+use self::model_under_test::SCALPELS_OWN;
+pub use self::model_under_test::{ModelUnderTest, PrunedModel};
 use self::pytorch::{Captured, PyTorch, Way};
-use self::subject::SCALPELS_OWN;
-pub use self::subject::{PrunedModel, Subject};
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -22,18 +22,18 @@ use rand::RngExt;
 use tch::Tensor;
 
 use crate::baselines::mkl::Mkl;
-use crate::device::Named;
+use crate::device::DeviceSpec;
 use crate::device::cuda::{Cuda, shim::Shim};
 use crate::device::gpu::Gpu;
 use crate::device::wgpu::Wgpu;
-use crate::engine::{self, Choices, Executable, Policy, Request, compile};
+use crate::engine::{self, AutotuneCache, Executable, Policy, Request, compile};
 use crate::error::{Error, Result};
 use crate::kernels::masked_dense::DenseLibrary;
 use crate::models::Card;
 use crate::network::{Network, NodeMasks, Parameter, Weights};
 use crate::report::{LIBRARY, LIBRARY_COMPACTED, OF_THE_DENSE_NETWORK, SpeedupRow};
 use crate::seed;
-use crate::timing::{Effort, Threaded, Timing, interleave_apart};
+use crate::timing::{MeasureConfig, ThreadedCandidate, Timing, interleave_with_rest};
 use crate::torch::{TorchNetwork, to_array, to_tensor};
 
 /// By how much scores may lie apart from libtorch's, relative to the largest.
@@ -45,7 +45,7 @@ const FEWEST_ROUNDS: usize = 5;
 const MOST_ROUNDS: usize = 25;
 
 /// Where a contest takes place.
-pub struct Venue<'a> {
+pub struct BenchContext<'a> {
     /// As it is called on the command line.
     pub name: String,
     /// What runs our networks.
@@ -60,7 +60,7 @@ pub struct Venue<'a> {
     pytorch: Option<Rc<RefCell<PyTorch>>>,
 }
 
-impl Venue<'_> {
+impl BenchContext<'_> {
     /// Threads for the scores that everybody is compared with: all, where a GPU is timed and not the processor.
     fn checking_threads(&self) -> usize {
         match self.device {
@@ -71,7 +71,7 @@ impl Venue<'_> {
         }
     }
 
-    /// The same with PyTorch in a Python as a further opponent, on the device on which libtorch runs, and its
+    /// The same with PyTorch in a Python as a further baseline, on the device on which libtorch runs, and its
     /// version.
     ///
     /// # Errors
@@ -96,22 +96,22 @@ impl Venue<'_> {
 }
 
 /// What a device's name stands for.
-pub struct Place {
+pub struct BenchDevice {
     name: String,
     gpu: Option<Arc<dyn Gpu>>,
 }
 
-impl Place {
+impl BenchDevice {
     /// The device of that name: `cpu`, `cuda`, `cuda:1`, `cuda-shim` or `wgpu`.
     ///
     /// # Errors
     /// Another name; what the device or its libraries lack.
     pub fn open(name: &str) -> Result<Self> {
-        let gpu: Option<Arc<dyn Gpu>> = match Named::parse(name)? {
-            Named::Cpu => None,
-            Named::Wgpu => Some(Arc::new(Wgpu::new()?)),
-            Named::CudaShim => Some(Arc::new(Shim::new()?)),
-            Named::Cuda(ordinal) => Some(Arc::new(Cuda::new(ordinal)?)),
+        let gpu: Option<Arc<dyn Gpu>> = match DeviceSpec::parse(name)? {
+            DeviceSpec::Cpu => None,
+            DeviceSpec::Wgpu => Some(Arc::new(Wgpu::new()?)),
+            DeviceSpec::CudaShim => Some(Arc::new(Shim::new()?)),
+            DeviceSpec::Cuda(ordinal) => Some(Arc::new(Cuda::new(ordinal)?)),
         };
         Ok(Self { name: name.to_owned(), gpu })
     }
@@ -121,13 +121,13 @@ impl Place {
         self.gpu.as_deref()
     }
 
-    /// Makes it a venue, with so many threads of the processor: those of rayon's global pool and of libtorch
+    /// Makes it a bench context, with so many threads of the processor: those of rayon's global pool and of libtorch
     /// are set to them. On a GPU through CUDA, libtorch runs on the same one; through wgpu it cannot. MKL may
     /// take dense layers of a CPU on one thread; the threads of a pool of its own would be in our way.
     ///
     /// # Errors
     /// The global pool has been made already; a libtorch without CUDA.
-    pub fn venue(&self, threads: usize) -> Result<Venue<'_>> {
+    pub fn context(&self, threads: usize) -> Result<BenchContext<'_>> {
         let library = match self.name.as_str() {
             "wgpu" => None,
             // What stands in for a GPU is the processor.
@@ -146,11 +146,11 @@ impl Place {
         };
         let device = self.gpu().map_or(engine::Device::Cpu, engine::Device::Gpu);
         let name = self.name.clone();
-        Ok(Venue { name, device, library, threads, products, pytorch: None })
+        Ok(BenchContext { name, device, library, threads, products, pytorch: None })
     }
 }
 
-/// A contestant that has been compared with libtorch.
+/// A candidate that has been compared with libtorch.
 struct Contestant<'a> {
     policy: &'static str,
     bytes: usize,
@@ -167,7 +167,7 @@ enum Runner<'a> {
 }
 
 /// How long a library's idle threads may still turn over: GCC's OpenMP, on which libtorch runs, lets them
-/// for more than ten milliseconds, on cores that the next contestant needs.
+/// for more than ten milliseconds, on cores that the next candidate needs.
 const SETTLING: Duration = Duration::from_millis(50);
 
 impl Runner<'_> {
@@ -194,8 +194,8 @@ impl Runner<'_> {
 }
 
 /// The model that a policy runs: its own technique's; the original for the dense policy.
-fn model_of(subject: &Subject, policy: Policy) -> Option<&PrunedModel> {
-    subject.models.iter().find(|model| model.policy == policy)
+fn model_of(under_test: &ModelUnderTest, policy: Policy) -> Option<&PrunedModel> {
+    under_test.models.iter().find(|model| model.policy == policy)
 }
 
 /// Compiles a model for a policy, and refuses it if it computes something else than libtorch.
@@ -206,8 +206,8 @@ pub fn compiled<'a>(
     model: &PrunedModel,
     policy: Policy,
     batch: usize,
-    venue: &Venue<'a>,
-    choices: &mut Choices,
+    context: &BenchContext<'a>,
+    autotune: &mut AutotuneCache,
 ) -> Result<Executable<'a>> {
     let PrunedModel { network, weights, masks, group_width, .. } = model;
     let request = Request {
@@ -217,11 +217,11 @@ pub fn compiled<'a>(
         policy,
         group_width: *group_width,
         batch,
-        library: venue.products.as_ref(),
+        library: context.products.as_ref(),
     };
-    let mut executable = compile(&request, venue.device, choices)?;
-    verify(&mut executable, network, weights, masks, batch, venue.checking_threads())?;
-    if venue.threads > 1 {
+    let mut executable = compile(&request, context.device, autotune)?;
+    verify(&mut executable, network, weights, masks, batch, context.checking_threads())?;
+    if context.threads > 1 {
         std::thread::sleep(SETTLING);
     }
     Ok(executable)
@@ -260,54 +260,54 @@ fn images(network: &Network, batch: usize) -> ArrayD<f32> {
     ArrayD::from_shape_simple_fn(IxDyn(&shape), || rng.random_range(-1.0..1.0))
 }
 
-/// Measures a network's policies and opponents at one batch size, all in turns.
+/// Measures a network's policies and baselines at one batch size, all in turns.
 ///
 /// # Errors
-/// A contestant that fails, or that computes something else than libtorch.
+/// A candidate that fails, or that computes something else than libtorch.
 pub fn measure(
-    subject: &Subject,
+    under_test: &ModelUnderTest,
     policies: &[Policy],
     batch: usize,
-    venue: &Venue<'_>,
-    choices: &mut Choices,
+    context: &BenchContext<'_>,
+    autotune: &mut AutotuneCache,
 ) -> Result<Vec<SpeedupRow>> {
-    let original = &subject.original;
-    let mut contestants = opponents(subject, batch, venue)?;
-    contestants.extend(captured(subject, batch, venue)?);
-    let untouched = subject.untouched();
+    let original = &under_test.original;
+    let mut candidates = baselines(under_test, batch, context)?;
+    candidates.extend(captured(under_test, batch, context)?);
+    let untouched = under_test.untouched();
     for &policy in policies {
-        let contestant = match policy {
-            Policy::Scalpel => scalpel(subject, batch, venue, choices)?,
+        let candidate = match policy {
+            Policy::Scalpel => scalpel(under_test, batch, context, autotune)?,
             policy => {
-                let model = model_of(subject, policy).unwrap_or(&untouched);
-                let executable = compiled(model, policy, batch, venue, choices)?;
+                let model = model_of(under_test, policy).unwrap_or(&untouched);
+                let executable = compiled(model, policy, batch, context, autotune)?;
                 Some(ours(policy, model, executable))
             }
         };
-        contestants.extend(contestant);
+        candidates.extend(candidate);
     }
-    let timings = contest(&mut contestants, venue.threads)?;
+    let timings = contest(&mut candidates, context.threads)?;
     let time = |policy: &str| {
-        let place = contestants.iter().position(|contestant| contestant.policy == policy)?;
+        let place = candidates.iter().position(|candidate| candidate.policy == policy)?;
         Some(timings[place].median)
     };
     let library = time(LIBRARY);
     let dense = OF_THE_DENSE_NETWORK.into_iter().filter_map(time).reduce(f64::min);
-    let rows = contestants.iter().zip(&timings).map(|(contestant, timing)| SpeedupRow {
+    let rows = candidates.iter().zip(&timings).map(|(candidate, timing)| SpeedupRow {
         network: original.name.clone(),
-        device: venue.name.clone(),
-        threads: venue.threads,
+        device: context.name.clone(),
+        threads: context.threads,
         batch,
-        policy: contestant.policy.to_owned(),
+        policy: candidate.policy.to_owned(),
         microseconds: 1e6 * timing.median,
         interval: [1e6 * timing.low, 1e6 * timing.high],
         speedup_over_library: library.map(|library| library / timing.median),
-        // Without any dense contestant, each is compared with itself.
+        // Without any dense candidate, each is compared with itself.
         speedup_over_dense: dense.unwrap_or(timing.median) / timing.median,
-        bytes: contestant.bytes,
-        weights_from: contestant.from.clone(),
-        detail: contestant.detail.clone(),
-        accuracy: contestant.accuracy,
+        bytes: candidate.bytes,
+        weights_from: candidate.from.clone(),
+        detail: candidate.detail.clone(),
+        accuracy: candidate.accuracy,
     });
     Ok(rows.collect())
 }
@@ -328,20 +328,20 @@ fn ours<'a>(policy: Policy, model: &PrunedModel, executable: Executable<'a>) -> 
 
 /// libtorch on the original network and on the one that node pruning leaves, each in the memory format in
 /// which it is faster.
-fn opponents<'a>(
-    subject: &Subject,
+fn baselines<'a>(
+    under_test: &ModelUnderTest,
     batch: usize,
-    venue: &Venue<'_>,
+    context: &BenchContext<'_>,
 ) -> Result<Vec<Contestant<'a>>> {
-    let Some(device) = venue.library else { return Ok(Vec::new()) };
-    let mut contestants = Vec::new();
+    let Some(device) = context.library else { return Ok(Vec::new()) };
+    let mut candidates = Vec::new();
     let mut push = |policy, network: &Network, weights: &Weights, from: &str| -> Result<()> {
         let images = to_tensor(&images(network, batch), device)?;
         let parameters = network.parameters()?;
         let bytes = 4 * parameters.iter().map(Parameter::len).sum::<usize>();
         let network = TorchNetwork::new(network, weights, &NodeMasks::new(), device)?;
         let network = network.fastest_on(&images)?;
-        contestants.push(Contestant {
+        candidates.push(Contestant {
             policy,
             bytes,
             from: from.to_owned(),
@@ -351,39 +351,43 @@ fn opponents<'a>(
         });
         Ok(())
     };
-    push(LIBRARY, &subject.original, &subject.dense, "random")?;
-    if let Some(model) = model_of(subject, Policy::Node) {
+    push(LIBRARY, &under_test.original, &under_test.dense, "random")?;
+    if let Some(model) = model_of(under_test, Policy::Node) {
         let (network, weights) =
             crate::prune::compact::compact(&model.network, &model.weights, &model.masks)?;
         push(LIBRARY_COMPACTED, &network, &weights, &model.from)?;
     }
-    Ok(contestants)
+    Ok(candidates)
 }
 
 /// PyTorch's captured networks, where there is a PyTorch: dense, compacted, and pruned by single weights. One that
 /// PyTorch refuses or computes otherwise is told of and left out.
-fn captured<'a>(subject: &Subject, batch: usize, venue: &Venue<'_>) -> Result<Vec<Contestant<'a>>> {
-    let Some(pytorch) = &venue.pytorch else { return Ok(Vec::new()) };
+fn captured<'a>(
+    under_test: &ModelUnderTest,
+    batch: usize,
+    context: &BenchContext<'_>,
+) -> Result<Vec<Contestant<'a>>> {
+    let Some(pytorch) = &context.pytorch else { return Ok(Vec::new()) };
     pytorch.borrow_mut().forget()?;
-    let mut contestants = Vec::new();
+    let mut candidates = Vec::new();
     for way in Way::ALL {
         let policy = match (way.compacted, way.sparse) {
             (true, _) => Policy::Node,
             (_, true) => Policy::Traditional,
             _ => Policy::Dense,
         };
-        let untouched = subject.untouched();
+        let untouched = under_test.untouched();
         let model =
-            if policy == Policy::Dense { Some(&untouched) } else { model_of(subject, policy) };
+            if policy == Policy::Dense { Some(&untouched) } else { model_of(under_test, policy) };
         let Some(model) = model else { continue };
         let (network, weights) =
             crate::prune::compact::compact(&model.network, &model.weights, &model.masks)?;
         let images = images(&network, batch);
-        let (masks, threads) = (NodeMasks::new(), venue.checking_threads());
+        let (masks, threads) = (NodeMasks::new(), context.checking_threads());
         let expected = scores_of(&network, &weights, &masks, &images, threads)?;
         match Captured::new(pytorch, way, &network, &weights, &images, &expected) {
             Err(error) => eprintln!("left out, {} of {}: {error}", way.policy, network.name),
-            Ok(captured) => contestants.push(Contestant {
+            Ok(captured) => candidates.push(Contestant {
                 policy: way.policy,
                 bytes: 4 * network.parameters()?.iter().map(Parameter::len).sum::<usize>(),
                 from: model.from.clone(),
@@ -393,7 +397,7 @@ fn captured<'a>(subject: &Subject, batch: usize, venue: &Venue<'_>) -> Result<Ve
             }),
         }
     }
-    Ok(contestants)
+    Ok(candidates)
 }
 
 /// libtorch's scores on the CPU, on so many threads.
@@ -415,38 +419,38 @@ fn scores_of(
 
 /// The fastest of Scalpel's own models, with the kernels that are the fastest here.
 fn scalpel<'a>(
-    subject: &Subject,
+    under_test: &ModelUnderTest,
     batch: usize,
-    venue: &Venue<'a>,
-    choices: &mut Choices,
+    context: &BenchContext<'a>,
+    autotune: &mut AutotuneCache,
 ) -> Result<Option<Contestant<'a>>> {
     let mut candidates = Vec::new();
-    for model in SCALPELS_OWN.iter().filter_map(|&policy| model_of(subject, policy)) {
-        let executable = compiled(model, Policy::Scalpel, batch, venue, choices)?;
+    for model in SCALPELS_OWN.iter().filter_map(|&policy| model_of(under_test, policy)) {
+        let executable = compiled(model, Policy::Scalpel, batch, context, autotune)?;
         candidates.push(ours(Policy::Scalpel, model, executable));
     }
-    let timings = contest(&mut candidates, venue.threads)?;
+    let timings = contest(&mut candidates, context.threads)?;
     let times = timings.iter().map(|timing| timing.median).enumerate();
     let best = times.min_by(|a, b| a.1.total_cmp(&b.1)).map(|(place, _)| place);
     Ok(best.map(|place| candidates.swap_remove(place)))
 }
 
-/// Times contestants in turns, for as many rounds as they bear.
-fn contest(contestants: &mut [Contestant<'_>], threads: usize) -> Result<Vec<Timing>> {
-    let turn = Effort::USUAL.turn.as_secs_f64();
+/// Times candidates in turns, for as many rounds as they bear.
+fn contest(candidates: &mut [Contestant<'_>], threads: usize) -> Result<Vec<Timing>> {
+    let turn = MeasureConfig::DEFAULT.min_turn.as_secs_f64();
     let mut round = 0.0;
-    for contestant in &mut *contestants {
-        contestant.runner.seconds(1)?;
-        round += contestant.runner.seconds(1)?.max(turn);
+    for candidate in &mut *candidates {
+        candidate.runner.seconds(1)?;
+        round += candidate.runner.seconds(1)?.max(turn);
     }
     let rounds = ((BUDGET / round) as usize).clamp(FEWEST_ROUNDS, MOST_ROUNDS);
-    let effort = Effort::new(rounds, Effort::USUAL.turn).on_threads(threads);
-    let mut contestants: Vec<_> = contestants
+    let config = MeasureConfig::new(rounds, MeasureConfig::DEFAULT.min_turn).on_threads(threads);
+    let mut candidates: Vec<_> = candidates
         .iter_mut()
-        .map(|Contestant { runner, .. }| Threaded {
-            lingers: threads > 1 && runner.is_library(),
+        .map(|Contestant { runner, .. }| ThreadedCandidate {
+            keeps_spinning: threads > 1 && runner.is_library(),
             seconds: Box::new(|calls| runner.seconds(calls)),
         })
         .collect();
-    interleave_apart(&mut contestants, SETTLING, effort)
+    interleave_with_rest(&mut candidates, SETTLING, config)
 }

@@ -1,4 +1,4 @@
-"""PyTorch as a contestant: networks captured in CUDA graphs, timed on request.
+"""PyTorch as a candidate: networks captured in CUDA graphs, timed on request.
 
 `speedup --pytorch <interpreter>` runs this program and talks to it by lines of JSON. Each request is an object:
 
@@ -247,7 +247,7 @@ def main():
                 if ON_GPU:
                     torch.cuda.empty_cache()
                 answer = {}
-        except Exception as error:  # whatever PyTorch raises is this contestant's end, not the run's
+        except Exception as error:  # whatever PyTorch raises is this candidate's end, not the run's
             answer = {"error": f"{type(error).__name__}: {error}".splitlines()[0]}
         print(json.dumps(answer), flush=True)
 

@@ -1,5 +1,5 @@
 //! PyTorch in a process of its own, through its Python interface, whose networks are captured in CUDA graphs:
-//! the strongest opponent on a GPU, where libtorch called layer by layer measures launches at small batches.
+//! the strongest baseline on a GPU, where libtorch called layer by layer measures launches at small batches.
 //!
 //! The program is `pytorch.py` beside this file; requests and answers are lines of JSON. It takes its turns in
 //! the same interleaved run as everybody else.
@@ -34,7 +34,7 @@ const TOLERANCE_TF32: f32 = 2e-2;
 /// What PyTorch is asked to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Way {
-    /// The contestant's name in tables.
+    /// The candidate's name in tables.
     pub policy: &'static str,
     /// Whether it runs the network without its blocked nodes.
     pub compacted: bool,
@@ -229,7 +229,7 @@ mod tests {
     use crate::bench::speedup::images;
     use crate::network::{NodeMasks, zoo};
     use crate::prune::compact::compact;
-    use crate::requirement;
+    use crate::test_support;
     use crate::torch::{TorchNetwork, to_array, to_tensor};
 
     /// A Python here that has PyTorch.
@@ -238,7 +238,7 @@ mod tests {
             .iter()
             .find_map(|interpreter| PyTorch::start(interpreter, "cpu").ok());
         if started.is_none() {
-            requirement::skip("pytorch", "neither python3 nor /usr/bin/python3 imports torch");
+            test_support::skip("pytorch", "neither python3 nor /usr/bin/python3 imports torch");
         }
         started.map(|pytorch| Rc::new(RefCell::new(pytorch)))
     }

@@ -256,7 +256,7 @@ impl Gpu for Cuda {
         }
         self.bind()?;
         let to = self.address(buffer)?;
-        // SAFETY: the buffer has room for the bytes. The copy is behind all work of the stream, and
+        // SAFETY: the buffer has room for the bytes. The copy is after all work of the stream, and
         // the bytes are not touched before it is done.
         let copied = unsafe { result::memcpy_htod_async(to, bytes, self.stream.cu_stream()) };
         copied.and_then(|()| self.stream.synchronize()).map_err(failed("copy to it"))

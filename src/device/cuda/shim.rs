@@ -448,7 +448,7 @@ fn released(fibers: &[&Fiber]) -> Result<Vec<usize>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::requirement;
+    use crate::test_support;
 
     const SOURCE: &str = r#"
         #include "shared.cuh"
@@ -487,7 +487,7 @@ mod tests {
     #[test]
     fn threads_wait_for_each_other_and_what_they_do_wrong_is_told() {
         if let Err(error) = Shim::shared() {
-            return requirement::skip("cuda-shim", &error.to_string());
+            return test_support::skip("cuda-shim", &error.to_string());
         }
         for _ in 0..2 {
             let y = rotate(1, 64, 0).unwrap();

@@ -5,18 +5,20 @@ use std::sync::Arc;
 
 use rand::RngExt;
 
-use super::{BatchStep, BatchWork, DenseProduct, ImageStep, ImageWork, Place, Spread, shared_out};
-use crate::engine::attendants::Attendants;
-use crate::engine::choices::{Candidate, Choices, KERNELS};
-use crate::engine::explain::Description;
-use crate::engine::plan::{Between, Plan, Product, Step, Work};
-use crate::engine::stored::{Stored, describe, sparsity, tag};
+use super::{
+    BatchStep, BatchWork, DenseProduct, ImageStep, ImageWork, Place, Threading, images_in_parallel,
+};
+use crate::engine::autotune::{AutotuneCache, KERNELS, TuningCandidate};
+use crate::engine::layer_weights::{LayerWeights, describe, sparsity, tag};
+use crate::engine::plan::{NonGemmOp, Plan, Product, Step, Work};
+use crate::engine::profile::Description;
+use crate::engine::spinning_workers::SpinningWorkers;
 use crate::error::{Error, Result};
 use crate::kernels::convolution::{self, Convolution, Geometry};
 use crate::kernels::csr_spmm::{self, CsrSpmm};
 use crate::kernels::group_spmm::{self, GroupSpmm};
 use crate::kernels::masked_dense::{self, DenseLibrary, MaskedDense, Nodes};
-use crate::kernels::planes::{Map, cpu::Planes};
+use crate::kernels::pool_eltwise::{ImageLayout, cpu::PoolEltwise};
 use crate::kernels::threads;
 use crate::network::Shape;
 use crate::sparse::Format;
@@ -33,7 +35,7 @@ struct Planned {
 #[derive(Clone, Copy, Debug)]
 struct Value {
     place: Place,
-    map: Map,
+    map: ImageLayout,
 }
 
 pub(super) struct Builder<'a, 'p> {
@@ -41,8 +43,8 @@ pub(super) struct Builder<'a, 'p> {
     formats: &'a [Format],
     batch: usize,
     library: Option<&'a Arc<dyn DenseLibrary>>,
-    choices: &'a mut Choices,
-    attendants: &'a Attendants,
+    autotune: &'a mut AutotuneCache,
+    spinning: &'a SpinningWorkers,
     buffers: Vec<Planned>,
 }
 
@@ -52,10 +54,10 @@ impl<'a, 'p> Builder<'a, 'p> {
         formats: &'a [Format],
         batch: usize,
         library: Option<&'a Arc<dyn DenseLibrary>>,
-        choices: &'a mut Choices,
-        attendants: &'a Attendants,
+        autotune: &'a mut AutotuneCache,
+        spinning: &'a SpinningWorkers,
     ) -> Self {
-        Self { plan, formats, batch, library, choices, attendants, buffers: Vec::new() }
+        Self { plan, formats, batch, library, autotune, spinning, buffers: Vec::new() }
     }
 
     /// The buffers of a workspace, for the steps that were made so far.
@@ -64,11 +66,11 @@ impl<'a, 'p> Builder<'a, 'p> {
     }
 
     pub fn image_steps(&mut self, steps: &[Step<'_>]) -> Result<Vec<ImageStep>> {
-        let mut value = Value { place: Place::Image, map: Map::plain(self.plan.input) };
+        let mut value = Value { place: Place::Image, map: ImageLayout::plain(self.plan.input) };
         let mut made = Vec::new();
         for (index, step) in steps.iter().enumerate() {
             let to = match steps.get(index + 1) {
-                None => Value { place: Place::End, map: Map::plain(step.output) },
+                None => Value { place: Place::End, map: ImageLayout::plain(step.output) },
                 Some(next) => self.value_for(next, step.output, value.place),
             };
             let (work, about) = match &step.work {
@@ -88,12 +90,12 @@ impl<'a, 'p> Builder<'a, 'p> {
                     });
                     (ImageWork::Conv { convolution, split, to: to.map }, about)
                 }
-                Work::Planes(between) => {
-                    let planes = Planes::new(&between.op(), step.input, [value.map, to.map])?;
+                Work::PoolEltwise(between) => {
+                    let planes = PoolEltwise::new(&between.op(), step.input, [value.map, to.map])?;
                     let about = about_planes(step, between, &planes);
-                    (ImageWork::Planes(planes), about)
+                    (ImageWork::PoolEltwise(planes), about)
                 }
-                Work::Linear(_) => return Err(self.behind_dense(step)), // steps end before it
+                Work::Linear(_) => return Err(self.after_dense(step)), // steps end before it
             };
             made.push(ImageStep { work, from: value.place, to: to.place, about });
             value = to;
@@ -105,7 +107,7 @@ impl<'a, 'p> Builder<'a, 'p> {
     fn value_for(&mut self, next: &Step<'_>, shape: Shape, from: Place) -> Value {
         if let Work::Conv { geometry, .. } = &next.work
             && let Some(map) = Convolution::input_map(geometry)
-            && map != Map::plain(shape)
+            && map != ImageLayout::plain(shape)
         {
             return self.bordered(map, shape);
         }
@@ -124,11 +126,11 @@ impl<'a, 'p> Builder<'a, 'p> {
                 self.buffers.len() - 1
             }
         };
-        Value { place: Place::Buffer(index), map: Map::plain(shape) }
+        Value { place: Place::Buffer(index), map: ImageLayout::plain(shape) }
     }
 
     /// A buffer of its own for a value with zeros around it.
-    fn bordered(&mut self, map: Map, shape: Shape) -> Value {
+    fn bordered(&mut self, map: ImageLayout, shape: Shape) -> Value {
         let floats = map.floats(shape, 1).max(map.image);
         self.buffers.push(Planned { floats, bordered: true });
         Value { place: Place::Buffer(self.buffers.len() - 1), map }
@@ -140,20 +142,20 @@ impl<'a, 'p> Builder<'a, 'p> {
         step: &Step<'_>,
         geometry: &Geometry,
         product: &Product<'_>,
-        to: &Map,
+        to: &ImageLayout,
     ) -> Result<(Convolution, Description)> {
         let columns = Convolution::columns(geometry)?;
         let all = self.stored(product)?;
-        let mut candidates: Vec<Candidate<'_, (Convolution, Description)>> = Vec::new();
+        let mut candidates: Vec<TuningCandidate<'_, (Convolution, Description)>> = Vec::new();
         for (&format, stored) in self.formats.iter().zip(&all) {
             let variants = match format {
                 Format::Csr => vec![None],
-                _ => group_spmm::contenders(columns)?.into_iter().map(Some).collect(),
+                _ => group_spmm::candidates(columns)?.into_iter().map(Some).collect(),
             };
             for variant in variants {
                 let name = variant.map_or("csr", |variant| variant.name);
                 let make = move || {
-                    let pack = |layer: &convolution::Layer<'_>| match variant {
+                    let pack = |layer: &convolution::ConvLayer<'_>| match variant {
                         Some(variant) => Convolution::with(variant, layer),
                         None => Convolution::new(layer),
                     };
@@ -174,11 +176,12 @@ impl<'a, 'p> Builder<'a, 'p> {
         let mut y = vec![0.0; to.floats(step.output, 1).max(to.image)];
         let y = RefCell::new(&mut y);
         // Of images that are shared out, each is convolved by one thread.
-        let spread = if shared_out(self.batch) { Spread::Alone } else { Spread::over_all() };
-        let (key, attendants) = (self.key(spread, &key), self.attendants);
-        self.choices.fastest(&key, &candidates, KERNELS, |(convolution, _), calls| {
+        let threading =
+            if images_in_parallel(self.batch) { Threading::Serial } else { Threading::widest() };
+        let (key, spinning) = (self.key(threading, &key), self.spinning);
+        self.autotune.fastest(&key, &candidates, KERNELS, |(convolution, _), calls| {
             let y: &mut [f32] = &mut y.borrow_mut();
-            spread.seconds(attendants, calls, || convolution.run_map(&x, y, to))
+            threading.seconds(spinning, calls, || convolution.run_map(&x, y, to))
         })
     }
 
@@ -190,26 +193,26 @@ impl<'a, 'p> Builder<'a, 'p> {
                 let shape = product.matrices[0].dim().into();
                 Ok(BatchStep { work: BatchWork::Dense(kernel, shape), about })
             }
-            Work::Planes(between @ (Between::Relu | Between::Affine { .. } | Between::Copy))
-                if height * width == 1 =>
-            {
+            Work::PoolEltwise(
+                between @ (NonGemmOp::Relu | NonGemmOp::Affine { .. } | NonGemmOp::Copy),
+            ) if height * width == 1 => {
                 // The images of a feature lie side by side, as the pixels of a row.
                 let shape = [features, 1, self.batch];
-                let plain = Map::plain(shape);
-                let planes = Planes::new(&between.op(), shape, [plain, plain])?;
+                let plain = ImageLayout::plain(shape);
+                let planes = PoolEltwise::new(&between.op(), shape, [plain, plain])?;
                 let about = about_planes(step, between, &planes);
-                Ok(BatchStep { work: BatchWork::Planes(planes), about })
+                Ok(BatchStep { work: BatchWork::PoolEltwise(planes), about })
             }
-            Work::Planes(_) | Work::Conv { .. } => Err(self.behind_dense(step)),
+            Work::PoolEltwise(_) | Work::Conv { .. } => Err(self.after_dense(step)),
         }
     }
 
-    fn behind_dense(&self, step: &Step<'_>) -> Error {
+    fn after_dense(&self, step: &Step<'_>) -> Error {
         Error::Layer {
             network: self.plan.network.to_owned(),
             layer: step.name.to_owned(),
             expected:
-                "no convolution, pooling or response normalisation behind a dense layer, where \
+                "no convolution, pooling or response normalisation after a dense layer, where \
                 a CPU runs the network"
                     .into(),
             found: "one".into(),
@@ -229,14 +232,14 @@ impl<'a, 'p> Builder<'a, 'p> {
         let [inputs, outputs]: [Vec<usize>; 2] = [(0..k).collect(), (0..m).collect()];
         let (inputs, outputs) = (&inputs, &outputs);
         let all = self.stored(product)?;
-        let mut candidates: Vec<Candidate<'_, (DenseProduct, Description)>> = Vec::new();
+        let mut candidates: Vec<TuningCandidate<'_, (DenseProduct, Description)>> = Vec::new();
         for (&format, stored) in self.formats.iter().zip(&all) {
-            let mut kernels: Vec<Candidate<'_, DenseProduct>> = Vec::new();
+            let mut kernels: Vec<TuningCandidate<'_, DenseProduct>> = Vec::new();
             match stored {
-                Stored::Dense(_) => {
-                    for variant in masked_dense::contenders(batch, library.is_some())? {
+                LayerWeights::Dense(_) => {
+                    for variant in masked_dense::candidates(batch, library.is_some())? {
                         let make = move || {
-                            let layer = masked_dense::Layer {
+                            let layer = masked_dense::MaskedLayer {
                                 weights: matrix,
                                 inputs: Nodes { living: inputs, compacted: true },
                                 outputs: Nodes { living: outputs, compacted: true },
@@ -249,9 +252,9 @@ impl<'a, 'p> Builder<'a, 'p> {
                         kernels.push((variant.name.to_owned(), Box::new(make)));
                     }
                 }
-                Stored::Groups(all) => {
-                    let layer = group_spmm::Layer { weights: &all[0], bias, relu };
-                    for variant in group_spmm::contenders(batch)? {
+                LayerWeights::Groups(all) => {
+                    let layer = group_spmm::GroupLayer { weights: &all[0], bias, relu };
+                    for variant in group_spmm::candidates(batch)? {
                         let make = move || {
                             let kernel = GroupSpmm::with(variant, &layer)?;
                             Ok(DenseProduct::Sparse(Box::new(kernel)))
@@ -259,8 +262,8 @@ impl<'a, 'p> Builder<'a, 'p> {
                         kernels.push((variant.name.to_owned(), Box::new(make)));
                     }
                 }
-                Stored::Csr(all) => {
-                    let layer = csr_spmm::Layer { weights: &all[0], bias, relu };
+                LayerWeights::Csr(all) => {
+                    let layer = csr_spmm::CsrLayer { weights: &all[0], bias, relu };
                     let make =
                         move || Ok(DenseProduct::Sparse(Box::new(CsrSpmm::new(&layer)?) as _));
                     kernels.push(("csr".to_owned(), Box::new(make)));
@@ -278,37 +281,37 @@ impl<'a, 'p> Builder<'a, 'p> {
         let key = format!("dense {m}x{k}x{batch} {}", sparsity(product, &all));
         let x = random(k * batch);
         let y = RefCell::new(vec![0.0; m * batch]);
-        let spread = Spread::over_all();
-        let (key, attendants) = (self.key(spread, &key), self.attendants);
-        self.choices.fastest(&key, &candidates, KERNELS, |(kernel, _), calls| {
+        let threading = Threading::widest();
+        let (key, spinning) = (self.key(threading, &key), self.spinning);
+        self.autotune.fastest(&key, &candidates, KERNELS, |(kernel, _), calls| {
             let y: &mut [f32] = &mut y.borrow_mut();
-            spread.seconds(attendants, calls, || kernel.run(&x, batch, y))
+            threading.seconds(spinning, calls, || kernel.run(&x, batch, y))
         })
     }
 
     /// A product's weights in each of the formats.
-    fn stored<'w>(&self, product: &Product<'w>) -> Result<Vec<Stored<'w>>> {
-        self.formats.iter().map(|&format| Stored::new(&product.matrices, format)).collect()
+    fn stored<'w>(&self, product: &Product<'w>) -> Result<Vec<LayerWeights<'w>>> {
+        self.formats.iter().map(|&format| LayerWeights::new(&product.matrices, format)).collect()
     }
 
-    /// A key of a choice among the formats, for a layer that is spread over threads like this.
-    fn key(&self, spread: Spread, layer: &str) -> String {
+    /// A key of a choice among the formats, for a layer that is threading over threads like this.
+    fn key(&self, threading: Threading, layer: &str) -> String {
         let formats: Vec<String> = self.formats.iter().map(|&format| tag(format)).collect();
-        let threads = if spread == Spread::Alone { 1 } else { threads() };
+        let threads = if threading == Threading::Serial { 1 } else { threads() };
         format!("{threads} threads | {} | {layer}", formats.join(", "))
     }
 }
 
 /// A step that copies a value between zeros.
 fn border(step: &Step<'_>, from: Value, to: Value) -> Result<ImageStep> {
-    let planes = Planes::new(&Between::Copy.op(), step.input, [from.map, to.map])?;
-    let mut about = about_planes(step, &Between::Copy, &planes);
+    let planes = PoolEltwise::new(&NonGemmOp::Copy.op(), step.input, [from.map, to.map])?;
+    let mut about = about_planes(step, &NonGemmOp::Copy, &planes);
     about.layer = format!("{} input", step.name);
     about.shape = format!("{:?}", step.input);
-    Ok(ImageStep { work: ImageWork::Planes(planes), from: from.place, to: to.place, about })
+    Ok(ImageStep { work: ImageWork::PoolEltwise(planes), from: from.place, to: to.place, about })
 }
 
-fn about_planes(step: &Step<'_>, between: &Between, planes: &Planes) -> Description {
+fn about_planes(step: &Step<'_>, between: &NonGemmOp, planes: &PoolEltwise) -> Description {
     Description {
         layer: step.name.to_owned(),
         shape: format!("{:?}", step.output),

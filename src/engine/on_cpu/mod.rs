@@ -7,79 +7,79 @@
 //! kernels share out their rows and columns.
 
 mod build;
-mod turn;
+mod transpose;
 
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Instant;
 
 use self::build::Builder;
-use self::turn::turn;
-use super::attendants::Attendants;
-use super::choices::{Candidate, Choices, THREADS};
-use super::explain::{Description, Explained, explained, summary};
+use self::transpose::transpose;
+use super::autotune::{AutotuneCache, THREADS, TuningCandidate};
 use super::plan::{Plan, Step, Work};
+use super::profile::{Description, LayerProfile, profiled, summary};
+use super::spinning_workers::SpinningWorkers;
 use crate::error::Result;
 use crate::kernels::convolution::Convolution;
 use crate::kernels::layout::{Input, Output};
 use crate::kernels::masked_dense::{DenseLibrary, MaskedDense};
-use crate::kernels::planes::{Map, cpu::Planes};
-use crate::kernels::{PackedProduct, alone, share_out_among, shares_any, threads};
+use crate::kernels::pool_eltwise::{ImageLayout, cpu::PoolEltwise};
+use crate::kernels::{PackedProduct, parallel_for_with, runs_parallel, serial, threads};
 use crate::network::Shape;
 use crate::sparse::Format;
 use crate::timing;
 
 /// Runs of which the steps' times are medians.
-const EXPLAINED_RUNS: usize = 15;
+const PROFILED_RUNS: usize = 15;
 
 /// By how much the calling thread alone must be faster than all to be preferred, where there is work to share:
 /// for some tenths of a second at a time, the cores of a virtual machine may be two threads of one core, and one
 /// thread is the faster one by a sixth; all of them are otherwise, by a third (ConvNet, batch 1).
 const HANDICAP: f64 = 1.2;
 
-/// How a network is spread over threads. The faster is found out by running it: handing work to another
+/// How a network is threading over threads. The faster is found out by running it: handing work to another
 /// thread takes as long as a small network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Spread {
+enum Threading {
     /// On the calling thread.
-    Alone,
+    Serial,
     /// On a thread of the pool, while all others look for work.
-    Attended,
+    Parallel,
 }
 
-impl Spread {
+impl Threading {
     /// Over all threads there are.
-    fn over_all() -> Self {
-        if threads() == 1 { Self::Alone } else { Self::Attended }
+    fn widest() -> Self {
+        if threads() == 1 { Self::Serial } else { Self::Parallel }
     }
 
-    fn run<R: Send>(self, attendants: &Attendants, work: impl FnOnce() -> R + Send) -> R {
+    fn run<R: Send>(self, spinning: &SpinningWorkers, work: impl FnOnce() -> R + Send) -> R {
         match self {
-            Self::Alone => alone(work),
-            Self::Attended => attendants.during(work),
+            Self::Serial => serial(work),
+            Self::Parallel => spinning.during(work),
         }
     }
 
     /// Seconds of so many calls, one after the other.
     fn seconds(
         self,
-        attendants: &Attendants,
+        spinning: &SpinningWorkers,
         calls: u32,
         call: impl FnMut() -> Result<()> + Send,
     ) -> Result<f64> {
-        self.run(attendants, || timing::seconds(calls, call))
+        self.run(spinning, || timing::seconds(calls, call))
     }
 }
 
 /// Whether threads share out the images of a batch of so many, each of which one thread computes.
-fn shared_out(batch: usize) -> bool {
+fn images_in_parallel(batch: usize) -> bool {
     threads() > 1 && batch >= threads()
 }
 
 /// A network for batches of one size.
 pub(super) struct OnCpu {
-    spread: Spread,
-    attendants: Attendants,
+    threading: Threading,
+    spinning: SpinningWorkers,
     batch: usize,
     /// `[batch, input]`.
     images: Vec<f32>,
@@ -105,7 +105,7 @@ enum Place {
     Image,
     /// A buffer of the workspace.
     Buffer(usize),
-    /// Behind all steps on the image.
+    /// After all steps on the image.
     End,
 }
 
@@ -117,12 +117,12 @@ struct ImageStep {
 }
 
 enum ImageWork {
-    Planes(Planes),
+    PoolEltwise(PoolEltwise),
     Conv {
         convolution: Convolution,
         /// The buffer into which the image is split into phases first.
         split: Option<usize>,
-        to: Map,
+        to: ImageLayout,
     },
 }
 
@@ -135,7 +135,7 @@ enum BatchWork {
     /// A dense layer, with its rows and columns.
     Dense(DenseProduct, [usize; 2]),
     /// Of features in rows, for all images.
-    Planes(Planes),
+    PoolEltwise(PoolEltwise),
 }
 
 /// A dense layer's product by one of the kernels.
@@ -174,13 +174,13 @@ impl OnCpu {
         formats: &[Format],
         batch: usize,
         library: Option<&Arc<dyn DenseLibrary>>,
-        choices: &mut Choices,
+        autotune: &mut AutotuneCache,
     ) -> Result<(Self, usize)> {
         let first_dense = |step: &Step<'_>| matches!(step.work, Work::Linear(_));
         let split = plan.steps.iter().position(first_dense).unwrap_or(plan.steps.len());
         let (on_images, on_batch) = plan.steps.split_at(split);
-        let attendants = Attendants::default();
-        let mut builder = Builder::new(plan, formats, batch, library, choices, &attendants);
+        let spinning = SpinningWorkers::default();
+        let mut builder = Builder::new(plan, formats, batch, library, autotune, &spinning);
         let image_steps = builder.image_steps(on_images)?;
         let batch_steps =
             on_batch.iter().map(|step| builder.batch_step(step)).collect::<Result<Vec<_>>>()?;
@@ -188,7 +188,7 @@ impl OnCpu {
 
         let size = |shape: Shape| shape.iter().product::<usize>();
         let count = threads();
-        let workspaces = if shared_out(batch) { count } else { 1 };
+        let workspaces = if images_in_parallel(batch) { count } else { 1 };
         let workspace = Workspace { buffers, seconds: vec![0.0; image_steps.len()] };
         let features = if image_steps.is_empty() {
             0
@@ -199,8 +199,8 @@ impl OnCpu {
         let columns = vec![0.0; batch * widest.unwrap_or(0)];
         let classes = size(plan.output);
         let mut engine = Self {
-            spread: Spread::Alone,
-            attendants,
+            threading: Threading::Serial,
+            spinning,
             batch,
             images: vec![0.0; batch * size(plan.input)],
             workspaces: vec![workspace; workspaces],
@@ -215,34 +215,34 @@ impl OnCpu {
         let bytes = engine.steps().map(|about| about.bytes).sum();
         let key =
             format!("{count} threads | {} x {batch} | {}", plan.network, summary(engine.steps()));
-        engine.choose_spread(&key, choices)?;
+        engine.choose_threading(&key, autotune)?;
         Ok((engine, bytes))
     }
 
-    fn choose_spread(&mut self, key: &str, choices: &mut Choices) -> Result<()> {
+    fn choose_threading(&mut self, key: &str, autotune: &mut AutotuneCache) -> Result<()> {
         if threads() == 1 || !self.shares_work()? {
             return Ok(());
         }
-        let all = [Spread::Alone, Spread::Attended];
-        let candidates = all.map(|spread| -> Candidate<'_, Spread> {
-            (format!("{spread:?}"), Box::new(move || Ok(spread)))
+        let all = [Threading::Serial, Threading::Parallel];
+        let candidates = all.map(|threading| -> TuningCandidate<'_, Threading> {
+            (format!("{threading:?}"), Box::new(move || Ok(threading)))
         });
         let engine = RefCell::new(&mut *self);
-        let spread = choices.fastest(key, &candidates, THREADS, |spread, calls| {
+        let threading = autotune.fastest(key, &candidates, THREADS, |threading, calls| {
             let mut engine = engine.borrow_mut();
-            engine.spread = *spread;
-            let handicap = if *spread == Spread::Alone { HANDICAP } else { 1.0 };
+            engine.threading = *threading;
+            let handicap = if *threading == Threading::Serial { HANDICAP } else { 1.0 };
             Ok(handicap * engine.seconds(calls)?)
         })?;
-        self.spread = spread;
+        self.threading = threading;
         Ok(())
     }
 
     /// Whether any step has something for other threads to do.
     fn shares_work(&mut self) -> Result<bool> {
-        let attendants = self.attendants.clone();
+        let spinning = self.spinning.clone();
         let (done, shared) =
-            Spread::Attended.run(&attendants, || shares_any(|| self.run_steps::<false>()));
+            Threading::Parallel.run(&spinning, || runs_parallel(|| self.run_steps::<false>()));
         done.map(|()| shared)
     }
 
@@ -262,10 +262,10 @@ impl OnCpu {
         timing::seconds(calls, || self.execute())
     }
 
-    pub fn explain(&mut self) -> Result<Vec<Explained>> {
+    pub fn profile(&mut self) -> Result<Vec<LayerProfile>> {
         let mut samples: Vec<Vec<f64>> =
             vec![Vec::new(); self.image_steps.len() + self.batch_steps.len()];
-        for run in 0..EXPLAINED_RUNS + 2 {
+        for run in 0..PROFILED_RUNS + 2 {
             self.workspaces.iter_mut().for_each(|workspace| workspace.seconds.fill(0.0));
             self.seconds.fill(0.0);
             self.forward::<true>()?;
@@ -279,7 +279,7 @@ impl OnCpu {
             samples.sort_by(f64::total_cmp);
             samples[samples.len() / 2]
         };
-        Ok(explained(self.steps().zip(samples.into_iter().map(median))))
+        Ok(profiled(self.steps().zip(samples.into_iter().map(median))))
     }
 
     /// What is known of its steps.
@@ -289,8 +289,8 @@ impl OnCpu {
     }
 
     fn forward<const TIMED: bool>(&mut self) -> Result<()> {
-        let attendants = self.attendants.clone();
-        self.spread.run(&attendants, || self.run_steps::<TIMED>())
+        let spinning = self.spinning.clone();
+        self.threading.run(&spinning, || self.run_steps::<TIMED>())
     }
 
     fn run_steps<const TIMED: bool>(&mut self) -> Result<()> {
@@ -305,7 +305,7 @@ impl OnCpu {
         if batch == 1 {
             here[..features.len()].copy_from_slice(features);
         } else {
-            turn(features, [batch, features.len() / batch], here);
+            transpose(features, [batch, features.len() / batch], here);
         }
         for (step, seconds) in self.batch_steps.iter().zip(&mut self.seconds) {
             let start = TIMED.then(Instant::now);
@@ -313,7 +313,7 @@ impl OnCpu {
                 BatchWork::Dense(kernel, [outputs, inputs]) => {
                     kernel.run(&here[..inputs * batch], batch, &mut there[..outputs * batch])?;
                 }
-                BatchWork::Planes(planes) => planes.run(here, there)?,
+                BatchWork::PoolEltwise(planes) => planes.run(here, there)?,
             }
             std::mem::swap(here, there);
             if let Some(start) = start {
@@ -324,7 +324,7 @@ impl OnCpu {
         if batch == 1 {
             self.scores.copy_from_slice(scores);
         } else {
-            turn(scores, [self.classes, batch], &mut self.scores);
+            transpose(scores, [self.classes, batch], &mut self.scores);
         }
         Ok(())
     }
@@ -344,9 +344,9 @@ impl OnCpu {
             return images.try_for_each(|(image, end)| workspace.image::<TIMED>(steps, image, end));
         }
         let mut workers: Vec<_> = self.workspaces.iter_mut().map(|own| (own, Ok(()))).collect();
-        share_out_among(&mut workers, images.collect(), |(workspace, done), (image, end)| {
+        parallel_for_with(&mut workers, images.collect(), |(workspace, done), (image, end)| {
             if done.is_ok() {
-                *done = alone(|| workspace.image::<TIMED>(steps, image, end));
+                *done = serial(|| workspace.image::<TIMED>(steps, image, end));
             }
         });
         workers.into_iter().try_for_each(|(_, done)| done)
@@ -369,7 +369,7 @@ impl Workspace {
             };
             let y = if step.to == Place::End { &mut *end } else { &mut taken[..] };
             match &step.work {
-                ImageWork::Planes(planes) => planes.run(self.input(step.from, image), y)?,
+                ImageWork::PoolEltwise(planes) => planes.run(self.input(step.from, image), y)?,
                 ImageWork::Conv { convolution, split: None, to } => {
                     convolution.run_map(self.input(step.from, image), y, to)?;
                 }

@@ -1,20 +1,20 @@
 //! Convolution on GPUs: a product on the taps of a padded map, read where they lie.
 //!
 //! The map is the image with its zeros around it; whoever makes the image writes it there
-//! ([`Map::padded`]). Row k of X starts at its tap's place in the map, and the columns are the pixels of
+//! ([`ImageLayout::padded`]). Row k of X starts at its tap's place in the map, and the columns are the pixels of
 //! the output, `stride` apart from each other, so that neither im2col nor phases are needed.
 
-use super::{Geometry, Layer, Part, Weights};
+use super::{ChannelGroup, ConvLayer, Geometry, Weights};
 use crate::device::gpu::Gpu;
 use crate::error::{Error, Result};
 use crate::kernels::gpu::{Lines, Operand, Operands, Packed};
-use crate::kernels::planes::Map;
+use crate::kernels::pool_eltwise::ImageLayout;
 use crate::kernels::{csr_spmm, group_spmm, masked_dense};
 
 /// The map that a convolution reads: its image with `padding` zeros on every side.
-pub fn input_map(geometry: &Geometry) -> Map {
+pub fn input_map(geometry: &Geometry) -> ImageLayout {
     let Geometry { channels, height, width, padding, .. } = *geometry;
-    Map { start: 0, ..Map::padded([channels, height, width], padding) }
+    ImageLayout { start: 0, ..ImageLayout::padded([channels, height, width], padding) }
 }
 
 /// Packs a layer for `images` images, from [`input_map`] to where `y` says, for the variants that suit
@@ -22,14 +22,19 @@ pub fn input_map(geometry: &Geometry) -> Map {
 ///
 /// # Errors
 /// Sizes that contradict each other; what the product's kernel refuses.
-pub fn pack(gpu: &dyn Gpu, layer: &Layer<'_>, images: usize, y: &Map) -> Result<Packed> {
+pub fn pack(
+    gpu: &dyn Gpu,
+    layer: &ConvLayer<'_>,
+    images: usize,
+    y: &ImageLayout,
+) -> Result<Packed> {
     let products = products(layer, images, y)?;
     let mut packed = Vec::new();
     for (index, (operands, bias)) in products.iter().enumerate() {
         let (bias, relu) = (*bias, layer.relu);
         packed.push(match layer.weights {
             Weights::Groups(groups) => {
-                let layer = group_spmm::Layer { weights: &groups[index], bias, relu };
+                let layer = group_spmm::GroupLayer { weights: &groups[index], bias, relu };
                 group_spmm::gpu::pack(gpu, &layer, operands)?
             }
             Weights::Dense(groups) => {
@@ -37,7 +42,7 @@ pub fn pack(gpu: &dyn Gpu, layer: &Layer<'_>, images: usize, y: &Map) -> Result<
                 masked_dense::gpu::pack(gpu, &product, operands)?
             }
             Weights::Csr(groups) => {
-                let layer = csr_spmm::Layer { weights: &groups[index], bias, relu };
+                let layer = csr_spmm::CsrLayer { weights: &groups[index], bias, relu };
                 csr_spmm::gpu::pack(gpu, &layer, operands)?
             }
         });
@@ -49,12 +54,16 @@ pub fn pack(gpu: &dyn Gpu, layer: &Layer<'_>, images: usize, y: &Map) -> Result<
 type Operation<'a> = (Operands, Option<&'a [f32]>);
 
 /// Each group's product.
-fn products<'a>(layer: &Layer<'a>, images: usize, y: &Map) -> Result<Vec<Operation<'a>>> {
+fn products<'a>(
+    layer: &ConvLayer<'a>,
+    images: usize,
+    y: &ImageLayout,
+) -> Result<Vec<Operation<'a>>> {
     let Geometry { channels, side, stride, .. } = layer.geometry;
     let [height, width] = layer.geometry.output()?;
     let map = input_map(&layer.geometry);
     let square = side * side;
-    let parts = layer.parts()?;
+    let parts = layer.channel_groups()?;
     let outputs: usize = parts.iter().map(|part| part.shape[0]).sum();
     let count = |value: usize| {
         u32::try_from(value).map_err(|_| {
@@ -64,7 +73,7 @@ fn products<'a>(layer: &Layer<'a>, images: usize, y: &Map) -> Result<Vec<Operati
     count(map.floats([channels, layer.geometry.height, layer.geometry.width], images))?;
     count(y.floats([outputs, height, width], images))?;
     let (columns, images) = (count(height * width)?, count(images)?);
-    let product = |part: &Part<'a>| {
+    let product = |part: &ChannelGroup<'a>| {
         let tap = |k: usize| {
             let (channel, tap) = (part.first_input + k / square, k % square);
             (channel * map.plane + tap / side * map.pitch + tap % side) as u32

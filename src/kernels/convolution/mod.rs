@@ -11,10 +11,10 @@
 //! lies.
 
 pub mod gpu;
-mod map;
+mod padded_image;
 pub mod reference;
 #[cfg(test)]
-mod suite;
+mod tests;
 
 use std::cell::Cell;
 
@@ -22,11 +22,11 @@ use rayon::prelude::*;
 
 use ndarray::ArrayView2;
 
-use self::map::Map;
+use self::padded_image::PaddedImage;
 use super::csr_spmm::{self, CsrSpmm};
 use super::group_spmm::{self, GroupSpmm, Variant, WIDE};
 use super::layout::{Input, Lines, Output, RowTable, Rows};
-use super::{PackedProduct, planes};
+use super::{PackedProduct, pool_eltwise};
 use crate::error::{Error, Result};
 use crate::sparse::{Csr, GroupSparse};
 
@@ -96,7 +96,7 @@ impl Weights<'_> {
 
 /// Weights, bias and activation of one layer.
 #[derive(Clone, Copy, Debug)]
-pub struct Layer<'a> {
+pub struct ConvLayer<'a> {
     /// Sizes.
     pub geometry: Geometry,
     /// Per group of channels.
@@ -107,10 +107,10 @@ pub struct Layer<'a> {
     pub relu: bool,
 }
 
-impl<'a> Layer<'a> {
+impl<'a> ConvLayer<'a> {
     /// Checks that weights, bias and sizes fit each other, and gives each group's shape, bias, first input
     /// and first output.
-    fn parts(&self) -> Result<Vec<Part<'a>>> {
+    fn channel_groups(&self) -> Result<Vec<ChannelGroup<'a>>> {
         let Geometry { channels, side, .. } = self.geometry;
         self.geometry.output()?;
         let square = side * side;
@@ -128,7 +128,7 @@ impl<'a> Layer<'a> {
         let (mut first_input, mut first_output) = (0, 0);
         let part = |shape: [usize; 2]| {
             let bias = self.bias.map(|bias| &bias[first_output..first_output + shape[0]]);
-            let part = Part { shape, bias, first_input, first_output };
+            let part = ChannelGroup { shape, bias, first_input, first_output };
             first_input += shape[1] / square;
             first_output += shape[0];
             part
@@ -139,7 +139,7 @@ impl<'a> Layer<'a> {
 
 /// One group of channels of a layer.
 #[derive(Clone, Copy, Debug)]
-struct Part<'a> {
+struct ChannelGroup<'a> {
     shape: [usize; 2],
     bias: Option<&'a [f32]>,
     first_input: usize,
@@ -161,7 +161,7 @@ pub struct Convolution {
     geometry: Geometry,
     output: [usize; 2],
     outputs: usize,
-    map: Map,
+    map: PaddedImage,
     groups: Vec<Group>,
 }
 
@@ -170,7 +170,7 @@ impl Convolution {
     ///
     /// # Errors
     /// Sizes that contradict each other; what [`GroupSpmm::new`] and [`CsrSpmm::new`] refuse.
-    pub fn new(layer: &Layer<'_>) -> Result<Self> {
+    pub fn new(layer: &ConvLayer<'_>) -> Result<Self> {
         // The columns of its product are pixels of one map, which a core caches however many they are.
         Self::pack(layer, |layer, columns| GroupSpmm::new(layer, columns.min(WIDE.columns)))
     }
@@ -179,18 +179,18 @@ impl Convolution {
     ///
     /// # Errors
     /// Sizes that contradict each other; what [`GroupSpmm::with`] refuses.
-    pub fn with(variant: &'static Variant, layer: &Layer<'_>) -> Result<Self> {
+    pub fn with(variant: &'static Variant, layer: &ConvLayer<'_>) -> Result<Self> {
         Self::pack(layer, |layer, _| GroupSpmm::with(variant, layer))
     }
 
     fn pack(
-        layer: &Layer<'_>,
-        groups: impl Fn(&group_spmm::Layer<'_>, usize) -> Result<GroupSpmm>,
+        layer: &ConvLayer<'_>,
+        groups: impl Fn(&group_spmm::GroupLayer<'_>, usize) -> Result<GroupSpmm>,
     ) -> Result<Self> {
         let geometry = layer.geometry;
-        let parts = layer.parts()?;
+        let parts = layer.channel_groups()?;
         let output = geometry.output()?;
-        let map = Map::new(&geometry);
+        let map = PaddedImage::new(&geometry);
         let square = geometry.side * geometry.side;
         let columns = map.columns(output);
         let mut packed = Vec::with_capacity(parts.len());
@@ -204,14 +204,16 @@ impl Convolution {
                 .collect();
             let (bias, relu) = (part.bias, layer.relu);
             let of_groups = |weights: &GroupSparse| -> Result<Box<dyn PackedProduct>> {
-                Ok(Box::new(groups(&group_spmm::Layer { weights, bias, relu }, columns)?))
+                Ok(Box::new(groups(&group_spmm::GroupLayer { weights, bias, relu }, columns)?))
             };
             let kernel = match layer.weights {
                 Weights::Groups(all) => of_groups(&all[place])?,
                 Weights::Dense(all) => of_groups(&GroupSparse::full(all[place], DENSE_WIDTH)?)?,
-                Weights::Csr(all) => {
-                    Box::new(CsrSpmm::new(&csr_spmm::Layer { weights: &all[place], bias, relu })?)
-                }
+                Weights::Csr(all) => Box::new(CsrSpmm::new(&csr_spmm::CsrLayer {
+                    weights: &all[place],
+                    bias,
+                    relu,
+                })?),
             };
             let taps = RowTable::new(taps);
             packed.push(Group { kernel, taps, first_output: part.first_output });
@@ -230,7 +232,7 @@ impl Convolution {
     /// # Errors
     /// A kernel that does not fit into the image; a stride of 0.
     pub fn columns(geometry: &Geometry) -> Result<usize> {
-        Ok(Map::new(geometry).columns(geometry.output()?))
+        Ok(PaddedImage::new(geometry).columns(geometry.output()?))
     }
 
     /// The variant that it runs on; none without groups of channels.
@@ -266,7 +268,7 @@ impl Convolution {
     }
 
     fn image(&self, x: &[f32], y: &mut [f32]) -> Result<()> {
-        let to = planes::Map::plain(self.output());
+        let to = pool_eltwise::ImageLayout::plain(self.output());
         if self.map.is_the_image() {
             return self.run_map(x, y, &to);
         }
@@ -283,13 +285,13 @@ impl Convolution {
     /// Where whoever makes the image of such a convolution writes it, so that [`Convolution::run_map`] can
     /// read it: the zeros around it lie there already, once. `None` where it has to be split into phases, by
     /// [`Convolution::split`].
-    pub fn input_map(geometry: &Geometry) -> Option<planes::Map> {
-        Map::new(geometry).unsplit()
+    pub fn input_map(geometry: &Geometry) -> Option<pool_eltwise::ImageLayout> {
+        PaddedImage::new(geometry).unsplit()
     }
 
     /// Floats of the map of such a convolution.
     pub fn map_floats(geometry: &Geometry) -> usize {
-        Map::new(geometry).floats()
+        PaddedImage::new(geometry).floats()
     }
 
     /// Writes an image, `[channels, height, width]`, to its places in a map that holds zeros elsewhere.
@@ -312,7 +314,12 @@ impl Convolution {
     ///
     /// # Errors
     /// A map of another length; places that `y` does not have.
-    pub fn run_map(&self, map: &[f32], y: &mut [f32], to: &planes::Map) -> Result<()> {
+    pub fn run_map(
+        &self,
+        map: &[f32],
+        y: &mut [f32],
+        to: &pool_eltwise::ImageLayout,
+    ) -> Result<()> {
         let [_, width] = self.output;
         if map.len() < self.map.floats() || to.step != 1 || to.floats(self.output(), 1) > y.len() {
             let expected = format!("{} floats of x, and y as {to:?} says", self.map.floats());
@@ -322,7 +329,7 @@ impl Convolution {
         let lines = Lines { computed: self.map.pitch(), kept: width, pitch: to.pitch };
         for group in &self.groups {
             let x = Input { values: map, rows: Rows::At(&group.taps) };
-            // A group without outputs may start behind the end.
+            // A group without outputs may start after the end.
             let first = (to.start + group.first_output * to.plane).min(y.len());
             let y = Output { values: &mut y[first..], rows: Rows::Every(to.plane), lines };
             group.kernel.run_at(x, self.map.columns(self.output), y)?;

@@ -1,6 +1,6 @@
 //! The operation by its definition: plain loops, f64 accumulation.
 
-use super::{Layer, Weights};
+use super::{ConvLayer, Weights};
 use crate::error::Result;
 use crate::kernels::activate;
 
@@ -8,7 +8,7 @@ use crate::kernels::activate;
 ///
 /// # Errors
 /// A kernel that does not fit into the image.
-pub fn run(layer: &Layer<'_>, x: &[f32]) -> Result<Vec<f32>> {
+pub fn run(layer: &ConvLayer<'_>, x: &[f32]) -> Result<Vec<f32>> {
     let geometry = layer.geometry;
     let [height, width] = geometry.output()?;
     let square = geometry.side * geometry.side;
@@ -18,7 +18,7 @@ pub fn run(layer: &Layer<'_>, x: &[f32]) -> Result<Vec<f32>> {
         Some(f64::from(x[(channel * geometry.height + down) * geometry.width + right]))
     };
     let mut y = Vec::new();
-    for (place, part) in layer.parts()?.iter().enumerate() {
+    for (place, part) in layer.channel_groups()?.iter().enumerate() {
         for row in 0..part.shape[0] {
             // Weights that are not stored meet no pixel, not even a NaN.
             let weights: Vec<(usize, f32)> = match layer.weights {

@@ -1,7 +1,7 @@
 //! The operation on GPUs: cuda/csr_spmm.cu and shaders/csr_spmm.wgsl. On NVIDIA's GPUs cuSPARSE has plain
 //! products too, and is what measurements compare with.
 
-use super::Layer;
+use super::CsrLayer;
 use crate::device::gpu::{Gpu, Language, Source, upload};
 use crate::error::{Error, Result};
 use crate::kernels::gpu::{
@@ -36,7 +36,7 @@ pub const VARIANTS: &[Variant] = &[
 /// # Errors
 /// A bias or operands of other sizes than the weights; a forced variant that is unknown; no
 /// memory.
-pub fn pack(device: &dyn Gpu, layer: &Layer<'_>, operands: &Operands) -> Result<Packed> {
+pub fn pack(device: &dyn Gpu, layer: &CsrLayer<'_>, operands: &Operands) -> Result<Packed> {
     let one_column = operands.columns == 1 && operands.images == 1;
     let suits = |design: &Design| *design == Design::Tile || one_column;
     dispatch(device, "csr_spmm_", VARIANTS, suits, |variant| {
@@ -51,7 +51,7 @@ pub fn pack(device: &dyn Gpu, layer: &Layer<'_>, operands: &Operands) -> Result<
 pub fn pack_with(
     gpu: &dyn Gpu,
     variant: &'static Variant,
-    layer: &Layer<'_>,
+    layer: &CsrLayer<'_>,
     operands: &Operands,
 ) -> Result<Packed> {
     let name = variant.name;

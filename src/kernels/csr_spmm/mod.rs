@@ -4,20 +4,20 @@
 //! that does not look at the hardware. Row by row: with one column, four weights in flight, each with a
 //! load of its own activation; with many, a tile of the row's results in registers, to which every
 //! weight adds its multiple of a row of X. It is here so that the format runs everywhere, as convolutions
-//! too; the opponent in measurements is the best library's ([`baselines`](crate::baselines)).
+//! too; the baseline in measurements is the best library's ([`baselines`](crate::baselines)).
 
 mod cpu;
 pub mod gpu;
 pub mod reference;
 #[cfg(test)]
-mod suite;
+mod tests;
 
 use std::cell::Cell;
 use std::ops::Range;
 
 use super::PackedProduct;
 use super::layout::{Input, Output, Rows};
-use super::sharing::{parts, share_out};
+use super::parallel::{parallel_for, task_count};
 use crate::error::Result;
 use crate::sparse::Csr;
 
@@ -26,7 +26,7 @@ const PER_MICROSECOND: usize = 40_000;
 
 /// Weights, bias and activation of one layer.
 #[derive(Clone, Copy, Debug)]
-pub struct Layer<'a> {
+pub struct CsrLayer<'a> {
     /// `[M, K]`.
     pub weights: &'a Csr,
     /// M entries; none is all 0.
@@ -80,7 +80,7 @@ impl CsrSpmm {
     ///
     /// # Errors
     /// A bias of another length than M; a forced variant that is unknown or not for this processor.
-    pub fn new(layer: &Layer<'_>) -> Result<Self> {
+    pub fn new(layer: &CsrLayer<'_>) -> Result<Self> {
         match super::forced("csr_spmm_") {
             Some(name) => {
                 let names = VARIANTS.iter().map(|variant| variant.name);
@@ -94,7 +94,7 @@ impl CsrSpmm {
     ///
     /// # Errors
     /// A bias of another length than M; a processor that lacks the variant's instructions.
-    pub fn with(variant: &'static Variant, layer: &Layer<'_>) -> Result<Self> {
+    pub fn with(variant: &'static Variant, layer: &CsrLayer<'_>) -> Result<Self> {
         let shape = layer.weights.shape();
         let bias = super::bias("csr_spmm", layer.bias, shape[0])?;
         let function =
@@ -165,7 +165,7 @@ impl PackedProduct for CsrSpmm {
         if n == 0 || rows == 0 {
             return Ok(());
         }
-        let parts = parts(2 * self.values.len() * n, PER_MICROSECOND);
+        let parts = task_count(2 * self.values.len() * n, PER_MICROSECOND);
         if y.is_plain(n) {
             let run = |first: usize, y: &mut [f32]| {
                 // SAFETY: the function is one for this processor.
@@ -175,16 +175,16 @@ impl PackedProduct for CsrSpmm {
             if parts == 1 {
                 run(0, values);
             } else {
-                let shares = super::shares(&self.row_ptr, parts, n, values);
-                share_out(shares, |(rows, y)| run(rows.start, y));
+                let shares = super::balanced_ranges(&self.row_ptr, parts, n, values);
+                parallel_for(shares, |(rows, y)| run(rows.start, y));
             }
             return Ok(());
         }
         match y.rows {
             Rows::Every(stride) if parts > 1 => {
                 let lines = y.lines;
-                let shares = super::shares(&self.row_ptr, parts, stride, y.values);
-                share_out(shares, |(range, values)| {
+                let shares = super::balanced_ranges(&self.row_ptr, parts, stride, y.values);
+                parallel_for(shares, |(range, values)| {
                     let first = range.start;
                     let mut y = Output { values, rows: Rows::Every(stride), lines };
                     self.rows_at(&x, n, range, &mut y, |row| (row - first) * stride);

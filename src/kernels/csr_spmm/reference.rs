@@ -1,10 +1,10 @@
 //! The operation by its definition: plain loops over the stored weights, f64 accumulation.
 
-use super::Layer;
+use super::CsrLayer;
 use crate::kernels::activate;
 
 /// Computes `act(W x + b)`, `[M, n]`, from x `[K, n]`.
-pub fn run(layer: &Layer<'_>, x: &[f32], n: usize) -> Vec<f32> {
+pub fn run(layer: &CsrLayer<'_>, x: &[f32], n: usize) -> Vec<f32> {
     let weights = layer.weights;
     let mut y = Vec::with_capacity(weights.shape()[0] * n);
     for row in 0..weights.shape()[0] {

@@ -1,28 +1,28 @@
 //! Many columns: rank-W updates, group column by group column.
 //!
-//! The rows are cut into blocks whose tile of Y stays in the first-level cache, or not far from it, and
-//! each block's columns into pieces whose weights stay in the second-level cache while all tiles of N pass.
+//! The rows are cut into pack whose tile of Y stays in the first-level cache, or not far from it, and
+//! each block's columns into K blocks whose weights stay in the second-level cache while all tiles of N pass.
 //! Groups wider than the rank are taken as several; narrower leftovers are padded to the next of 1, 2 and 4
 //! with weights of 0, which meet activations of 0 and not of the neighbour.
 //!
-//! X is read once per block, so that with a large N, where it no longer stays in a cache, high blocks are
+//! X is read once per block, so that with a large N, where it no longer stays in a cache, high pack are
 //! better, for which tiles may have to be narrow; otherwise wide tiles, which spread each weight over more
 //! vectors. The rows of a large X that the next group column needs are fetched ahead, since no processor
 //! foresees them: they lie N floats apart. For the same reason a tile of them touches as many pages of memory
-//! as it has rows, more than a processor keeps the addresses of: where several blocks read a large X, it is
-//! first copied into panels as wide as a tile, one behind the other. Rows that overlap, as the taps of a
+//! as it has rows, more than a processor keeps the addresses of: where several pack read a large X, it is
+//! first copied into panels as wide as a tile, one after the other. Rows that overlap, as the taps of a
 //! convolution do, are never copied: their panels would be larger than what they are read from.
 
 use std::cell::{Cell, RefCell};
 use std::ops::Range;
 
-use super::blocks::{Block, PiecePart};
 use super::output::{Placed, SharedOutput};
+use super::pack::{KBlockView, RowBlock};
 use super::tiles::{Computed, Operand, Tile};
-use super::{Kernel, Layer};
+use super::{GroupLayer, Kernel};
 use crate::kernels::aligned::Aligned;
 use crate::kernels::layout::{Input, Output, Rows};
-use crate::kernels::sharing::{parts, share_out, threads};
+use crate::kernels::parallel::{parallel_for, task_count, threads};
 
 /// Floats up to which a core's second-level cache holds them: 1 MiB.
 pub(super) const CACHED_FLOATS: usize = 256 << 10;
@@ -34,7 +34,7 @@ const PANELS_FROM: usize = 3;
 const COPIED_PER_MICROSECOND: usize = 1_000;
 
 /// What a group column takes beside its entries, by [`ColumnsKernel::estimate`]: to read its rows of X, and to
-/// begin with entries that lie elsewhere (measured: a core that computes 384x2304 and 1000x4096 band by band,
+/// begin with entries that lie elsewhere (measured: a core that computes 384x2304 and 1000x4096 slice by slice,
 /// densities .08 and .3, takes 35 to 100 for each column more).
 const UNITS_OF_A_COLUMN: usize = 50;
 
@@ -82,21 +82,21 @@ impl Functions {
     }
 }
 
-/// Adds a piece's products to a tile of so many columns.
+/// Adds a K block's products to a tile of so many columns.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TileFunction {
     pub width: usize,
-    pub add: unsafe fn(&PiecePart<'_>, &Tile),
+    pub add: unsafe fn(&KBlockView<'_>, &Tile),
 }
 
 /// A layer in the order of its group columns, with the functions that run it.
 #[derive(Debug)]
 pub(super) struct ColumnsKernel {
-    blocks: Vec<Block>,
+    pack: Vec<RowBlock>,
     bias: Vec<f32>,
     relu: bool,
     nnz: usize,
-    /// Group columns of all blocks.
+    /// Group columns of all pack.
     columns: usize,
     /// Their entries.
     entries: usize,
@@ -110,13 +110,13 @@ impl ColumnsKernel {
     ///
     /// # Safety
     /// The processor has what the functions were compiled for, and they know every rank up to this one.
-    pub(super) unsafe fn new(layer: &Layer<'_>, rank: usize, functions: Functions) -> Self {
+    pub(super) unsafe fn new(layer: &GroupLayer<'_>, rank: usize, functions: Functions) -> Self {
         let [rows, inner] = layer.weights.shape();
-        let blocks = Block::all(layer, rank, functions.rows, threads());
+        let pack = RowBlock::all(layer, rank, functions.rows, threads());
         let [columns, entries] =
-            blocks.iter().map(Block::counts).fold([0, 0], |[a, b], [c, d]| [a + c, b + d]);
+            pack.iter().map(RowBlock::counts).fold([0, 0], |[a, b], [c, d]| [a + c, b + d]);
         Self {
-            blocks,
+            pack,
             columns,
             entries,
             bias: layer.bias.map_or_else(|| vec![0.0; rows], <[f32]>::to_vec),
@@ -143,22 +143,22 @@ impl ColumnsKernel {
     /// Whether X is to be copied into panels.
     fn wants_panels(&self, x: &Input<'_>, n: usize) -> bool {
         let large = x.values.len() > CACHED_FLOATS;
-        large && self.blocks.len() >= PANELS_FROM && x.rows.gap() >= n
+        large && self.pack.len() >= PANELS_FROM && x.rows.gap() >= n
     }
 
     /// Computes one part of Y.
-    fn part(&self, part: &Part<'_>, x: &Operand<'_>, y: &SharedOutput<'_>) {
-        let Part { block, band, ref columns } = *part;
+    fn part(&self, part: &WorkItem<'_>, x: &Operand<'_>, y: &SharedOutput<'_>) {
+        let WorkItem { block, row_slice, ref columns } = *part;
         let tiles = || self.tiles(columns.clone());
         SCRATCH.with_borrow_mut(|scratch| {
-            // With one piece, no weights are waiting for other tiles: one after the other, each stays in
+            // With one K block, no weights are waiting for other tiles: one after the other, each stays in
             // the first-level cache from its bias to its end.
-            if let [piece] = &block.pieces[..] {
-                let piece = piece.part(band);
+            if let [k_block] = &block.k_blocks[..] {
+                let k_block = k_block.part(row_slice);
                 let scratch = room(scratch, self.functions.widest().width * block.rows);
                 for (first, function) in tiles() {
                     self.begin(part, function, scratch);
-                    self.add(part, &piece, (first, function), scratch, x);
+                    self.add(part, &k_block, (first, function), scratch, x);
                     self.finish(part, (first, function), scratch, y);
                 }
                 return;
@@ -175,10 +175,10 @@ impl ColumnsKernel {
             for ((_, function), floats) in placed() {
                 self.begin(part, function, &mut scratch[floats]);
             }
-            for piece in &block.pieces {
-                let piece = piece.part(band);
+            for k_block in &block.k_blocks {
+                let k_block = k_block.part(row_slice);
                 for (tile, floats) in placed() {
-                    self.add(part, &piece, tile, &mut scratch[floats], x);
+                    self.add(part, &k_block, tile, &mut scratch[floats], x);
                 }
             }
             for (tile, floats) in placed() {
@@ -188,7 +188,12 @@ impl ColumnsKernel {
     }
 
     /// Sets the rows of a tile to their biases.
-    fn begin(&self, part: &Part<'_>, TileFunction { width, .. }: TileFunction, tile: &mut [f32]) {
+    fn begin(
+        &self,
+        part: &WorkItem<'_>,
+        TileFunction { width, .. }: TileFunction,
+        tile: &mut [f32],
+    ) {
         let rows = part.rows();
         let bias = &self.bias[part.block.first_row..][rows.clone()];
         // SAFETY: whoever made this kernel vouched for the processor.
@@ -197,11 +202,11 @@ impl ColumnsKernel {
         };
     }
 
-    /// Adds a piece's products to the tile whose first column is that one.
+    /// Adds a K block's products to the tile whose first column is that one.
     fn add(
         &self,
-        part: &Part<'_>,
-        piece: &PiecePart<'_>,
+        part: &WorkItem<'_>,
+        k_block: &KBlockView<'_>,
         (first, TileFunction { width, add }): (usize, TileFunction),
         tile: &mut [f32],
         x: &Operand<'_>,
@@ -212,13 +217,13 @@ impl ColumnsKernel {
         // SAFETY: whoever made this kernel vouched for the processor. X has K rows of n floats, and every
         // group column lies below K; the tile's columns are of these n. The tile of Y has the block's rows,
         // and every entry's row lies below them.
-        unsafe { add(piece, &tile) };
+        unsafe { add(k_block, &tile) };
     }
 
     /// Writes the tile whose first column is that one to its place.
     fn finish(
         &self,
-        part: &Part<'_>,
+        part: &WorkItem<'_>,
         (first, TileFunction { width, .. }): (usize, TileFunction),
         tile: &[f32],
         y: &SharedOutput<'_>,
@@ -254,13 +259,13 @@ pub(super) fn rank(width: usize) -> usize {
 }
 
 /// Copies the K rows of X into panels of `width` columns, by all threads; each reads the rows of its panels
-/// from end to end. Behind the last column, a panel keeps what it held: no tile reads it.
+/// from end to end. After the last column, a panel keeps what it held: no tile reads it.
 fn fill_panels(x: &Input<'_>, rows: usize, n: usize, width: usize, panels: &mut Aligned) {
     let (count, size) = (n.div_ceil(width), rows * width);
     if panels.len() < count * size {
         panels.set_length(count * size);
     }
-    let each = count.div_ceil(parts(rows * n, COPIED_PER_MICROSECOND));
+    let each = count.div_ceil(task_count(rows * n, COPIED_PER_MICROSECOND));
     let fill = |(part, panels): (usize, &mut [f32])| {
         let columns = part * each * width..n.min((part + 1) * each * width);
         for row in 0..rows {
@@ -271,7 +276,7 @@ fn fill_panels(x: &Input<'_>, rows: usize, n: usize, width: usize, panels: &mut 
             }
         }
     };
-    share_out(panels[..count * size].chunks_mut(each * size).enumerate().collect(), fill);
+    parallel_for(panels[..count * size].chunks_mut(each * size).enumerate().collect(), fill);
 }
 
 /// Sets every row of a tile to its bias, `L` floats at a time.
@@ -312,94 +317,96 @@ impl Kernel for ColumnsKernel {
     }
 }
 
-/// Some columns of the rows of a block, or of one of its bands.
+/// Some columns of the rows of a block, or of one of its slices.
 #[derive(Clone)]
-struct Part<'a> {
-    block: &'a Block,
-    band: Option<usize>,
+struct WorkItem<'a> {
+    block: &'a RowBlock,
+    row_slice: Option<usize>,
     columns: Range<usize>,
 }
 
-impl Part<'_> {
+impl WorkItem<'_> {
     /// Its rows, counted from the block's first.
     fn rows(&self) -> Range<usize> {
-        self.band.map_or(0..self.block.rows, |band| self.block.bands[band].clone())
+        self.row_slice
+            .map_or(0..self.block.rows, |row_slice| self.block.row_slices[row_slice].clone())
     }
 }
 
 /// What parts a product is cut into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Parting {
+struct Partition {
     /// Columns of a part.
     width: usize,
-    /// Whether a part has the rows of one band only.
-    bands: bool,
+    /// Whether a part has the rows of one slice only.
+    row_slices: bool,
 }
 
 impl ColumnsKernel {
-    /// The parting where `parts` are wanted of all blocks together. Tiles are whole, since narrow ones spread
+    /// The partition where `parts` are wanted of all pack together. Tiles are whole, since narrow ones spread
     /// each weight over less. If those are too few for all threads, each thread has a part of the columns; or of
     /// the rows, if that should be faster.
-    fn parting(&self, n: usize, parts: usize, threads: usize) -> Parting {
-        let (blocks, bands) = (self.units(false), self.units(true));
+    fn partition(&self, n: usize, parts: usize, threads: usize) -> Partition {
+        let (pack, row_slices) = (self.units(false), self.units(true));
         let width = |parts: usize, units: usize| n.div_ceil(parts.div_ceil(units));
         let whole = |units| width(parts, units).next_multiple_of(self.functions.widest().width);
         let each =
             |units| width(parts.min(threads), units).next_multiple_of(self.functions.lanes());
-        if n.div_ceil(whole(blocks)) * blocks >= 2 * threads {
-            return Parting { width: whole(blocks), bands: false };
+        if n.div_ceil(whole(pack)) * pack >= 2 * threads {
+            return Partition { width: whole(pack), row_slices: false };
         }
-        let by_columns = Parting { width: each(blocks), bands: false };
-        if bands == blocks || bands > parts {
+        let by_columns = Partition { width: each(pack), row_slices: false };
+        if row_slices == pack || row_slices > parts {
             return by_columns;
         }
-        let by_rows = [whole(bands), each(bands)].map(|width| Parting { width, bands: true });
+        let by_rows = [whole(row_slices), each(row_slices)]
+            .map(|width| Partition { width, row_slices: true });
         let all = [by_columns].into_iter().chain(by_rows);
-        all.min_by_key(|&parting| self.estimate(n, parting, threads)).unwrap_or(by_columns)
+        all.min_by_key(|&partition| self.estimate(n, partition, threads)).unwrap_or(by_columns)
     }
 
     /// Into how many parts the rows are cut.
-    fn units(&self, bands: bool) -> usize {
-        if bands {
-            self.blocks.iter().map(|block| block.bands.len()).sum()
+    fn units(&self, row_slices: bool) -> usize {
+        if row_slices {
+            self.pack.iter().map(|block| block.row_slices.len()).sum()
         } else {
-            self.blocks.len()
+            self.pack.len()
         }
     }
 
     /// About how long the busiest thread takes. The unit is what an entry takes for itself, and again for each
     /// vector: half a nanosecond (AVX2, updates of rank 4).
-    fn estimate(&self, n: usize, parting: Parting, threads: usize) -> usize {
-        let units = self.units(parting.bands);
-        let (entries, columns) = (self.entries / units, self.columns / self.blocks.len());
+    fn estimate(&self, n: usize, partition: Partition, threads: usize) -> usize {
+        let units = self.units(partition.row_slices);
+        let (entries, columns) = (self.entries / units, self.columns / self.pack.len());
         let part = |columns_of_y: Range<usize>| -> usize {
             let vectors = |tile: TileFunction| tile.width / self.functions.lanes();
             self.tiles(columns_of_y)
                 .map(|(_, tile)| entries * (1 + vectors(tile)) + UNITS_OF_A_COLUMN * columns)
                 .sum()
         };
-        let rounds = (n.div_ceil(parting.width) * units).div_ceil(threads);
-        rounds * part(0..parting.width.min(n))
+        let rounds = (n.div_ceil(partition.width) * units).div_ceil(threads);
+        rounds * part(0..partition.width.min(n))
     }
 
-    /// Computes all blocks.
+    /// Computes all pack.
     fn blocks_of(&self, x: &Operand<'_>, n: usize, output: &SharedOutput<'_>) {
-        let whole = |block| Part { block, band: None, columns: 0..n };
-        let parts = parts(2 * self.nnz * n, PER_MICROSECOND);
+        let whole = |block| WorkItem { block, row_slice: None, columns: 0..n };
+        let parts = task_count(2 * self.nnz * n, PER_MICROSECOND);
         if parts == 1 {
-            self.blocks.iter().for_each(|block| self.part(&whole(block), x, output));
+            self.pack.iter().for_each(|block| self.part(&whole(block), x, output));
             return;
         }
-        let Parting { width, bands } = self.parting(n, parts, threads());
-        let units = self.blocks.iter().flat_map(|block| {
-            let count = if bands { block.bands.len() } else { 1 };
-            let band = move |band| if count > 1 { Some(band) } else { None };
-            (0..count).map(move |index| Part { band: band(index), ..whole(block) })
+        let Partition { width, row_slices } = self.partition(n, parts, threads());
+        let units = self.pack.iter().flat_map(|block| {
+            let count = if row_slices { block.row_slices.len() } else { 1 };
+            let row_slice = move |row_slice| if count > 1 { Some(row_slice) } else { None };
+            (0..count).map(move |index| WorkItem { row_slice: row_slice(index), ..whole(block) })
         });
         let ranges = || (0..n).step_by(width).map(|first| first..n.min(first + width));
-        let work =
-            units.flat_map(|unit| ranges().map(move |columns| Part { columns, ..unit.clone() }));
-        share_out(work.collect(), |part| self.part(&part, x, output));
+        let work = units
+            .flat_map(|unit| ranges().map(move |columns| WorkItem { columns, ..unit.clone() }));
+        parallel_for(work.collect(), |part| self.part(&part, x, output));
     }
 }
 
@@ -411,7 +418,7 @@ mod tests {
     use ndarray::Array2;
 
     /// A kernel that does nothing, in tiles of 8 and 24 columns.
-    fn idle(layer: &Layer<'_>) -> ColumnsKernel {
+    fn idle(layer: &GroupLayer<'_>) -> ColumnsKernel {
         const IDLE: &[TileFunction] = &[
             TileFunction { width: 8, add: |_, _| () },
             TileFunction { width: 24, add: |_, _| () },
@@ -425,43 +432,51 @@ mod tests {
         unsafe { ColumnsKernel::new(layer, 4, functions) }
     }
 
-    /// The parting of a product with so many rows, packed for as many threads as run it.
-    fn parting(rows: usize, n: usize, parts: usize, threads: usize) -> (usize, bool) {
+    /// The partition of a product with so many rows, packed for as many threads as run it.
+    fn partition(rows: usize, n: usize, parts: usize, threads: usize) -> (usize, bool) {
         let weights = GroupSparse::from_dense(Array2::ones((rows, 8)).view(), 8).unwrap();
-        let layer = Layer { weights: &weights, bias: None, relu: false };
+        let layer = GroupLayer { weights: &weights, bias: None, relu: false };
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        let Parting { width, bands } =
-            pool.install(|| idle(&layer).parting(n, parts, crate::kernels::threads()));
-        (width, bands)
+        let Partition { width, row_slices } =
+            pool.install(|| idle(&layer).partition(n, parts, crate::kernels::threads()));
+        (width, row_slices)
     }
 
     #[test]
     fn parts_are_whole_tiles_where_there_are_enough_for_all_threads() {
-        assert_eq!(parting(10, 1024, 8, 2), (144, false));
-        assert_eq!(parting(10, 256, 8, 2), (48, false));
-        assert_eq!(parting(10, 64, 8, 2), (32, false), "no 24, 24 and 16");
-        assert_eq!(parting(10, 20, 8, 4), (8, false));
-        assert_eq!(parting(10, 1024, 3, 64), (344, false), "no more parts than are worth it");
-        assert_eq!(parting(2000, 1024, 8, 2), (528, false), "of each of four blocks");
-        assert_eq!(parting(2000, 10, 4, 2), (24, false), "all columns of each block");
+        assert_eq!(partition(10, 1024, 8, 2), (144, false));
+        assert_eq!(partition(10, 256, 8, 2), (48, false));
+        assert_eq!(partition(10, 64, 8, 2), (32, false), "no 24, 24 and 16");
+        assert_eq!(partition(10, 20, 8, 4), (8, false));
+        assert_eq!(partition(10, 1024, 3, 64), (344, false), "no more parts than are worth it");
+        assert_eq!(partition(2000, 1024, 8, 2), (528, false), "of each of four pack");
+        assert_eq!(partition(2000, 10, 4, 2), (24, false), "all columns of each block");
     }
 
     #[test]
     fn rows_are_parted_where_columns_are_few() {
-        assert_eq!(parting(300, 24, 8, 2), (24, true), "of two bands");
-        assert_eq!(parting(300, 8, 8, 2), (24, true), "one tile");
-        assert_eq!(parting(300, 48, 8, 2), (24, false), "two tiles, one for each thread");
-        assert_eq!(parting(300, 64, 8, 2), (32, false), "two tiles for each thread");
-        assert_eq!(parting(300, 64, 32, 8), (24, true));
-        assert_eq!(parting(40, 64, 64, 16), (8, true), "of two bands: columns are parted, too");
-        assert_eq!(parting(300, 64, 5, 8), (16, false), "eight bands are more than are worth it");
-        assert_eq!(parting(4096, 24, 64, 16), (24, true), "two bands of each of eight blocks");
+        assert_eq!(partition(300, 24, 8, 2), (24, true), "of two row_slices");
+        assert_eq!(partition(300, 8, 8, 2), (24, true), "one tile");
+        assert_eq!(partition(300, 48, 8, 2), (24, false), "two tiles, one for each thread");
+        assert_eq!(partition(300, 64, 8, 2), (32, false), "two tiles for each thread");
+        assert_eq!(partition(300, 64, 32, 8), (24, true));
+        assert_eq!(
+            partition(40, 64, 64, 16),
+            (8, true),
+            "of two row_slices: columns are parted, too"
+        );
+        assert_eq!(
+            partition(300, 64, 5, 8),
+            (16, false),
+            "eight row_slices are more than are worth it"
+        );
+        assert_eq!(partition(4096, 24, 64, 16), (24, true), "two row_slices of each of eight pack");
     }
 
     #[test]
     fn only_a_large_x_whose_rows_lie_apart_is_copied() {
         let weights = GroupSparse::from_dense(Array2::ones((2000, 4)).view(), 4).unwrap();
-        let layer = Layer { weights: &weights, bias: None, relu: false };
+        let layer = GroupLayer { weights: &weights, bias: None, relu: false };
         let kernel = idle(&layer);
         let (n, values) = (CACHED_FLOATS / 2, vec![0.0; 2 * CACHED_FLOATS]);
         let wants = |rows: Rows<'_>, n| kernel.wants_panels(&Input { values: &values, rows }, n);

@@ -1,7 +1,7 @@
 //! The operation on GPUs: packing, tile sizes and grids of cuda/group_spmm.cu and
 //! shaders/group_spmm.wgsl, whose first comment has the mathematics and the storage.
 
-use super::Layer;
+use super::GroupLayer;
 use crate::device::gpu::{Gpu, Language, Limits, Source, upload};
 use crate::error::{Error, Result};
 use crate::kernels::gpu::{
@@ -66,7 +66,7 @@ impl Design {
 
     /// Whether it is the better one of a language for a product of `rows` rows. From paper, not from
     /// measurements: `Columns` reads X from memory once for each block of rows and wastes what its tile
-    /// has beyond n; wide tiles must leave enough blocks to fill the device.
+    /// has beyond n; wide tiles must leave enough pack to fill the device.
     fn suits(self, rows: usize, operands: &Operands, limits: &Limits) -> bool {
         let n = operands.columns;
         match self {
@@ -74,8 +74,8 @@ impl Design {
             Self::Columns { lanes, .. } if n < 4 * lanes => false,
             Self::Columns { rows: block, lanes, .. } => {
                 let tiles = n.div_ceil(4 * lanes) * operands.images;
-                let blocks = (rows as u32).div_ceil(block) * tiles;
-                lanes == NARROWEST || blocks >= 2 * limits.multiprocessors
+                let pack = (rows as u32).div_ceil(block) * tiles;
+                lanes == NARROWEST || pack >= 2 * limits.multiprocessors
             }
             Self::Rows { .. } => true,
         }
@@ -116,7 +116,7 @@ pub const VARIANTS: &[Variant] = &[
 /// # Errors
 /// A group width other than 2, 4, 8 and 16; a bias or operands of other sizes than the weights; a forced
 /// variant that is unknown or that the device does not bear; no memory.
-pub fn pack(device: &dyn Gpu, layer: &Layer<'_>, operands: &Operands) -> Result<Packed> {
+pub fn pack(device: &dyn Gpu, layer: &GroupLayer<'_>, operands: &Operands) -> Result<Packed> {
     let (rows, limits) = (layer.weights.shape()[0], device.limits());
     let suits = |design: &Design| design.suits(rows, operands, &limits);
     dispatch(device, "group_spmm_", VARIANTS, suits, |variant| {
@@ -131,7 +131,7 @@ pub fn pack(device: &dyn Gpu, layer: &Layer<'_>, operands: &Operands) -> Result<
 pub fn pack_with(
     gpu: &dyn Gpu,
     variant: &'static Variant,
-    layer: &Layer<'_>,
+    layer: &GroupLayer<'_>,
     operands: &Operands,
 ) -> Result<Packed> {
     let width = layer.weights.width();
@@ -154,8 +154,8 @@ pub fn pack_with(
     Packed::of_product(variant.name, stages, operands)
 }
 
-/// The groups of a row, the partial one at the end with zeros behind its end.
-fn groups_of(layer: &Layer<'_>, row: usize) -> Vec<(u32, Vec<f32>)> {
+/// The groups of a row, the partial one at the end with zeros after its end.
+fn groups_of(layer: &GroupLayer<'_>, row: usize) -> Vec<(u32, Vec<f32>)> {
     let weights = layer.weights;
     let (width, [_, inner]) = (weights.width(), weights.shape());
     let places = weights.row_ptr()[row] as usize..weights.row_ptr()[row + 1] as usize;
@@ -177,7 +177,7 @@ fn groups_of(layer: &Layer<'_>, row: usize) -> Vec<(u32, Vec<f32>)> {
 struct Packing<'a> {
     gpu: &'a dyn Gpu,
     variant: &'static Variant,
-    layer: &'a Layer<'a>,
+    layer: &'a GroupLayer<'a>,
     operands: &'a Operands,
     bias: Vec<f32>,
 }
@@ -228,20 +228,20 @@ impl Packing<'_> {
     fn by_columns(&self, block: usize) -> Result<Vec<Stage>> {
         let weights = self.layer.weights;
         let (width, [rows, _]) = (weights.width(), weights.shape());
-        let blocks: Vec<Vec<usize>> = (0..rows.div_ceil(block))
+        let pack: Vec<Vec<usize>> = (0..rows.div_ceil(block))
             .map(|index| (index * block..rows.min((index + 1) * block)).collect())
             .collect();
         let bytes = |index: usize| {
-            4 * width * blocks[index].iter().map(|&row| self.stored(row)).sum::<usize>()
+            4 * width * pack[index].iter().map(|&row| self.stored(row)).sum::<usize>()
         };
-        let panels = panels(self.variant.name, blocks.len(), bytes, self.gpu)?;
+        let panels = panels(self.variant.name, pack.len(), bytes, self.gpu)?;
         let mut stages = Vec::new();
         for panel in panels {
-            let blocks = &blocks[panel];
+            let pack = &pack[panel];
             let (mut values, mut owners, mut groups) =
                 (Vec::<f32>::new(), Vec::<u32>::new(), Vec::new());
             let (mut entry_ptr, mut block_ptr) = (vec![0_u32], vec![0_u32]);
-            for rows in blocks {
+            for rows in pack {
                 let mut entries: Vec<(u32, u32, Vec<f32>)> = Vec::new();
                 for (place, &row) in (0..).zip(rows) {
                     let own = groups_of(self.layer, row).into_iter();
@@ -258,7 +258,7 @@ impl Packing<'_> {
                 }
                 block_ptr.push(groups.len() as u32);
             }
-            let order: Vec<usize> = blocks.iter().flatten().copied().collect();
+            let order: Vec<usize> = pack.iter().flatten().copied().collect();
             let arguments = vec![
                 self.own(&values)?,
                 self.own(&owners)?,
@@ -322,10 +322,10 @@ impl Packing<'_> {
         };
         check_block(&source, design.shared_bytes(), design.buffers(), self.gpu)?;
         let rows = rows as u32;
-        let blocks = rows.div_ceil(block);
+        let pack = rows.div_ceil(block);
         let grid = match design {
-            Design::Vector => [blocks, 1, 1],
-            _ => [self.operands.columns.div_ceil(tile), blocks, self.operands.images],
+            Design::Vector => [pack, 1, 1],
+            _ => [self.operands.columns.div_ceil(tile), pack, self.operands.images],
         };
         let mut parameters = vec![rows, self.layer.weights.shape()[1] as u32];
         parameters.extend(self.operands.parameters(self.layer.relu));

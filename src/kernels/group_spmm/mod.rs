@@ -18,20 +18,20 @@
 //! To add a variant: a file for its instruction set, a line in [`VARIANTS`]; the suite and the bench
 //! run it from there.
 
-mod blocks;
 mod columns;
-mod cpu;
-#[cfg(target_arch = "x86_64")]
-mod cpu_avx2;
-#[cfg(target_arch = "x86_64")]
-mod cpu_avx512;
 pub mod gpu;
 mod output;
+mod pack;
+mod portable;
 pub mod reference;
 mod rows;
 #[cfg(test)]
-mod suite;
+mod tests;
 mod tiles;
+#[cfg(target_arch = "x86_64")]
+mod x86_avx2;
+#[cfg(target_arch = "x86_64")]
+mod x86_avx512;
 
 use super::PackedProduct;
 use super::layout::{Input, Output};
@@ -40,7 +40,7 @@ use crate::sparse::GroupSparse;
 
 /// Weights, bias and activation of one layer.
 #[derive(Clone, Copy, Debug)]
-pub struct Layer<'a> {
+pub struct GroupLayer<'a> {
     /// `[M, K]`.
     pub weights: &'a GroupSparse,
     /// M entries; none is all 0.
@@ -85,7 +85,7 @@ impl Columns {
 }
 
 /// The wide tiles of AVX-512 are the better ones, until a large X no longer stays in a cache and is read
-/// once for each of several blocks (measured: 32x800 to 4096x9216).
+/// once for each of several pack (measured: 32x800 to 4096x9216).
 pub(super) const WIDE: Limits = Limits { columns: 256, rows: 256 };
 
 /// One implementation of the operation.
@@ -98,7 +98,7 @@ pub struct Variant {
     /// What the processor must have, for the message where it has it not.
     pub needs: &'static str,
     /// Packs a layer; `None` where the processor lacks the instructions.
-    pub pack: fn(&Layer<'_>) -> Option<Box<dyn Kernel>>,
+    pub pack: fn(&GroupLayer<'_>) -> Option<Box<dyn Kernel>>,
 }
 
 /// Every variant, the preferred ones first.
@@ -108,54 +108,54 @@ pub const VARIANTS: &[Variant] = &[
         name: "group_spmm_f32_avx512_n32",
         columns: Columns::Any(Some(WIDE)),
         needs: "avx512f",
-        pack: cpu_avx512::pack_columns,
+        pack: x86_avx512::pack_columns,
     },
     #[cfg(target_arch = "x86_64")]
     Variant {
         name: "group_spmm_f32_avx512_n16",
         columns: Columns::Any(None),
         needs: "avx512f",
-        pack: cpu_avx512::pack_narrow,
+        pack: x86_avx512::pack_narrow,
     },
     #[cfg(target_arch = "x86_64")]
     Variant {
         name: "group_spmm_f32_avx512_n1",
         columns: Columns::One,
         needs: "avx512f",
-        pack: cpu_avx512::pack_rows,
+        pack: x86_avx512::pack_rows,
     },
     #[cfg(target_arch = "x86_64")]
     Variant {
         name: "group_spmm_f32_avx2_n24",
         columns: Columns::Any(None),
         needs: "avx2+fma",
-        pack: cpu_avx2::pack_columns,
+        pack: x86_avx2::pack_columns,
     },
     #[cfg(target_arch = "x86_64")]
     Variant {
         name: "group_spmm_f32_avx2_n16",
         columns: Columns::Any(None),
         needs: "avx2+fma",
-        pack: cpu_avx2::pack_narrow,
+        pack: x86_avx2::pack_narrow,
     },
     #[cfg(target_arch = "x86_64")]
     Variant {
         name: "group_spmm_f32_avx2_n1",
         columns: Columns::One,
         needs: "avx2+fma",
-        pack: cpu_avx2::pack_rows,
+        pack: x86_avx2::pack_rows,
     },
     Variant {
         name: "group_spmm_f32_portable_n8",
         columns: Columns::Any(None),
         needs: "nothing",
-        pack: cpu::pack_columns,
+        pack: portable::pack_columns,
     },
     Variant {
         name: "group_spmm_f32_portable_n1",
         columns: Columns::One,
         needs: "nothing",
-        pack: cpu::pack_rows,
+        pack: portable::pack_rows,
     },
 ];
 
@@ -174,7 +174,7 @@ impl GroupSpmm {
     /// # Errors
     /// A bias of another length than M; a forced variant that is unknown, or that this processor or
     /// `n` rules out.
-    pub fn new(layer: &Layer<'_>, n: usize) -> Result<Self> {
+    pub fn new(layer: &GroupLayer<'_>, n: usize) -> Result<Self> {
         if let Some(name) = super::forced("group_spmm_") {
             return Self::with(by_name(&name)?, layer);
         }
@@ -187,7 +187,7 @@ impl GroupSpmm {
     ///
     /// # Errors
     /// A bias of another length than M; a processor that lacks the variant's instructions.
-    pub fn with(variant: &'static Variant, layer: &Layer<'_>) -> Result<Self> {
+    pub fn with(variant: &'static Variant, layer: &GroupLayer<'_>) -> Result<Self> {
         let shape = layer.weights.shape();
         super::bias("group_spmm", layer.bias, shape[0])?;
         let kernel =
@@ -238,9 +238,10 @@ impl PackedProduct for GroupSpmm {
 ///
 /// # Errors
 /// A forced variant that is unknown, or that this processor or `n` rules out.
-pub fn contenders(n: usize) -> Result<Vec<&'static Variant>> {
+pub fn candidates(n: usize) -> Result<Vec<&'static Variant>> {
     let none = GroupSparse::from_dense(ndarray::Array2::zeros((0, 0)).view(), 8)?;
-    let first = GroupSpmm::new(&Layer { weights: &none, bias: None, relu: false }, n)?.variant();
+    let first =
+        GroupSpmm::new(&GroupLayer { weights: &none, bias: None, relu: false }, n)?.variant();
     if super::forced("group_spmm_").is_some() {
         return Ok(vec![first]);
     }

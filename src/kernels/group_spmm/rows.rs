@@ -4,16 +4,16 @@
 //! of each of its rows per step, in eight accumulators, so that additions overlap and no branch depends
 //! on a row's length; rows that own fewer groups than the longest of their slice are padded. A padded
 //! group has weights of 0 and meets activations of 0: the activations are copied once per product, with
-//! zeros behind them. The last `K % W` columns are one more group of every row, padded the same way.
+//! zeros after them. The last `K % W` columns are one more group of every row, padded the same way.
 
 use std::cell::Cell;
 use std::ops::Range;
 
-use super::{Kernel, Layer};
+use super::{GroupLayer, Kernel};
 use crate::kernels::aligned::Aligned;
 use crate::kernels::layout::{Input, Output, Rows as RowStarts};
-use crate::kernels::sharing::{parts, share_out};
-use crate::kernels::{activate, shares};
+use crate::kernels::parallel::{parallel_for, task_count};
+use crate::kernels::{activate, balanced_ranges};
 
 /// Stored weights that a thread multiplies in a microsecond.
 const PER_MICROSECOND: usize = 14_000;
@@ -56,7 +56,7 @@ pub(super) struct Slice<'a, const W: usize> {
 }
 
 impl Rows {
-    fn new(layer: &Layer<'_>) -> Self {
+    fn new(layer: &GroupLayer<'_>) -> Self {
         let weights = layer.weights;
         let ([rows, columns], width) = (weights.shape(), weights.width());
         let (covered, tail) = (columns / width * width, columns % width);
@@ -66,7 +66,7 @@ impl Rows {
         sorted.sort_by_key(|&row| std::cmp::Reverse(groups_of(row as usize).len()));
 
         let mut values = Vec::new();
-        let nothing = (covered + width) as u32; // the zeros behind the copy's tail
+        let nothing = (covered + width) as u32; // the zeros after the copy's tail
         let mut made = Self {
             steps: vec![0],
             starts: Vec::new(),
@@ -110,14 +110,14 @@ impl Rows {
     /// Copies the activations in front of the zeros that padded groups read.
     fn copy(&self, x: &Input<'_>, copy: &mut Aligned) {
         copy.set_length(self.padded);
-        let (own, behind) = copy.split_at_mut(self.columns);
+        let (own, remaining) = copy.split_at_mut(self.columns);
         match x.rows {
             RowStarts::Every(1) => own.copy_from_slice(&x.values[..self.columns]),
             rows => {
                 own.iter_mut().enumerate().for_each(|(row, to)| *to = x.values[rows.start(row)]);
             }
         }
-        behind.fill(0.0);
+        remaining.fill(0.0);
     }
 
     /// One slice of groups of `W`.
@@ -194,7 +194,7 @@ pub(super) struct RowsKernel {
 impl RowsKernel {
     /// # Safety
     /// The processor has what `function` was compiled for, and it is the one for the layer's width.
-    pub(super) unsafe fn new(layer: &Layer<'_>, function: SlicesFunction) -> Self {
+    pub(super) unsafe fn new(layer: &GroupLayer<'_>, function: SlicesFunction) -> Self {
         Self { rows: Rows::new(layer), function }
     }
 }
@@ -213,13 +213,13 @@ impl Kernel for RowsKernel {
         rows.copy(x, &mut copy);
         out.resize(rows.bias.len(), [0.0; ROWS]);
         let slices = rows.bias.len();
-        let parts = parts(rows.values.len(), PER_MICROSECOND);
+        let parts = task_count(rows.values.len(), PER_MICROSECOND);
         // SAFETY (of both calls): whoever made this kernel vouched for the processor; the copy is that
         // of these rows, and the output has an entry for each slice.
         if parts == 1 {
             unsafe { (self.function)(rows, &copy, 0..slices, &mut out) };
         } else {
-            share_out(shares(&rows.steps, parts, 1, &mut out), |(range, out)| unsafe {
+            parallel_for(balanced_ranges(&rows.steps, parts, 1, &mut out), |(range, out)| unsafe {
                 (self.function)(rows, &copy, range, out);
             });
         }

@@ -72,7 +72,7 @@ pub(super) struct Span {
     pub valid: usize,
 }
 
-/// Part of Y and the part of X above it.
+/// WorkItem of Y and the part of X above it.
 pub(super) struct Tile {
     /// Where places in X are counted from.
     x: *const f32,

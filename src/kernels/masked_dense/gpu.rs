@@ -3,7 +3,7 @@
 
 use ndarray::ArrayView2;
 
-use super::Layer;
+use super::MaskedLayer;
 use crate::device::gpu::{Gpu, Language, Limits, Program, Source, upload};
 use crate::error::{Error, Result};
 use crate::kernels::gpu::{
@@ -120,7 +120,7 @@ pub struct Product<'a> {
 pub fn pack_layer(
     gpu: &dyn Gpu,
     variant: Option<&'static Variant>,
-    layer: &Layer<'_>,
+    layer: &MaskedLayer<'_>,
     n: usize,
 ) -> Result<Packed> {
     let (m, k) = layer.weights.dim();
@@ -175,7 +175,7 @@ pub fn pack_with(
     }
     let bias = crate::kernels::bias(variant.name, product.bias, m)?;
     let packing = Packing { gpu, variant, inner: k, relu: product.relu, operands };
-    // A vector of weights behind K is read where K is no multiple of 4.
+    // A vector of weights after K is read where K is no multiple of 4.
     let stride = k.next_multiple_of(4);
     let mut stages = Vec::new();
     for panel in panels(variant.name, m, |_| 4 * stride, gpu)? {

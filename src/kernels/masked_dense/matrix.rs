@@ -26,7 +26,7 @@ impl MatrixKernel {
     pub(super) fn new(layer: Gathered, variant: &'static Variant) -> Result<Self> {
         let weights = GroupSparse::full(layer.weights.view(), WIDTH)?;
         let groups =
-            group_spmm::Layer { weights: &weights, bias: Some(&layer.bias), relu: layer.relu };
+            group_spmm::GroupLayer { weights: &weights, bias: Some(&layer.bias), relu: layer.relu };
         let kernel = GroupSpmm::with(variant, &groups)?;
         Ok(Self { kernel, n: layer.n, inputs: layer.inputs, outputs: layer.outputs })
     }

@@ -16,7 +16,7 @@ pub mod gpu;
 mod matrix;
 pub mod reference;
 #[cfg(test)]
-mod suite;
+mod tests;
 mod vector;
 
 use std::sync::Arc;
@@ -79,7 +79,7 @@ impl Nodes<'_> {
 
 /// Weights, masks, bias and activation of one layer.
 #[derive(Clone, Copy, Debug)]
-pub struct Layer<'a> {
+pub struct MaskedLayer<'a> {
     /// `[M, K]`, of all nodes.
     pub weights: ArrayView2<'a, f32>,
     /// The K inputs.
@@ -92,7 +92,7 @@ pub struct Layer<'a> {
     pub relu: bool,
 }
 
-impl Layer<'_> {
+impl MaskedLayer<'_> {
     /// Weights `[living outputs, living inputs]` and bias of the living nodes.
     fn gather(&self) -> Result<(Array2<f32>, Vec<f32>)> {
         let (m, k) = self.weights.dim();
@@ -109,7 +109,7 @@ impl Layer<'_> {
 
 /// What a variant computes with.
 #[derive(Debug)]
-enum Means {
+enum Backend {
     /// One column, by a function of our own; `None` where the processor lacks the instructions.
     Vector(fn() -> Option<VectorFunction>),
     /// Any columns, by the variant of `group_spmm` of that name.
@@ -125,30 +125,30 @@ pub struct Variant {
     pub name: &'static str,
     /// What it needs, for the message where that is absent.
     pub needs: &'static str,
-    means: Means,
+    backend: Backend,
 }
 
 impl Variant {
     /// Whether a product of `n` columns and `rows` living rows is best given to it.
     pub fn suits(&self, rows: usize, n: usize) -> bool {
-        match self.means {
-            Means::Vector(_) => n == 1,
-            Means::Groups(name) => {
+        match self.backend {
+            Backend::Vector(_) => n == 1,
+            Backend::Groups(name) => {
                 group_spmm::by_name(name).is_ok_and(|variant| variant.columns.suit(rows, n))
             }
-            Means::Library => n >= LIBRARY_FROM,
+            Backend::Library => n >= LIBRARY_FROM,
         }
     }
 
     /// Whether it takes one column alone.
     pub fn one_column(&self) -> bool {
-        matches!(self.means, Means::Vector(_))
+        matches!(self.backend, Backend::Vector(_))
     }
 }
 
 /// n from which a library's product, with gathering and scattering, is faster than ours without AVX-512:
 /// the largest layers decide. With it, ours stays ahead of MKL to n = 2048 at least (measured by
-/// `cargo bench --bench masked_dense`), so that the library comes behind those variants.
+/// `cargo bench --bench masked_dense`), so that the library comes after those variants.
 const LIBRARY_FROM: usize = 512;
 
 /// Every variant, the preferred ones first.
@@ -157,48 +157,48 @@ pub const VARIANTS: &[Variant] = &[
     Variant {
         name: "masked_dense_f32_avx512_n1",
         needs: "avx512f",
-        means: Means::Vector(vector::avx512),
+        backend: Backend::Vector(vector::avx512),
     },
     #[cfg(target_arch = "x86_64")]
     Variant {
         name: "masked_dense_f32_avx512_n32",
         needs: "avx512f",
-        means: Means::Groups("group_spmm_f32_avx512_n32"),
+        backend: Backend::Groups("group_spmm_f32_avx512_n32"),
     },
     #[cfg(target_arch = "x86_64")]
     Variant {
         name: "masked_dense_f32_avx512_n16",
         needs: "avx512f",
-        means: Means::Groups("group_spmm_f32_avx512_n16"),
+        backend: Backend::Groups("group_spmm_f32_avx512_n16"),
     },
-    Variant { name: "masked_dense_f32_library", needs: "a library", means: Means::Library },
+    Variant { name: "masked_dense_f32_library", needs: "a library", backend: Backend::Library },
     #[cfg(target_arch = "x86_64")]
     Variant {
         name: "masked_dense_f32_avx2_n1",
         needs: "avx2+fma",
-        means: Means::Vector(vector::avx2),
+        backend: Backend::Vector(vector::avx2),
     },
     #[cfg(target_arch = "x86_64")]
     Variant {
         name: "masked_dense_f32_avx2_n24",
         needs: "avx2+fma",
-        means: Means::Groups("group_spmm_f32_avx2_n24"),
+        backend: Backend::Groups("group_spmm_f32_avx2_n24"),
     },
     #[cfg(target_arch = "x86_64")]
     Variant {
         name: "masked_dense_f32_avx2_n16",
         needs: "avx2+fma",
-        means: Means::Groups("group_spmm_f32_avx2_n16"),
+        backend: Backend::Groups("group_spmm_f32_avx2_n16"),
     },
     Variant {
         name: "masked_dense_f32_portable_n1",
         needs: "nothing",
-        means: Means::Vector(vector::portable),
+        backend: Backend::Vector(vector::portable),
     },
     Variant {
         name: "masked_dense_f32_portable_n8",
         needs: "nothing",
-        means: Means::Groups("group_spmm_f32_portable_n8"),
+        backend: Backend::Groups("group_spmm_f32_portable_n8"),
     },
 ];
 
@@ -207,16 +207,16 @@ pub const VARIANTS: &[Variant] = &[
 ///
 /// # Errors
 /// A forced variant that is unknown, or that this processor or `n` rules out.
-pub fn contenders(n: usize, library: bool) -> Result<Vec<&'static Variant>> {
+pub fn candidates(n: usize, library: bool) -> Result<Vec<&'static Variant>> {
     if let Some(name) = super::forced("masked_dense_") {
         let place = super::position(VARIANTS.iter().map(|variant| variant.name), &name)?;
         return Ok(vec![&VARIANTS[place]]);
     }
-    let best = group_spmm::contenders(n)?.first().map(|variant| variant.needs);
-    let fits = |variant: &&Variant| match variant.means {
-        Means::Library => library,
-        Means::Vector(_) => n == 1 && Some(variant.needs) == best,
-        Means::Groups(_) => n != 1 && Some(variant.needs) == best,
+    let best = group_spmm::candidates(n)?.first().map(|variant| variant.needs);
+    let fits = |variant: &&Variant| match variant.backend {
+        Backend::Library => library,
+        Backend::Vector(_) => n == 1 && Some(variant.needs) == best,
+        Backend::Groups(_) => n != 1 && Some(variant.needs) == best,
     };
     Ok(VARIANTS.iter().filter(fits).collect())
 }
@@ -233,7 +233,7 @@ struct Gathered {
     outputs: RowTable,
 }
 
-/// A layer packed by some means.
+/// A layer packed for a backend.
 trait Kernel: Send + Sync + std::fmt::Debug {
     /// Computes the living rows of y. The lengths have been checked.
     fn run(&self, x: &[f32], y: &mut [f32]) -> Result<()>;
@@ -257,7 +257,7 @@ impl MaskedDense {
     /// Nodes that are not there or do not ascend, a bias of another length than M; a forced variant
     /// that is unknown, or that this processor or `n` rules out.
     pub fn new(
-        layer: &Layer<'_>,
+        layer: &MaskedLayer<'_>,
         n: usize,
         library: Option<&Arc<dyn DenseLibrary>>,
     ) -> Result<Self> {
@@ -276,7 +276,7 @@ impl MaskedDense {
     /// variant that wants one.
     pub fn with(
         variant: &'static Variant,
-        layer: &Layer<'_>,
+        layer: &MaskedLayer<'_>,
         n: usize,
         library: Option<&Arc<dyn DenseLibrary>>,
     ) -> Result<Self> {
@@ -294,16 +294,16 @@ impl MaskedDense {
             outputs: layer.outputs.table(n),
         };
         let missing = || super::unavailable(variant.name, variant.needs);
-        let kernel: Box<dyn Kernel> = match variant.means {
-            Means::Vector(function) => {
+        let kernel: Box<dyn Kernel> = match variant.backend {
+            Backend::Vector(function) => {
                 let function = function().ok_or_else(missing)?;
                 // SAFETY: the processor has what the function was compiled for, as it says itself.
                 Box::new(unsafe { VectorKernel::new(gathered, function) })
             }
-            Means::Groups(name) => {
+            Backend::Groups(name) => {
                 Box::new(MatrixKernel::new(gathered, group_spmm::by_name(name)?)?)
             }
-            Means::Library => {
+            Backend::Library => {
                 Box::new(LibraryKernel::new(gathered, Arc::clone(library.ok_or_else(missing)?)))
             }
         };

@@ -1,10 +1,10 @@
 //! The operation by its definition: plain loops over the living nodes, f64 accumulation.
 
-use super::Layer;
+use super::MaskedLayer;
 use crate::kernels::activate;
 
 /// Computes the living rows of `act(W x + b)` into y.
-pub fn run(layer: &Layer<'_>, x: &[f32], n: usize, y: &mut [f32]) {
+pub fn run(layer: &MaskedLayer<'_>, x: &[f32], n: usize, y: &mut [f32]) {
     let (inputs, outputs) = (layer.inputs.table(n), layer.outputs.table(n));
     for (&output, &to) in layer.outputs.living.iter().zip(outputs.starts()) {
         for column in 0..n {

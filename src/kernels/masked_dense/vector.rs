@@ -6,7 +6,7 @@ use super::{Gathered, Kernel};
 use crate::error::Result;
 use crate::kernels::activate;
 use crate::kernels::aligned::Aligned;
-use crate::kernels::sharing::{parts, share_out};
+use crate::kernels::parallel::{parallel_for, task_count};
 
 /// Rows of a block.
 const ROWS: usize = 8;
@@ -155,12 +155,12 @@ impl Kernel for VectorKernel {
         // Taken and put back, since another product may run on this thread while it waits for others.
         let (mut living, mut sums) = SCRATCH.take();
         living.set_length(self.padded);
-        let (own, behind) = living.split_at_mut(layer.inputs.starts().len());
+        let (own, remaining) = living.split_at_mut(layer.inputs.starts().len());
         own.iter_mut().zip(layer.inputs.starts()).for_each(|(to, &place)| *to = x[place]);
-        behind.fill(0.0);
+        remaining.fill(0.0);
         let blocks = layer.bias.len().div_ceil(ROWS);
         sums.resize(blocks, [0.0; ROWS]);
-        let parts = parts(self.packed.len(), PER_MICROSECOND);
+        let parts = task_count(self.packed.len(), PER_MICROSECOND);
         let share = blocks.div_ceil(parts).max(1);
         let floats = self.padded * ROWS;
         let run = |first: usize, sums: &mut [[f32; ROWS]]| {
@@ -172,7 +172,7 @@ impl Kernel for VectorKernel {
             run(0, &mut sums);
         } else {
             let shares = sums.chunks_mut(share).enumerate().collect();
-            share_out(shares, |(index, sums)| run(index * share, sums));
+            parallel_for(shares, |(index, sums)| run(index * share, sums));
         }
         let results = sums.as_flattened().iter().zip(&layer.bias);
         for (&place, (&sum, &bias)) in layer.outputs.starts().iter().zip(results) {

@@ -91,7 +91,7 @@ impl Recipe {
                 !(masks_are_gone && matches!(prune, Prune::Node { .. })),
                 &field("prune"),
                 "node pruning before the stage that removes nodes for good (compact)",
-                "it behind that stage".into(),
+                "it after that stage".into(),
             )?;
             self.check_prune(prune, &network).or_else(|(part, expected, found)| {
                 require(false, &field(part), &expected, found)

@@ -196,8 +196,8 @@ pub enum Distribution {
         /// The bias.
         bias: f64,
     },
-    /// Weights normal with variance 2 / (inputs of a node), which keeps the scale of activations behind
-    /// ReLUs (He et al., 2015), less the mean of each node's weights; biases 0. Behind ReLUs all inputs are
+    /// Weights normal with variance 2 / (inputs of a node), which keeps the scale of activations after
+    /// ReLUs (He et al., 2015), less the mean of each node's weights; biases 0. After ReLUs all inputs are
     /// positive on average: without the mean, nodes see what differs between images, not what they share,
     /// and learn from the first step.
     CentredHe {},

@@ -21,7 +21,7 @@ pub struct Stage {
     /// Passes in the quick version, which drops the stage where this is absent.
     #[serde(default)]
     pub quick_epochs: Option<usize>,
-    /// Whether the nodes that are blocked by now are removed for good: this stage and those behind it
+    /// Whether the nodes that are blocked by now are removed for good: this stage and those after it
     /// train the smaller network, and groups are cut from its rows.
     #[serde(default, skip_serializing_if = "is_false")]
     pub compact: bool,

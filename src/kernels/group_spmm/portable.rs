@@ -2,12 +2,12 @@
 
 use std::ops::Range;
 
-use super::blocks::{GroupColumn, PiecePart};
 use super::columns::{self, ColumnsKernel, Functions, TileFunction};
 use super::output::{Placed, SharedOutput};
+use super::pack::{GroupColumn, KBlockView};
 use super::rows::{ROWS, Rows, RowsKernel, SlicesFunction};
 use super::tiles::{Span, Tile};
-use super::{Kernel, Layer};
+use super::{GroupLayer, Kernel};
 use crate::kernels::activate;
 
 /// Rank of the widest update: its rows of X, of two vectors each, must fit into the registers beside a
@@ -17,7 +17,7 @@ const RANK: usize = if cfg!(target_arch = "x86_64") { 4 } else { 8 };
 /// Columns of a tile.
 const TILE: usize = 8;
 
-pub(super) fn pack_rows(layer: &Layer<'_>) -> Option<Box<dyn Kernel>> {
+pub(super) fn pack_rows(layer: &GroupLayer<'_>) -> Option<Box<dyn Kernel>> {
     let function: SlicesFunction = match layer.weights.width() {
         2 => slices::<2>,
         4 => slices::<4>,
@@ -41,7 +41,7 @@ unsafe fn slices<const W: usize>(
     unsafe { rows.compute::<W, false>(x, range, out) };
 }
 
-pub(super) fn pack_columns(layer: &Layer<'_>) -> Option<Box<dyn Kernel>> {
+pub(super) fn pack_columns(layer: &GroupLayer<'_>) -> Option<Box<dyn Kernel>> {
     let rank = columns::rank(layer.weights.width()).min(RANK);
     let tiles = &[TileFunction { width: TILE, add }];
     let functions = Functions { tiles, rows: 512, fill: columns::fill::<TILE>, write };
@@ -64,23 +64,23 @@ unsafe fn write(y: &SharedOutput<'_>, tile: &[f32], placed: &Placed<'_>) {
 
 /// # Safety
 /// As [`Functions`] asks.
-unsafe fn add(piece: &PiecePart<'_>, tile: &Tile) {
-    for column in piece.columns {
+unsafe fn add(k_block: &KBlockView<'_>, tile: &Tile) {
+    for column in k_block.columns {
         // SAFETY: by the caller's word.
         unsafe {
             match column.rank() {
-                8 => update::<8>(piece, column, tile),
-                4 => update::<4>(piece, column, tile),
-                2 => update::<2>(piece, column, tile),
-                _ => update::<1>(piece, column, tile),
+                8 => update::<8>(k_block, column, tile),
+                4 => update::<4>(k_block, column, tile),
+                2 => update::<2>(k_block, column, tile),
+                _ => update::<1>(k_block, column, tile),
             }
         }
     }
 }
 
 /// # Safety
-/// As for [`add`]; the column is one of the piece, of rank `E`.
-unsafe fn update<const E: usize>(piece: &PiecePart<'_>, column: &GroupColumn, tile: &Tile) {
+/// As for [`add`]; the column is one of the K block, of rank `E`.
+unsafe fn update<const E: usize>(k_block: &KBlockView<'_>, column: &GroupColumn, tile: &Tile) {
     let mut x = [[0.0_f32; TILE]; E];
     for (lane, x) in x.iter_mut().enumerate().take(column.width()) {
         let Span { at, own, next, valid } = tile.spans()[0];
@@ -93,7 +93,7 @@ unsafe fn update<const E: usize>(piece: &PiecePart<'_>, column: &GroupColumn, ti
             x[own..valid].copy_from_slice(columns(next, valid - own));
         }
     }
-    let (rows, weights) = piece.entries::<E>(column);
+    let (rows, weights) = k_block.entries::<E>(column);
     for (&row, weights) in rows.iter().zip(weights) {
         // SAFETY: the tile of Y has this row, and each row has TILE columns.
         let y = unsafe { &mut *tile.y.add(row as usize * TILE).cast::<[f32; TILE]>() };

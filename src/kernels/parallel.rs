@@ -1,4 +1,4 @@
-//! How a kernel shares its work with the other threads of the pool.
+//! How a kernel queues its work with the other threads of the pool.
 //!
 //! Work is worth sharing if it takes longer than handing some of it over. That depends on what the others do:
 //! a thread that sleeps is woken in 20 to 30 us (measured from outside of the pool, as a caller stands), one
@@ -18,22 +18,22 @@ use rayon::prelude::*;
 
 /// What the other threads of the pool do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Others {
+enum OtherThreads {
     /// They sleep, or work on something else.
     Asleep,
     /// They look for work all the time.
-    Attending,
+    Spinning,
     /// They are not to be asked.
-    Denied,
+    Forbidden,
 }
 
-impl Others {
+impl OtherThreads {
     /// Microseconds of work from which sharing it pays, and those of the smallest part worth making.
     fn worth(self) -> Option<[usize; 2]> {
         match self {
             Self::Asleep => Some([70, 10]),
-            Self::Attending => Some([10, 3]),
-            Self::Denied => None,
+            Self::Spinning => Some([10, 3]),
+            Self::Forbidden => None,
         }
     }
 }
@@ -42,19 +42,19 @@ impl Others {
 const PARTS: usize = 4;
 
 thread_local! {
-    static OTHERS: Cell<Others> = const { Cell::new(Others::Asleep) };
+    static OTHERS: Cell<OtherThreads> = const { Cell::new(OtherThreads::Asleep) };
     /// Whether anything was shared out since this was set to false.
     static SHARED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Threads that work on the calling thread may use: those of the pool, or one within [`alone`].
+/// Threads that work on the calling thread may use: those of the pool, or one within [`serial`].
 pub(crate) fn threads() -> usize {
-    if OTHERS.get() == Others::Denied { 1 } else { rayon::current_num_threads() }
+    if OTHERS.get() == OtherThreads::Forbidden { 1 } else { rayon::current_num_threads() }
 }
 
 /// Parts into which to cut `work`, of which one thread does `per_microsecond`; one if it is not worth
 /// sharing.
-pub(crate) fn parts(work: usize, per_microsecond: usize) -> usize {
+pub(crate) fn task_count(work: usize, per_microsecond: usize) -> usize {
     let (threads, microseconds) = (threads(), work / per_microsecond);
     match OTHERS.get().worth() {
         Some([all, part]) if threads > 1 && microseconds >= all => {
@@ -65,13 +65,13 @@ pub(crate) fn parts(work: usize, per_microsecond: usize) -> usize {
 }
 
 /// Does all `items`, by the threads of the pool.
-pub(crate) fn share_out<T: Send>(items: Vec<T>, run: impl Fn(T) + Sync) {
+pub(crate) fn parallel_for<T: Send>(items: Vec<T>, run: impl Fn(T) + Sync) {
     let workers = threads().min(items.len());
-    share_out_among(&mut vec![(); workers], items, |(), item| run(item));
+    parallel_for_with(&mut vec![(); workers], items, |(), item| run(item));
 }
 
 /// Does all `items`, each by one of the `workers`, of which each is one thread's at a time.
-pub(crate) fn share_out_among<W: Send, T: Send>(
+pub(crate) fn parallel_for_with<W: Send, T: Send>(
     workers: &mut [W],
     items: Vec<T>,
     run: impl Fn(&mut W, T) + Sync,
@@ -81,11 +81,11 @@ pub(crate) fn share_out_among<W: Send, T: Send>(
         return items.into_iter().for_each(|item| run(worker, item));
     }
     SHARED.set(SHARED.get() || workers.len() > 1);
-    let shares = Shares::new(workers.len(), items.len());
+    let queues = WorkQueues::new(workers.len(), items.len());
     let items: Vec<Mutex<Option<T>>> =
         items.into_iter().map(|item| Mutex::new(Some(item))).collect();
     workers.par_iter_mut().with_max_len(1).enumerate().for_each(|(own, worker)| {
-        while let Some(place) = shares.next(own) {
+        while let Some(place) = queues.next(own) {
             // No two of them are given the same place.
             let item = items[place].lock().unwrap_or_else(PoisonError::into_inner).take();
             if let Some(item) = item {
@@ -96,9 +96,9 @@ pub(crate) fn share_out_among<W: Send, T: Send>(
 }
 
 /// What is left of each worker's places: the first in the lower half of a word, the end in the upper.
-struct Shares(Vec<AtomicU64>);
+struct WorkQueues(Vec<AtomicU64>);
 
-impl Shares {
+impl WorkQueues {
     fn new(workers: usize, places: usize) -> Self {
         let start = |worker: usize| (places * worker / workers) as u64;
         Self((0..workers).map(|own| AtomicU64::new(start(own + 1) << 32 | start(own))).collect())
@@ -124,17 +124,17 @@ impl Shares {
 }
 
 /// Does work whose kernels keep to the thread that calls them.
-pub(crate) fn alone<R>(work: impl FnOnce() -> R) -> R {
-    among(Others::Denied, work)
+pub(crate) fn serial<R>(work: impl FnOnce() -> R) -> R {
+    among(OtherThreads::Forbidden, work)
 }
 
 /// Does work on a thread of the pool while all others look for what its kernels share out.
-pub(crate) fn attended<R>(work: impl FnOnce() -> R) -> R {
-    among(Others::Attending, work)
+pub(crate) fn with_spinning_workers<R>(work: impl FnOnce() -> R) -> R {
+    among(OtherThreads::Spinning, work)
 }
 
-/// Whether work shares anything out from the thread that calls this, and what it comes to.
-pub(crate) fn shares_any<R>(work: impl FnOnce() -> R) -> (R, bool) {
+/// Whether work queues anything out from the thread that calls this, and what it comes to.
+pub(crate) fn runs_parallel<R>(work: impl FnOnce() -> R) -> (R, bool) {
     let before = SHARED.replace(false);
     let result = work();
     let shared = SHARED.get();
@@ -142,8 +142,8 @@ pub(crate) fn shares_any<R>(work: impl FnOnce() -> R) -> (R, bool) {
     (result, shared)
 }
 
-fn among<R>(others: Others, work: impl FnOnce() -> R) -> R {
-    struct Before(Others);
+fn among<R>(others: OtherThreads, work: impl FnOnce() -> R) -> R {
+    struct Before(OtherThreads);
     impl Drop for Before {
         fn drop(&mut self) {
             OTHERS.set(self.0);
@@ -168,7 +168,9 @@ mod tests {
             for (workers, items) in [(1, 7), (2, 2), (3, 100), (5, 3), (4, 0), (0, 0)] {
                 let mut done: Vec<Vec<usize>> = vec![Vec::new(); workers];
                 pool(threads).install(|| {
-                    share_out_among(&mut done, (0..items).collect(), |mine, item| mine.push(item));
+                    parallel_for_with(&mut done, (0..items).collect(), |mine, item| {
+                        mine.push(item)
+                    });
                 });
                 let mut all = done.concat();
                 all.sort_unstable();
@@ -180,15 +182,15 @@ mod tests {
     #[test]
     fn one_worker_works_on_the_thread_that_calls() {
         let caller = std::thread::current().id();
-        share_out_among(&mut [()], vec![1, 2, 3], |(), _| {
+        parallel_for_with(&mut [()], vec![1, 2, 3], |(), _| {
             assert_eq!(std::thread::current().id(), caller);
         });
     }
 
     #[test]
     fn who_is_done_takes_over_the_last_of_the_others() {
-        let shares = Shares::new(2, 5);
-        let places: Vec<_> = [0, 0, 0, 0, 1, 1].map(|own| shares.next(own)).into();
+        let queues = WorkQueues::new(2, 5);
+        let places: Vec<_> = [0, 0, 0, 0, 1, 1].map(|own| queues.next(own)).into();
         assert_eq!(places, [Some(0), Some(1), Some(4), Some(3), Some(2), None]);
     }
 
@@ -198,7 +200,7 @@ mod tests {
         let left = AtomicUsize::new(7);
         let mut done = [0, 0];
         pool(2).install(|| {
-            share_out_among(&mut done, (0..8).collect(), |done, item| {
+            parallel_for_with(&mut done, (0..8).collect(), |done, item| {
                 *done += 1;
                 if item == 0 {
                     while left.load(Ordering::SeqCst) > 0 {
@@ -216,26 +218,28 @@ mod tests {
     #[test]
     fn work_that_is_shared_out_is_told_from_other_work() {
         pool(2).install(|| {
-            let items =
-                |count: usize| shares_any(|| share_out((0..count).collect(), |_: usize| ())).1;
+            let items = |count: usize| {
+                runs_parallel(|| parallel_for((0..count).collect(), |_: usize| ())).1
+            };
             assert_eq!([items(2), items(1), items(0)], [true, false, false]);
-            let both = shares_any(|| (items(3), items(1)));
+            let both = runs_parallel(|| (items(3), items(1)));
             assert_eq!(both, ((true, false), true));
-            assert!(!alone(|| items(5)));
+            assert!(!serial(|| items(5)));
         });
     }
 
     #[test]
     fn work_is_cut_where_that_pays() {
         pool(2).install(|| {
-            let asleep = [69, 70, 1000].map(|microseconds| parts(3 * microseconds, 3));
+            let asleep = [69, 70, 1000].map(|microseconds| task_count(3 * microseconds, 3));
             assert_eq!(asleep, [1, 7, 8]);
-            let attended =
-                attended(|| [9, 10, 16, 1000].map(|microseconds| parts(microseconds, 1)));
-            assert_eq!(attended, [1, 3, 5, 8]);
-            assert_eq!(alone(|| parts(usize::MAX, 1)), 1);
-            assert_eq!(parts(10, 1), 1, "as before");
+            let with_spinning_workers = with_spinning_workers(|| {
+                [9, 10, 16, 1000].map(|microseconds| task_count(microseconds, 1))
+            });
+            assert_eq!(with_spinning_workers, [1, 3, 5, 8]);
+            assert_eq!(serial(|| task_count(usize::MAX, 1)), 1);
+            assert_eq!(task_count(10, 1), 1, "as before");
         });
-        assert_eq!(pool(1).install(|| parts(usize::MAX, 1)), 1);
+        assert_eq!(pool(1).install(|| task_count(usize::MAX, 1)), 1);
     }
 }

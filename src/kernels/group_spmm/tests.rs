@@ -6,14 +6,14 @@ use proptest::prelude::*;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
-use super::{Columns, GroupSpmm, Layer, VARIANTS, Variant, by_name, gpu, reference};
+use super::{Columns, GroupLayer, GroupSpmm, VARIANTS, Variant, by_name, gpu, reference};
 use crate::device::gpu::Gpu;
 use crate::kernels::PackedProduct;
 use crate::kernels::gpu::{Operands, devices};
 use crate::kernels::layout::{Input, Lines, Output, Rows};
-use crate::requirement;
 use crate::seed;
 use crate::sparse::GroupSparse;
+use crate::test_support;
 
 /// A case: the weights' shape, width and density, and the columns.
 #[derive(Clone, Copy, Debug)]
@@ -72,7 +72,7 @@ fn check_with(
     case: &Case,
     seed: u64,
     spoil: impl Fn(&mut [f32]),
-    run: impl Fn(&Layer<'_>, &[f32], &mut [f32]),
+    run: impl Fn(&GroupLayer<'_>, &[f32], &mut [f32]),
 ) {
     let mut rng = seed::stream(seed, "group_spmm", &[]);
     let weights = weights(case, &mut rng);
@@ -80,7 +80,7 @@ fn check_with(
     spoil(&mut x);
     let bias: Vec<f32> = (0..case.rows).map(|_| rng.random_range(-1.0..1.0)).collect();
     for (bias, relu) in [(None, false), (Some(&bias[..]), true)] {
-        let layer = Layer { weights: &weights, bias, relu };
+        let layer = GroupLayer { weights: &weights, bias, relu };
         let expected = reference::run(&layer, &x, case.n);
         let mut found = vec![f32::NAN; case.rows * case.n];
         run(&layer, &x, &mut found);
@@ -97,11 +97,11 @@ fn check_with(
 /// The variants that this processor has; the others are reported as skipped.
 fn available() -> Vec<&'static Variant> {
     let empty = GroupSparse::from_dense(Array2::zeros((0, 0)).view(), 8).unwrap();
-    let layer = Layer { weights: &empty, bias: None, relu: false };
+    let layer = GroupLayer { weights: &empty, bias: None, relu: false };
     let has = |variant: &&'static Variant| {
         let has = (variant.pack)(&layer).is_some();
         if !has {
-            requirement::skip(variant.needs, &format!("{} cannot run here", variant.name));
+            test_support::skip(variant.needs, &format!("{} cannot run here", variant.name));
         }
         has
     };
@@ -145,7 +145,7 @@ fn blocks_of_rows_and_pieces_of_columns_join() {
 
 #[test]
 fn a_large_x_is_read_the_same() {
-    // More floats than a core caches, for few blocks and for many; the last tile is not full.
+    // More floats than a core caches, for few pack and for many; the last tile is not full.
     for variant in available().into_iter().filter(|variant| variant.columns != Columns::One) {
         for rows in [300, 1600] {
             let case = Case { rows, inner: 1300, width: 8, density: 0.05, n: 219 };
@@ -159,7 +159,7 @@ fn columns_between_two_lines_reach_nothing() {
     let mut rng = seed::stream(6, "group_spmm", &[]);
     let case = Case { rows: 9, inner: 21, width: 8, density: 0.5, n: 0 };
     let weights = weights(&case, &mut rng);
-    let layer = Layer { weights: &weights, bias: None, relu: false };
+    let layer = GroupLayer { weights: &weights, bias: None, relu: false };
     for variant in available().into_iter().filter(|variant| variant.columns != Columns::One) {
         let packed = GroupSpmm::with(variant, &layer).unwrap();
         let of = |kept| [0, 1, 5].map(|dropped| (kept, dropped));
@@ -215,7 +215,7 @@ proptest! {
     ) {
         for variant in VARIANTS.iter().filter(|v| v.columns != Columns::One || n == 1) {
             let empty = GroupSparse::from_dense(Array2::zeros((0, 0)).view(), 8).unwrap();
-            if (variant.pack)(&Layer { weights: &empty, bias: None, relu: false }).is_some() {
+            if (variant.pack)(&GroupLayer { weights: &empty, bias: None, relu: false }).is_some() {
                 check(variant, &Case { rows, inner, width, density, n }, seed, |_| ());
             }
         }
@@ -227,7 +227,7 @@ fn all_threads_compute_what_one_does() {
     let mut rng = seed::stream(4, "group_spmm", &[]);
     let case = Case { rows: 1500, inner: 1600, width: 8, density: 0.6, n: 20 };
     let weights = weights(&case, &mut rng);
-    let layer = Layer { weights: &weights, bias: None, relu: true };
+    let layer = GroupLayer { weights: &weights, bias: None, relu: true };
     for variant in available() {
         let n = if variant.columns == Columns::One { 1 } else { case.n };
         let x: Vec<f32> = (0..case.inner * n).map(|_| rng.random_range(-1.0..1.0)).collect();
@@ -245,7 +245,7 @@ fn all_threads_compute_what_one_does() {
 #[test]
 fn what_does_not_fit_is_refused() {
     let weights = GroupSparse::from_dense(Array2::ones((3, 16)).view(), 8).unwrap();
-    let layer = Layer { weights: &weights, bias: None, relu: false };
+    let layer = GroupLayer { weights: &weights, bias: None, relu: false };
     let packed = GroupSpmm::new(&layer, 2).unwrap();
     for (x, n, y) in [(32, 2, 5), (31, 2, 6), (16, 2, 6), (usize::MAX / 2, 0, 0)] {
         let x = vec![0.0; if x > 100 { 1 } else { x }];
@@ -256,7 +256,8 @@ fn what_does_not_fit_is_refused() {
     let error = one.run(&[0.0; 32], 2, &mut [0.0; 6]).unwrap_err().to_string();
     assert!(error.contains("expected 1 column, got 2"), "{error}");
     let bias = [0.0; 4];
-    let error = GroupSpmm::new(&Layer { bias: Some(&bias), ..layer }, 1).unwrap_err().to_string();
+    let error =
+        GroupSpmm::new(&GroupLayer { bias: Some(&bias), ..layer }, 1).unwrap_err().to_string();
     assert!(error.contains("a bias of 3 entries"), "{error}");
     assert!(by_name("group_spmm_f32_mmx_n1").unwrap_err().to_string().contains("portable"));
 }
@@ -348,16 +349,16 @@ proptest! {
 fn what_does_not_fit_is_refused_on_gpus() {
     let odd = GroupSparse::from_dense(Array2::ones((3, 6)).view(), 3).unwrap();
     let weights = GroupSparse::from_dense(Array2::ones((3, 16)).view(), 8).unwrap();
-    let layer = Layer { weights: &weights, bias: None, relu: false };
+    let layer = GroupLayer { weights: &weights, bias: None, relu: false };
     for gpu in devices() {
-        let refusal = |layer: &Layer<'_>, shape, n| {
+        let refusal = |layer: &GroupLayer<'_>, shape, n| {
             gpu::pack(gpu, layer, &Operands::plain(shape, n).unwrap()).unwrap_err().to_string()
         };
-        let odd = Layer { weights: &odd, ..layer };
+        let odd = GroupLayer { weights: &odd, ..layer };
         assert!(refusal(&odd, [3, 6], 1).contains("a group width of 2, 4, 8 or 16"));
         assert!(refusal(&layer, [3, 17], 2).contains("operands of 16 and 3 rows"));
         let bias = [0.0; 4];
-        let biased = Layer { bias: Some(&bias), ..layer };
+        let biased = GroupLayer { bias: Some(&bias), ..layer };
         assert!(refusal(&biased, [3, 16], 1).contains("a bias of 3 entries"));
         let packed = gpu::pack(gpu, &layer, &Operands::plain([3, 16], 2).unwrap()).unwrap();
         let error = packed.run(gpu, &[0.0; 31], &mut [0.0; 6]).unwrap_err().to_string();

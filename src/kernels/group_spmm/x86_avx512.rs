@@ -4,23 +4,23 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-use super::blocks::{GroupColumn, PiecePart};
 use super::columns::{self, ColumnsKernel, Functions, TileFunction};
 use super::output::{Placed, SharedOutput};
+use super::pack::{GroupColumn, KBlockView};
 use super::rows::{ROWS, Rows, RowsKernel, SlicesFunction};
 use super::tiles::{Span, Tile};
-use super::{Kernel, Layer, cpu_avx2};
+use super::{GroupLayer, Kernel, x86_avx2};
 use crate::device::cpu::Avx512;
 
 const LANES: usize = 16;
 
-pub(super) fn pack_rows(layer: &Layer<'_>) -> Option<Box<dyn Kernel>> {
+pub(super) fn pack_rows(layer: &GroupLayer<'_>) -> Option<Box<dyn Kernel>> {
     Avx512::new()?;
     let function: SlicesFunction = match layer.weights.width() {
         2 => slices::<2>,
         4 => slices::<4>,
         // A load is what bounds it, and two of eight lanes are no slower than one of sixteen.
-        8 | 16 => cpu_avx2::vector_slices(layer),
+        8 | 16 => x86_avx2::vector_slices(layer),
         _ => return pack_columns(layer),
     };
     // SAFETY: `Avx512::new` has found the instructions; the function is for the layer's width.
@@ -41,12 +41,12 @@ unsafe fn slices<const W: usize>(
 }
 
 /// Tiles of 32 columns, the last of 16 where that is enough.
-pub(super) fn pack_columns(layer: &Layer<'_>) -> Option<Box<dyn Kernel>> {
+pub(super) fn pack_columns(layer: &GroupLayer<'_>) -> Option<Box<dyn Kernel>> {
     pack(layer, false)
 }
 
-/// Tiles of 16 columns, in blocks of twice as many rows.
-pub(super) fn pack_narrow(layer: &Layer<'_>) -> Option<Box<dyn Kernel>> {
+/// Tiles of 16 columns, in pack of twice as many rows.
+pub(super) fn pack_narrow(layer: &GroupLayer<'_>) -> Option<Box<dyn Kernel>> {
     pack(layer, true)
 }
 
@@ -55,7 +55,7 @@ const TILES: &[TileFunction] = &[
     TileFunction { width: 2 * LANES, add: add::<2> },
 ];
 
-fn pack(layer: &Layer<'_>, only_narrow: bool) -> Option<Box<dyn Kernel>> {
+fn pack(layer: &GroupLayer<'_>, only_narrow: bool) -> Option<Box<dyn Kernel>> {
     Avx512::new()?;
     let rank = columns::rank(layer.weights.width());
     let tiles = if only_narrow { &TILES[..1] } else { TILES };
@@ -121,7 +121,7 @@ impl Load {
         Self { whole, at, own: mask(own), next, rest }
     }
 
-    /// The vector, 0 behind what it takes. `WHOLE` says that it is whole.
+    /// The vector, 0 after what it takes. `WHOLE` says that it is whole.
     ///
     /// # Safety
     /// The row has these columns.
@@ -140,18 +140,18 @@ impl Load {
     }
 }
 
-/// Adds a piece to a tile of `V` vectors.
+/// Adds a K block to a tile of `V` vectors.
 ///
 /// # Safety
 /// As [`Functions`] asks; the processor has AVX-512F.
 #[target_feature(enable = "avx512f")]
-unsafe fn add<const V: usize>(piece: &PiecePart<'_>, tile: &Tile) {
+unsafe fn add<const V: usize>(k_block: &KBlockView<'_>, tile: &Tile) {
     // SAFETY: by the caller's word.
     unsafe {
         if tile.is_whole(V, LANES) {
-            add_loaded::<V, true>(piece, tile);
+            add_loaded::<V, true>(k_block, tile);
         } else {
-            add_loaded::<V, false>(piece, tile);
+            add_loaded::<V, false>(k_block, tile);
         }
     }
 }
@@ -160,11 +160,11 @@ unsafe fn add<const V: usize>(piece: &PiecePart<'_>, tile: &Tile) {
 /// As for [`add`]; the tile is whole where it is said to be.
 #[inline]
 #[target_feature(enable = "avx512f")]
-unsafe fn add_loaded<const V: usize, const WHOLE: bool>(piece: &PiecePart<'_>, tile: &Tile) {
+unsafe fn add_loaded<const V: usize, const WHOLE: bool>(k_block: &KBlockView<'_>, tile: &Tile) {
     let loads: [Load; V] = std::array::from_fn(|v| Load::new(&tile.spans()[v]));
-    for (index, column) in piece.columns.iter().enumerate() {
+    for (index, column) in k_block.columns.iter().enumerate() {
         if tile.ahead
-            && let Some(next) = piece.columns.get(index + 1)
+            && let Some(next) = k_block.columns.get(index + 1)
         {
             for lane in 0..next.width() {
                 // SAFETY: row first + lane of X exists; a prefetch faults nowhere.
@@ -179,21 +179,21 @@ unsafe fn add_loaded<const V: usize, const WHOLE: bool>(piece: &PiecePart<'_>, t
         // SAFETY: by the caller's word.
         unsafe {
             match column.rank() {
-                8 => update::<8, V, WHOLE>(piece, column, tile, &loads),
-                4 => update::<4, V, WHOLE>(piece, column, tile, &loads),
-                2 => update::<2, V, WHOLE>(piece, column, tile, &loads),
-                _ => update::<1, V, WHOLE>(piece, column, tile, &loads),
+                8 => update::<8, V, WHOLE>(k_block, column, tile, &loads),
+                4 => update::<4, V, WHOLE>(k_block, column, tile, &loads),
+                2 => update::<2, V, WHOLE>(k_block, column, tile, &loads),
+                _ => update::<1, V, WHOLE>(k_block, column, tile, &loads),
             }
         }
     }
 }
 
 /// # Safety
-/// As for [`add_loaded`]; the column is one of the piece, of rank `E`.
+/// As for [`add_loaded`]; the column is one of the K block, of rank `E`.
 #[inline]
 #[target_feature(enable = "avx512f")]
 unsafe fn update<const E: usize, const V: usize, const WHOLE: bool>(
-    piece: &PiecePart<'_>,
+    k_block: &KBlockView<'_>,
     column: &GroupColumn,
     tile: &Tile,
     loads: &[Load; V],
@@ -210,7 +210,7 @@ unsafe fn update<const E: usize, const V: usize, const WHOLE: bool>(
             }
         }
     }
-    let (rows, weights) = piece.entries::<E>(column);
+    let (rows, weights) = k_block.entries::<E>(column);
     for (&row, weights) in rows.iter().zip(weights) {
         // SAFETY: the tile of Y has that row, of V vectors.
         unsafe {

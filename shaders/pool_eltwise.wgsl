@@ -1,5 +1,5 @@
 // What lies between products in a network: pooling, response normalisation, scale and shift, and
-// copies into another layout, as in cuda/planes.cu.
+// copies into another layout, as in cuda/pool_eltwise.cu.
 
 struct Map {
     start: u32,
@@ -57,7 +57,7 @@ fn at(map: Map, image: u32, channel: u32, row: u32, column: u32) -> u32 {
 // The maximum of each window, in which the border never wins, or its mean, border counted in. A NaN in
 // the window wins.
 @compute @workgroup_size(THREADS)
-fn planes_pool(
+fn pool_eltwise_pool(
     @builtin(workgroup_id) block: vec3<u32>,
     @builtin(num_workgroups) blocks: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
@@ -107,7 +107,7 @@ fn planes_pool(
 // The maximum of scale x + shift over each window, in which the border never wins: a batch normalisation
 // in front of a pooling. A NaN in the window wins.
 @compute @workgroup_size(THREADS)
-fn planes_max_affine(
+fn pool_eltwise_max_affine(
     @builtin(workgroup_id) block: vec3<u32>,
     @builtin(num_workgroups) blocks: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
@@ -148,7 +148,7 @@ fn planes_max_affine(
 
 // x / (1 + alpha mean)^beta, the mean of x^2 over a window of the same channel, border counted in.
 @compute @workgroup_size(THREADS)
-fn planes_norm(
+fn pool_eltwise_norm(
     @builtin(workgroup_id) block: vec3<u32>,
     @builtin(num_workgroups) blocks: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
@@ -190,7 +190,7 @@ fn planes_norm(
 
 // scale x + shift, of each channel: a batch normalisation whose statistics are fixed.
 @compute @workgroup_size(THREADS)
-fn planes_affine(
+fn pool_eltwise_affine(
     @builtin(workgroup_id) block: vec3<u32>,
     @builtin(num_workgroups) blocks: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
@@ -212,7 +212,7 @@ fn planes_affine(
 @group(0) @binding(2) var<uniform> p: Params;
 
 @compute @workgroup_size(THREADS)
-fn planes_copy(
+fn pool_eltwise_copy(
     @builtin(workgroup_id) block: vec3<u32>,
     @builtin(num_workgroups) blocks: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,

@@ -4,7 +4,7 @@ use ndarray::Array2;
 use proptest::prelude::*;
 use rand::RngExt;
 
-use super::{CsrSpmm, Layer, VARIANTS, gpu, reference};
+use super::{CsrLayer, CsrSpmm, VARIANTS, gpu, reference};
 use crate::error::Error;
 use crate::kernels::PackedProduct;
 use crate::kernels::gpu::{Operands, devices};
@@ -12,16 +12,16 @@ use crate::kernels::layout::{Input, Lines, Output, RowTable, Rows};
 use crate::seed;
 use crate::sparse::Csr;
 
-/// Gives a name and y for each contestant, from a layer and x.
-type Contestants<'a> = dyn Fn(&Layer<'_>, &[f32]) -> Vec<(String, Vec<f32>)> + 'a;
+/// Gives a name and y for each candidate, from a layer and x.
+type Candidates<'a> = dyn Fn(&CsrLayer<'_>, &[f32]) -> Vec<(String, Vec<f32>)> + 'a;
 
-/// Draws a case, and compares what each of `run`'s contestants computes with plain loops.
+/// Draws a case, and compares what each of `run`'s candidates computes with plain loops.
 fn check_with(
     [rows, inner, n]: [usize; 3],
     density: f64,
     seed: u64,
     spoil: impl Fn(&mut [f32]),
-    run: &Contestants<'_>,
+    run: &Candidates<'_>,
 ) {
     let mut rng = seed::stream(seed, "csr_spmm", &[]);
     let mut dense = Array2::<f32>::zeros((rows, inner));
@@ -38,7 +38,7 @@ fn check_with(
     spoil(&mut x);
     let bias: Vec<f32> = (0..rows).map(|_| rng.random_range(-1.0..1.0)).collect();
     for (bias, relu) in [(None, false), (Some(&bias[..]), true)] {
-        let layer = Layer { weights: &weights, bias, relu };
+        let layer = CsrLayer { weights: &weights, bias, relu };
         let expected = reference::run(&layer, &x, n);
         for (name, y) in run(&layer, &x) {
             for (place, (&expected, &found)) in expected.iter().zip(&y).enumerate() {
@@ -58,7 +58,7 @@ fn check(shape: [usize; 3], density: f64, threads: usize, seed: u64, spoil: impl
         for variant in VARIANTS {
             let packed = match CsrSpmm::with(variant, layer) {
                 Err(Error::Unavailable { reason, .. }) => {
-                    crate::requirement::skip(variant.needs, &reason);
+                    crate::test_support::skip(variant.needs, &reason);
                     continue;
                 }
                 packed => packed.unwrap(),
@@ -122,7 +122,7 @@ fn results_between_other_floats_are_the_same_by_all_threads() {
         if (row * 31 + column * 17) % 3 == 0 { (row % 7) as f32 - 3.0 } else { 0.0 }
     });
     let weights = Csr::from_dense(dense.view()).unwrap();
-    let packed = CsrSpmm::new(&Layer { weights: &weights, bias: None, relu: true }).unwrap();
+    let packed = CsrSpmm::new(&CsrLayer { weights: &weights, bias: None, relu: true }).unwrap();
     let x: Vec<f32> = (0..inner * n).map(|place| (place % 13) as f32 - 6.0).collect();
     let mut plain = vec![f32::NAN; rows * n];
     packed.run(&x, n, &mut plain).unwrap();
@@ -164,10 +164,10 @@ proptest! {
 fn what_does_not_fit_is_refused() {
     let weights = Csr::from_dense(Array2::ones((3, 4)).view()).unwrap();
     let bias = [0.0; 2];
-    let layer = Layer { weights: &weights, bias: Some(&bias), relu: false };
+    let layer = CsrLayer { weights: &weights, bias: Some(&bias), relu: false };
     let error = CsrSpmm::new(&layer).unwrap_err().to_string();
     assert!(error.contains("a bias of 3 entries"), "{error}");
-    let packed = CsrSpmm::new(&Layer { bias: None, ..layer }).unwrap();
+    let packed = CsrSpmm::new(&CsrLayer { bias: None, ..layer }).unwrap();
     assert!(packed.run(&[0.0; 7], 2, &mut [0.0; 6]).is_err());
     assert!(packed.run(&[0.0; 8], 2, &mut [0.0; 5]).is_err());
 }

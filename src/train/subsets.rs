@@ -16,25 +16,30 @@ use crate::{files, seed};
 
 /// Which images of a data set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
+pub enum Subset {
     /// To learn from.
     Train,
     /// To score on: the test set, or what the recipe holds out of the training set.
     Test,
 }
 
-/// The images of a part, prepared as the recipe says, for `device`.
+/// The images of a subset, prepared as the recipe says, for `device`.
 ///
 /// # Errors
 /// Images of another shape than the network's input; a preprocessing of another kind of data set.
-pub fn open(recipe: &Recipe, data: &Data, part: Part, device: Device) -> Result<Box<dyn Images>> {
+pub fn open(
+    recipe: &Recipe,
+    data: &Data,
+    subset: Subset,
+    device: Device,
+) -> Result<Box<dyn Images>> {
     let input = zoo::by_name(&recipe.network)?.input;
     match (data, &recipe.pixels) {
         (Data::Memory(data), Preprocessing::Normalise(_) | Preprocessing::Whiten { .. }) => {
-            Ok(Box::new(in_memory(recipe, data, part, input, device)?))
+            Ok(Box::new(in_memory(recipe, data, subset, input, device)?))
         }
         (Data::Files(data), Preprocessing::Crop { crop }) => {
-            Ok(Box::new(in_files(recipe, data, crop, part, input, device)?))
+            Ok(Box::new(in_files(recipe, data, crop, subset, input, device)?))
         }
         (data, pixels) => {
             let expected =
@@ -48,7 +53,7 @@ pub fn open(recipe: &Recipe, data: &Data, part: Part, device: Device) -> Result<
 fn in_memory(
     recipe: &Recipe,
     data: &Dataset,
-    part: Part,
+    subset: Subset,
     input: Shape,
     device: Device,
 ) -> Result<ImageTensors> {
@@ -63,10 +68,10 @@ fn in_memory(
     let train = data.train.range(0..end);
     // The test images are prepared by what was fitted on the training images.
     let preparation = Preparation::fit(&recipe.pixels, &train)?;
-    match (part, recipe.validation_images) {
-        (Part::Train, _) => ImageTensors::new(&train, &preparation, device),
-        (Part::Test, None) => ImageTensors::new(&data.test, &preparation, device),
-        (Part::Test, Some(_)) => {
+    match (subset, recipe.validation_images) {
+        (Subset::Train, _) => ImageTensors::new(&train, &preparation, device),
+        (Subset::Test, None) => ImageTensors::new(&data.test, &preparation, device),
+        (Subset::Test, Some(_)) => {
             ImageTensors::new(&data.train.range(rest..count), &preparation, device)
         }
     }
@@ -89,7 +94,7 @@ fn in_files(
     recipe: &Recipe,
     data: &ImageFolders,
     cropping: &Cropping,
-    part: Part,
+    subset: Subset,
     input: Shape,
     device: Device,
 ) -> Result<ImageFiles> {
@@ -104,10 +109,10 @@ fn in_files(
     places.sort_unstable();
     let train = data.train.select(places);
     let mean = mean_image(&train, cropping, side)?;
-    let folder = match (part, recipe.validation_images) {
-        (Part::Train, _) => train,
-        (Part::Test, None) => data.test.clone(),
-        (Part::Test, Some(_)) => data.train.select(held),
+    let folder = match (subset, recipe.validation_images) {
+        (Subset::Train, _) => train,
+        (Subset::Test, None) => data.test.clone(),
+        (Subset::Test, Some(_)) => data.train.select(held),
     };
     ImageFiles::new(folder, cropping, side, &mean, device)
 }

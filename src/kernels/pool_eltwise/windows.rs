@@ -7,7 +7,7 @@
 //! what came before each of them took longer than the row.
 
 use super::lanes::{LANES, Lanes};
-use super::{Map, Window};
+use super::{ImageLayout, Window};
 
 /// What a window is reduced to.
 pub(super) trait Reduction<L: Lanes>: Copy {
@@ -161,12 +161,12 @@ pub(super) struct Windows {
 /// The rows of a plane's windows reduced down their columns, and the results of a row. The borders stay from
 /// plane to plane.
 #[derive(Debug, Default)]
-pub(super) struct Lines {
+pub(super) struct RowScratch {
     reduced: Vec<f32>,
     results: Vec<f32>,
 }
 
-impl Lines {
+impl RowScratch {
     pub(super) const fn new() -> Self {
         Self { reduced: Vec::new(), results: Vec::new() }
     }
@@ -177,7 +177,7 @@ impl Windows {
         window: Window,
         input: [usize; 2],
         output: [usize; 2],
-        maps: &[Map; 2],
+        maps: &[ImageLayout; 2],
     ) -> Self {
         let [from, to] = maps;
         Self { window, input, output, pitch: from.pitch, to: [to.pitch, to.step] }
@@ -196,7 +196,7 @@ impl Windows {
     }
 
     /// Makes room for a plane's windows, between borders of that value.
-    pub(super) fn clear(&self, lines: &mut Lines, border: f32) {
+    pub(super) fn clear(&self, lines: &mut RowScratch, border: f32) {
         lines.reduced.clear();
         lines.reduced.resize(self.output[0] * self.reach(), border);
         lines.results.clear();
@@ -214,13 +214,13 @@ impl Windows {
         (lanes, reduction): (L, R),
         x: &[f32],
         y: &mut [f32],
-        lines: &mut Lines,
+        lines: &mut RowScratch,
     ) {
         let ([height, width], [rows, columns], [pitch, step]) = (self.input, self.output, self.to);
         assert!(x.len() >= (height - 1) * self.pitch + width, "pixels end before their plane");
         let extent = (rows - 1) * pitch + (columns - 1) * step + 1;
         assert!(y.len() >= extent, "results end before their plane");
-        let Lines { reduced, results } = lines;
+        let RowScratch { reduced, results } = lines;
         assert!(reduced.len() == rows * self.reach(), "lines are cleared for each reduction");
         assert!(results.len() == columns.max(LANES), "lines are cleared for each reduction");
         let (x, y) = (x.as_ptr(), y.as_mut_ptr());
@@ -256,7 +256,7 @@ impl Windows {
         let top = row * stride;
         let first = top.saturating_sub(padding);
         let count = (top + size - padding).min(height) - first;
-        // SAFETY: rows `first..first + count` are the plane's, and the line has `width` places behind its border.
+        // SAFETY: rows `first..first + count` are the plane's, and the line has `width` places after its border.
         unsafe {
             let x = x.add(first * self.pitch);
             let line = reduced.as_mut_ptr().add(row * self.reach() + padding);
@@ -391,7 +391,7 @@ unsafe fn few_columns<L: Lanes, R: Reduction<L>>(
 /// Values `stride` apart.
 ///
 /// # Safety
-/// There are [`LANES`] of them, and as many others behind the last as lie between two.
+/// There are [`LANES`] of them, and as many others after the last as lie between two.
 #[inline(always)]
 unsafe fn pick<L: Lanes>(lanes: L, line: *const f32, stride: usize) -> L::Values {
     // SAFETY: by the caller's word.

@@ -8,22 +8,23 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::files;
-use crate::timing::{Effort, interleave_by};
+use crate::timing::{MeasureConfig, interleave_by};
 
 /// Enough to tell kernels some percent apart, where a slow one may take a second.
-pub(super) const KERNELS: Effort = Effort::new(9, Duration::from_micros(500));
+pub(super) const KERNELS: MeasureConfig = MeasureConfig::new(9, Duration::from_micros(500));
 /// For what needs some calls to get going.
-pub(super) const THREADS: Effort = Effort::new(9, Duration::from_millis(6)).on_threads(2);
+pub(super) const THREADS: MeasureConfig =
+    MeasureConfig::new(9, Duration::from_millis(6)).on_threads(2);
 
 /// For whole networks, of which a small one's call takes microseconds.
-pub(super) const NETWORKS: Effort = Effort::new(15, Duration::from_millis(2));
+pub(super) const NETWORKS: MeasureConfig = MeasureConfig::new(15, Duration::from_millis(2));
 
-/// The version of the keys and names: another one's choices are not read.
-const VERSION: u32 = 3;
+/// The version of the keys and names: entries of another version are not read.
+const VERSION: u32 = 4;
 
-/// Choices that were measured, kept in memory or in a file.
+/// AutotuneCache that were measured, kept in memory or in a file.
 #[derive(Debug, Default)]
-pub struct Choices {
+pub struct AutotuneCache {
     /// Machine, threads, shape, sparsity: to the candidate's name.
     made: BTreeMap<String, String>,
     file: Option<PathBuf>,
@@ -33,26 +34,26 @@ pub struct Choices {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Stored {
+struct CacheFile {
     version: u32,
-    choices: BTreeMap<String, String>,
+    autotune: BTreeMap<String, String>,
 }
 
 /// A candidate: its name, and how it is made.
-pub(super) type Candidate<'a, C> = (String, Box<dyn Fn() -> Result<C> + 'a>);
+pub(super) type TuningCandidate<'a, C> = (String, Box<dyn Fn() -> Result<C> + 'a>);
 
-impl Choices {
+impl AutotuneCache {
     /// None yet, and none are kept.
     pub fn in_memory() -> Self {
         Self::default()
     }
 
     /// Those in a file, which need not exist yet, for a machine of that name. A file that is not one of
-    /// this version's is begun anew: its choices can be measured again.
+    /// this version's is begun anew: its entries can be measured again.
     pub fn in_file(path: &Path, machine: &str) -> Self {
-        let stored: Option<Stored> =
+        let stored: Option<CacheFile> =
             files::read_text(path).ok().and_then(|text| serde_json::from_str(&text).ok());
-        let made = stored.filter(|stored| stored.version == VERSION).map(|stored| stored.choices);
+        let made = stored.filter(|stored| stored.version == VERSION).map(|stored| stored.autotune);
         Self {
             made: made.unwrap_or_default(),
             file: Some(path.to_owned()),
@@ -71,7 +72,7 @@ impl Choices {
             reason: "the system names none".into(),
             remedy: "set HOME or XDG_CACHE_HOME".into(),
         })?;
-        Ok(Self::in_file(&cache.join("scalpel/kernel-choices.json"), machine))
+        Ok(Self::in_file(&cache.join("scalpel/autotune.json"), machine))
     }
 
     /// Writes the file, where there is one and something has changed.
@@ -80,9 +81,9 @@ impl Choices {
     /// What the file system refuses.
     pub fn save(&mut self) -> Result<()> {
         let Some(file) = self.file.as_ref().filter(|_| self.changed) else { return Ok(()) };
-        let stored = Stored { version: VERSION, choices: self.made.clone() };
+        let stored = CacheFile { version: VERSION, autotune: self.made.clone() };
         let text = serde_json::to_string_pretty(&stored)
-            .map_err(|error| Error::argument("write the choices", "text", error.to_string()))?;
+            .map_err(|error| Error::argument("write the autotune cache", "text", error.to_string()))?;
         files::replace(file, text + "\n")?;
         self.changed = false;
         Ok(())
@@ -93,8 +94,8 @@ impl Choices {
     pub(super) fn fastest<C>(
         &mut self,
         key: &str,
-        candidates: &[Candidate<'_, C>],
-        effort: Effort,
+        candidates: &[TuningCandidate<'_, C>],
+        config: MeasureConfig,
         seconds: impl Fn(&mut C, u32) -> Result<f64>,
     ) -> Result<C> {
         if let [(_, only)] = candidates {
@@ -110,7 +111,7 @@ impl Choices {
             made.iter_mut().map(|one| |calls: u32| seconds(one, calls)).collect();
         let mut turns: Vec<&mut dyn FnMut(u32) -> Result<f64>> =
             turns.iter_mut().map(|turn| turn as _).collect();
-        let timings = interleave_by(&mut turns, effort)?;
+        let timings = interleave_by(&mut turns, config)?;
         let times = timings.iter().map(|timing| timing.median).enumerate();
         let Some((best, _)) = times.min_by(|a, b| a.1.total_cmp(&b.1)) else {
             return Err(Error::argument("choose a kernel", "at least one candidate", "none"));
@@ -127,8 +128,8 @@ mod tests {
     use std::cell::Cell;
 
     /// Candidates that say how long they take, and what was chosen among them.
-    fn choose(choices: &mut Choices, times: &[(&str, f64)], asked: &Cell<usize>) -> String {
-        let candidates: Vec<Candidate<'_, (String, f64)>> = times
+    fn choose(autotune: &mut AutotuneCache, times: &[(&str, f64)], asked: &Cell<usize>) -> String {
+        let candidates: Vec<TuningCandidate<'_, (String, f64)>> = times
             .iter()
             .map(|&(name, time)| {
                 let make = move || Ok((name.to_owned(), time));
@@ -139,39 +140,42 @@ mod tests {
             asked.set(asked.get() + 1);
             Ok(one.1 * f64::from(calls))
         };
-        choices.fastest("conv1", &candidates, KERNELS, seconds).unwrap().0
+        autotune.fastest("conv1", &candidates, KERNELS, seconds).unwrap().0
     }
 
     #[test]
     fn the_fastest_is_chosen_once_and_remembered_for_its_machine() {
         let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("choices.json");
+        let file = folder.path().join("autotune.json");
         let asked = Cell::new(0);
         let times = [("dense", 2e-3), ("groups", 1e-3), ("csr", 3e-3)];
-        let mut choices = Choices::in_file(&file, "a machine");
-        assert_eq!(choose(&mut choices, &times, &asked), "groups");
+        let mut autotune = AutotuneCache::in_file(&file, "a machine");
+        assert_eq!(choose(&mut autotune, &times, &asked), "groups");
         let measured = asked.replace(0);
         assert!(measured > 3);
-        choices.save().unwrap();
+        autotune.save().unwrap();
 
-        let mut again = Choices::in_file(&file, "a machine");
+        let mut again = AutotuneCache::in_file(&file, "a machine");
         let other_times = [("dense", 1e-3), ("groups", 2e-3)];
         assert_eq!(choose(&mut again, &other_times, &asked), "groups", "as it was measured");
         assert_eq!(asked.get(), 0);
-        let mut other = Choices::in_file(&file, "another machine");
+        let mut other = AutotuneCache::in_file(&file, "another machine");
         assert_eq!(choose(&mut other, &other_times, &asked), "dense");
         assert!(asked.replace(0) > 0);
         assert_eq!(choose(&mut again, &[("dense", 1e-3), ("csr", 2e-3)], &asked), "dense");
         assert!(asked.get() > 0, "a choice that is no candidate any more is made anew");
 
         std::fs::write(&file, "not one of ours").unwrap();
-        assert_eq!(choose(&mut Choices::in_file(&file, "a machine"), &times, &asked), "groups");
+        assert_eq!(
+            choose(&mut AutotuneCache::in_file(&file, "a machine"), &times, &asked),
+            "groups"
+        );
     }
 
     #[test]
     fn an_only_candidate_is_not_measured() {
         let asked = Cell::new(0);
-        assert_eq!(choose(&mut Choices::in_memory(), &[("dense", 1.0)], &asked), "dense");
+        assert_eq!(choose(&mut AutotuneCache::in_memory(), &[("dense", 1.0)], &asked), "dense");
         assert_eq!(asked.get(), 0);
     }
 }

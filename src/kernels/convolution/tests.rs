@@ -4,15 +4,15 @@ use ndarray::Array2;
 use proptest::prelude::*;
 use rand::RngExt;
 
-use super::{Convolution, Geometry, Layer, Weights, gpu, reference};
+use super::{ConvLayer, Convolution, Geometry, Weights, gpu, reference};
 use crate::device::gpu::{Gpu, download, upload};
 use crate::error::Error;
 use crate::kernels::gpu::devices;
 use crate::kernels::group_spmm::{VARIANTS, by_name};
-use crate::kernels::planes::{self, Map};
-use crate::requirement;
+use crate::kernels::pool_eltwise::{self, ImageLayout};
 use crate::seed;
 use crate::sparse::{Csr, GroupSparse};
+use crate::test_support;
 
 /// A case: sizes, the groups' (inputs, outputs), and of how many images.
 #[derive(Clone, Debug)]
@@ -29,12 +29,12 @@ fn geometry(sizes: [usize; 6]) -> Geometry {
     Geometry { channels, height, width, side, stride, padding }
 }
 
-/// Gives a name and y for each contestant, from a layer, x and the floats of y.
-type Contestants<'a> = dyn Fn(&Layer<'_>, &[f32], usize) -> Vec<(String, Vec<f32>)> + 'a;
+/// Gives a name and y for each candidate, from a layer, x and the floats of y.
+type Candidates<'a> = dyn Fn(&ConvLayer<'_>, &[f32], usize) -> Vec<(String, Vec<f32>)> + 'a;
 
-/// Draws a case, and compares what each of `run`'s contestants computes with plain loops. `spoil`
+/// Draws a case, and compares what each of `run`'s candidates computes with plain loops. `spoil`
 /// changes x after it is drawn.
-fn check_with(case: &Case, seed: u64, spoil: impl Fn(&mut [f32]), run: &Contestants<'_>) {
+fn check_with(case: &Case, seed: u64, spoil: impl Fn(&mut [f32]), run: &Candidates<'_>) {
     let geometry = case.geometry;
     let mut rng = seed::stream(seed, "convolution", &[]);
     let mut weights = |&(inputs, outputs): &(usize, usize)| {
@@ -58,7 +58,7 @@ fn check_with(case: &Case, seed: u64, spoil: impl Fn(&mut [f32]), run: &Contesta
     let mut x: Vec<f32> = (0..case.images * pixels).map(|_| rng.random_range(-1.0..1.0)).collect();
     spoil(&mut x);
     for (bias, relu) in [(None, false), (Some(&bias[..]), true)] {
-        let layer = Layer { geometry, weights: Weights::Groups(&groups), bias, relu };
+        let layer = ConvLayer { geometry, weights: Weights::Groups(&groups), bias, relu };
         let expected: Vec<f32> =
             x.chunks(pixels).flat_map(|image| reference::run(&layer, image).unwrap()).collect();
         for (name, found) in run(&layer, &x, expected.len()) {
@@ -74,7 +74,7 @@ fn check_with(case: &Case, seed: u64, spoil: impl Fn(&mut [f32]), run: &Contesta
 }
 
 /// The dense matrices of a layer's groups.
-fn dense_of(layer: &Layer<'_>) -> Vec<Array2<f32>> {
+fn dense_of(layer: &ConvLayer<'_>) -> Vec<Array2<f32>> {
     match layer.weights {
         Weights::Groups(groups) => groups.iter().map(GroupSparse::to_dense).collect(),
         Weights::Dense(groups) => groups.iter().map(|group| group.to_owned()).collect(),
@@ -90,7 +90,7 @@ fn check(case: &Case, seed: u64, spoil: impl Fn(&mut [f32])) {
         for variant in VARIANTS {
             let convolution = match Convolution::with(variant, layer) {
                 Err(Error::Unavailable { .. }) => {
-                    requirement::skip(variant.needs, &format!("{} cannot run here", variant.name));
+                    test_support::skip(variant.needs, &format!("{} cannot run here", variant.name));
                     continue;
                 }
                 packed => packed.unwrap(),
@@ -109,7 +109,7 @@ fn check(case: &Case, seed: u64, spoil: impl Fn(&mut [f32])) {
         let finite = x.iter().all(|pixel| pixel.is_finite());
         let others = if finite { vec![Weights::Csr(&csr), Weights::Dense(&views)] } else { vec![] };
         for weights in others {
-            let convolution = Convolution::new(&Layer { weights, ..*layer }).unwrap();
+            let convolution = Convolution::new(&ConvLayer { weights, ..*layer }).unwrap();
             let mut found = vec![f32::NAN; floats];
             convolution.run(x, case.images, &mut found).unwrap();
             all.push((format!("{:?}", convolution.variant()), found));
@@ -123,7 +123,7 @@ fn check(case: &Case, seed: u64, spoil: impl Fn(&mut [f32])) {
 fn between_maps(convolution: &Convolution, case: &Case, x: &[f32]) -> Vec<f32> {
     let output = convolution.output();
     let pixels = output.iter().product::<usize>();
-    let to = Map::padded(output, 2);
+    let to = ImageLayout::padded(output, 2);
     let mut y = Vec::new();
     for image in x.chunks(x.len() / case.images) {
         let mut map = vec![0.0; Convolution::map_floats(&case.geometry)];
@@ -163,8 +163,8 @@ fn check_on_gpus(case: &Case, seed: u64, nan: Option<usize>) {
                 formats.extend([Weights::Dense(&views), Weights::Csr(&csr)]);
             }
             for weights in formats {
-                let Layer { geometry, bias, relu, .. } = *layer;
-                let layer = Layer { geometry, weights, bias, relu };
+                let ConvLayer { geometry, bias, relu, .. } = *layer;
+                let layer = ConvLayer { geometry, weights, bias, relu };
                 let found = on_gpu(gpu, &layer, case.images, x, floats).unwrap();
                 all.push((format!("{} {weights:?}", gpu.name()), found));
             }
@@ -175,22 +175,23 @@ fn check_on_gpus(case: &Case, seed: u64, nan: Option<usize>) {
 
 fn on_gpu(
     gpu: &dyn Gpu,
-    layer: &Layer<'_>,
+    layer: &ConvLayer<'_>,
     images: usize,
     x: &[f32],
     floats: usize,
 ) -> crate::error::Result<Vec<f32>> {
     let Geometry { channels, height, width, padding, .. } = layer.geometry;
     let input = [channels, height, width];
-    let inside = Map::padded(input, padding);
+    let inside = ImageLayout::padded(input, padding);
     let outputs = layer.weights.shapes().iter().map(|shape| shape[0]).sum();
     let [rows, columns] = layer.geometry.output()?;
     let image = upload(gpu, x)?;
     let map = gpu.allocate(4 * gpu::input_map(&layer.geometry).image * images)?;
     let y = upload(gpu, &vec![f32::NAN; floats])?;
-    let copy = planes::Op::Copy { relu: false };
-    let copy = planes::pack(gpu, &copy, input, images, [&Map::plain(input), &inside])?;
-    let packed = gpu::pack(gpu, layer, images, &Map::plain([outputs, rows, columns]))?;
+    let copy = pool_eltwise::Op::Copy { relu: false };
+    let copy =
+        pool_eltwise::pack(gpu, &copy, input, images, [&ImageLayout::plain(input), &inside])?;
+    let packed = gpu::pack(gpu, layer, images, &ImageLayout::plain([outputs, rows, columns]))?;
     copy.bind(gpu, &image, &map)?.enqueue(gpu)?;
     packed.bind(gpu, &map, &y)?.enqueue(gpu)?;
     download(gpu, &y, floats)
@@ -284,7 +285,7 @@ fn threads_change_nothing() {
     let geometry = geometry([16, 20, 20, 3, 1, 1]);
     let dense = Array2::from_shape_fn((300, 144), |(row, column)| (row % 7 + column % 3) as f32);
     let groups = [GroupSparse::from_dense(dense.view(), 8).unwrap()];
-    let layer = Layer { geometry, weights: Weights::Groups(&groups), bias: None, relu: true };
+    let layer = ConvLayer { geometry, weights: Weights::Groups(&groups), bias: None, relu: true };
     let convolution = Convolution::new(&layer).unwrap();
     let x: Vec<f32> = (0..5 * 16 * 400).map(|place| (place % 11) as f32 - 5.0).collect();
     let run = |threads: usize, images: usize| {
@@ -301,8 +302,8 @@ fn threads_change_nothing() {
 fn what_does_not_fit_is_refused() {
     let groups = [GroupSparse::from_dense(Array2::ones((3, 18)).view(), 8).unwrap()];
     let weights = Weights::Groups(&groups);
-    let layer = |sizes| Layer { geometry: geometry(sizes), weights, bias: None, relu: false };
-    let refusal = |layer: &Layer<'_>| Convolution::new(layer).unwrap_err().to_string();
+    let layer = |sizes| ConvLayer { geometry: geometry(sizes), weights, bias: None, relu: false };
+    let refusal = |layer: &ConvLayer<'_>| Convolution::new(layer).unwrap_err().to_string();
     assert!(refusal(&layer([2, 5, 5, 3, 0, 0])).contains("a stride of at least 1"));
     assert!(refusal(&layer([2, 2, 5, 3, 1, 0])).contains("a kernel that fits"));
     assert!(refusal(&layer([2, 5, 5, 0, 1, 0])).contains("a kernel that fits"));
@@ -311,7 +312,7 @@ fn what_does_not_fit_is_refused() {
     assert!(refusal(&layer([2, 5, 5, 4, 1, 0])).contains("weights with 16 columns"));
     let fits = layer([2, 5, 5, 3, 1, 0]);
     let bias = [0.0; 2];
-    assert!(refusal(&Layer { bias: Some(&bias), ..fits }).contains("a bias of 3 entries"));
+    assert!(refusal(&ConvLayer { bias: Some(&bias), ..fits }).contains("a bias of 3 entries"));
     let convolution = Convolution::new(&fits).unwrap();
     assert_eq!(convolution.output(), [3, 3, 3]);
     let error = convolution.run(&[0.0; 50], 1, &mut [0.0; 26]).unwrap_err().to_string();

@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
 /// Yields `make(0)`, `make(1)`, ... in order, while threads work on later ones.
-pub(super) struct Ahead<T> {
+pub(super) struct Prefetcher<T> {
     shared: Arc<Shared<T>>,
     workers: Vec<JoinHandle<()>>,
     count: usize,
@@ -29,7 +29,7 @@ struct State<T> {
     lost: bool,
 }
 
-impl<T: Send + 'static> Ahead<T> {
+impl<T: Send + 'static> Prefetcher<T> {
     /// Begins with the first `most` of `count` on `workers` threads, at least one.
     pub fn new(
         count: usize,
@@ -96,7 +96,7 @@ impl<T> Shared<T> {
     }
 }
 
-impl<T> Iterator for Ahead<T> {
+impl<T> Iterator for Prefetcher<T> {
     type Item = T;
 
     fn next(&mut self) -> Option<T> {
@@ -117,7 +117,7 @@ impl<T> Iterator for Ahead<T> {
     }
 }
 
-impl<T> Drop for Ahead<T> {
+impl<T> Drop for Prefetcher<T> {
     fn drop(&mut self) {
         self.shared.lock().stopped = true;
         self.shared.changed.notify_all();
@@ -139,16 +139,16 @@ mod tests {
             thread::sleep(Duration::from_millis(if index.is_multiple_of(3) { 5 } else { 0 }));
             index
         };
-        let made: Vec<usize> = Ahead::new(20, 4, 6, slow_at_times).collect();
+        let made: Vec<usize> = Prefetcher::new(20, 4, 6, slow_at_times).collect();
         assert_eq!(made, (0..20).collect::<Vec<_>>());
-        assert_eq!(Ahead::new(0, 2, 2, |index| index).count(), 0);
+        assert_eq!(Prefetcher::new(0, 2, 2, |index| index).count(), 0);
     }
 
     #[test]
     fn no_more_is_made_than_may_lie_ahead_and_dropping_stops_it() {
         let begun = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&begun);
-        let mut ahead = Ahead::new(1000, 2, 4, move |index| {
+        let mut ahead = Prefetcher::new(1000, 2, 4, move |index| {
             count.fetch_add(1, Ordering::SeqCst);
             index
         });
@@ -162,7 +162,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "a thread that worked ahead has panicked")]
     fn a_panic_is_not_waited_for_in_vain() {
-        let mut ahead = Ahead::new(3, 1, 2, |index| assert!(index < 1, "broken"));
+        let mut ahead = Prefetcher::new(3, 1, 2, |index| assert!(index < 1, "broken"));
         ahead.next();
         ahead.next();
     }

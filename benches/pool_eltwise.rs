@@ -2,8 +2,8 @@
 //! one run, at batch 1.
 //!
 //! ```text
-//! cargo bench --bench planes              # all networks
-//! cargo bench --bench planes -- convnet   # one
+//! cargo bench --bench pool_eltwise              # all networks
+//! cargo bench --bench pool_eltwise -- convnet   # one
 //! ```
 //!
 //! One thread. GB/s are of what has to be read and written once. Each is compared with plain loops before it
@@ -11,18 +11,18 @@
 
 use anyhow::ensure;
 use scalpel::error::Error;
-use scalpel::kernels::planes::cpu::{Planes, VARIANTS};
-use scalpel::kernels::planes::{Map, Op, reference};
+use scalpel::kernels::pool_eltwise::cpu::{PoolEltwise, VARIANTS};
+use scalpel::kernels::pool_eltwise::{ImageLayout, Op, reference};
 use scalpel::network::{self, Layer, zoo};
 use scalpel::report::Table;
-use scalpel::timing::{Effort, try_interleave};
+use scalpel::timing::{MeasureConfig, try_interleave};
 
 /// What moves windows in the layer at `index`. A maximum takes the batch normalisation before it along, of
 /// those scales and shifts.
 fn between<'a>(layers: &[Layer], index: usize, [scale, shift]: [&'a [f32]; 2]) -> Option<Op<'a>> {
-    let behind = index.checked_sub(1).map(|before| &layers[before].op);
+    let previous = index.checked_sub(1).map(|before| &layers[before].op);
     match &layers[index].op {
-        network::Op::MaxPool(pool) if matches!(behind, Some(network::Op::BatchNorm(_))) => {
+        network::Op::MaxPool(pool) if matches!(previous, Some(network::Op::BatchNorm(_))) => {
             Some(Op::MaxAffine { window: pool.into(), scale, shift })
         }
         network::Op::MaxPool(pool) => Some(Op::Max(pool.into())),
@@ -51,10 +51,10 @@ fn main() -> anyhow::Result<()> {
             let x: Vec<f32> =
                 (0..pixels).map(|place| (place * 7919 % 1013) as f32 / 500.0 - 1.0).collect();
             let expected = reference::run(&op, input, &x);
-            let mut contestants = Vec::new();
+            let mut candidates = Vec::new();
             for variant in VARIANTS {
-                let maps = [Map::plain(input), Map::plain(output)];
-                let planes = match Planes::with(variant, &op, input, maps) {
+                let maps = [ImageLayout::plain(input), ImageLayout::plain(output)];
+                let planes = match PoolEltwise::with(variant, &op, input, maps) {
                     Err(Error::Unavailable { .. }) => continue,
                     planes => planes?,
                 };
@@ -64,14 +64,14 @@ fn main() -> anyhow::Result<()> {
                     let near = (expected - found).abs() <= 1e-5 * (1.0 + expected.abs());
                     ensure!(near, "{} computes {found}, not {expected}", variant.name);
                 }
-                contestants.push((planes, y));
+                candidates.push((planes, y));
             }
             let mut calls: Vec<_> =
-                contestants.iter_mut().map(|(planes, y)| || planes.run(&x, y)).collect();
+                candidates.iter_mut().map(|(planes, y)| || planes.run(&x, y)).collect();
             let mut calls: Vec<&mut dyn FnMut() -> Result<(), Error>> =
                 calls.iter_mut().map(|call| call as _).collect();
-            let timings = try_interleave(&mut calls, Effort::USUAL)?;
-            for ((planes, y), timing) in contestants.iter().zip(timings) {
+            let timings = try_interleave(&mut calls, MeasureConfig::DEFAULT)?;
+            for ((planes, y), timing) in candidates.iter().zip(timings) {
                 table.row([
                     name.to_owned(),
                     layer.name.clone(),

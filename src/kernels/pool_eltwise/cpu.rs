@@ -4,12 +4,12 @@ use std::cell::Cell;
 use std::ops::Range;
 
 use super::lanes::{Lanes, Portable};
-use super::windows::{AffineMaximum, Lines, Maximum, Mean, Normalised, Reduction, Windows};
-use super::{Map, Op};
+use super::windows::{AffineMaximum, Maximum, Mean, Normalised, Reduction, RowScratch, Windows};
+use super::{ImageLayout, Op};
 #[cfg(target_arch = "x86_64")]
 use crate::device::cpu::{Avx2, Avx512};
 use crate::error::{Error, Result};
-use crate::kernels::sharing::{parts, share_out};
+use crate::kernels::parallel::{parallel_for, task_count};
 use crate::kernels::{activate, unavailable};
 
 /// Pixels that a thread reads in a microsecond.
@@ -19,12 +19,12 @@ const PER_MICROSECOND: usize = 7_000;
 ///
 /// # Safety
 /// The processor has what the function was compiled for.
-type ChannelsFunction = unsafe fn(&Planes, x: &[f32], channels: Range<usize>, y: &mut [f32]);
+type ChannelsFunction = unsafe fn(&PoolEltwise, x: &[f32], channels: Range<usize>, y: &mut [f32]);
 
 /// One instruction set's implementation of all operations.
 #[derive(Debug)]
 pub struct Variant {
-    /// `planes_f32_<instruction set>`.
+    /// `pool_eltwise_f32_<instruction set>`.
     pub name: &'static str,
     /// What the processor must have, for the message where it has it not.
     pub needs: &'static str,
@@ -34,11 +34,11 @@ pub struct Variant {
 /// Every variant, the preferred ones first.
 pub const VARIANTS: &[Variant] = &[
     #[cfg(target_arch = "x86_64")]
-    Variant { name: "planes_f32_avx512", needs: "avx512f", function: avx512 },
+    Variant { name: "pool_eltwise_f32_avx512", needs: "avx512f", function: avx512 },
     #[cfg(target_arch = "x86_64")]
-    Variant { name: "planes_f32_avx2", needs: "avx2+fma", function: avx2 },
+    Variant { name: "pool_eltwise_f32_avx2", needs: "avx2+fma", function: avx2 },
     Variant {
-        name: "planes_f32_portable",
+        name: "pool_eltwise_f32_portable",
         needs: "nothing",
         function: || Some(|planes, x, channels, y| planes.channels(Portable, x, channels, y)),
     },
@@ -49,7 +49,7 @@ fn avx2() -> Option<ChannelsFunction> {
     /// # Safety
     /// The processor has AVX2 and FMA.
     #[target_feature(enable = "avx2,fma")]
-    unsafe fn channels(planes: &Planes, x: &[f32], channels: Range<usize>, y: &mut [f32]) {
+    unsafe fn channels(planes: &PoolEltwise, x: &[f32], channels: Range<usize>, y: &mut [f32]) {
         // SAFETY: by the caller's word.
         planes.channels(unsafe { Avx2::promised() }, x, channels, y);
     }
@@ -61,7 +61,7 @@ fn avx512() -> Option<ChannelsFunction> {
     /// # Safety
     /// The processor has AVX-512F.
     #[target_feature(enable = "avx512f,avx2,fma")]
-    unsafe fn channels(planes: &Planes, x: &[f32], channels: Range<usize>, y: &mut [f32]) {
+    unsafe fn channels(planes: &PoolEltwise, x: &[f32], channels: Range<usize>, y: &mut [f32]) {
         // SAFETY: by the caller's word: who has AVX-512 has AVX2.
         planes.channels(unsafe { Avx2::promised() }, x, channels, y);
     }
@@ -88,16 +88,16 @@ enum Work {
 
 /// An operation on planes of one shape, ready to run.
 #[derive(Debug)]
-pub struct Planes {
+pub struct PoolEltwise {
     work: Work,
     input: [usize; 3],
     output: [usize; 2],
-    maps: [Map; 2],
+    maps: [ImageLayout; 2],
     variant: &'static Variant,
     function: ChannelsFunction,
 }
 
-impl Planes {
+impl PoolEltwise {
     /// Prepares an operation on one image of the shape `input` at a time, from where `x` says to where `y`
     /// says, for the variant that `SCALPEL_KERNEL` names, else for the first of [`VARIANTS`] that this
     /// processor has.
@@ -105,30 +105,30 @@ impl Planes {
     /// # Errors
     /// Windows that do not fit, a scale or shift of another length; pixels of x that are no neighbours,
     /// planes of y that overlap; a forced variant that is unknown or not for this processor.
-    pub fn new(op: &Op<'_>, input: [usize; 3], maps: [Map; 2]) -> Result<Self> {
+    pub fn new(op: &Op<'_>, input: [usize; 3], maps: [ImageLayout; 2]) -> Result<Self> {
         // A name of a GPU's variant, which starts the same way, is none of ours.
-        let forced = crate::kernels::forced("planes_f32_")
+        let forced = crate::kernels::forced("pool_eltwise_f32_")
             .filter(|name| VARIANTS.iter().any(|variant| variant.name == *name));
         let all = VARIANTS.iter();
         let fits = all.filter(|variant| forced.as_ref().is_none_or(|name| variant.name == *name));
         crate::kernels::first_available(fits, |variant| Self::with(variant, op, input, maps))
     }
 
-    /// As [`Planes::new`], for one variant.
+    /// As [`PoolEltwise::new`], for one variant.
     ///
     /// # Errors
-    /// As [`Planes::new`].
+    /// As [`PoolEltwise::new`].
     pub fn with(
         variant: &'static Variant,
         op: &Op<'_>,
         input: [usize; 3],
-        maps: [Map; 2],
+        maps: [ImageLayout; 2],
     ) -> Result<Self> {
         op.check(input)?;
         let [channels, height, width] = input;
         let output = op.output([height, width]);
         let [x, y] = maps;
-        let extent = Map { start: 0, ..y }.floats([1, output[0], output[1]], 1);
+        let extent = ImageLayout { start: 0, ..y }.floats([1, output[0], output[1]], 1);
         if x.step != 1 || (channels > 1 && extent > y.plane) || y.plane == 0 {
             let expected = "pixels of x side by side, and planes of y apart from each other";
             return Err(Error::argument(variant.name, expected, format!("{maps:?}")));
@@ -183,13 +183,13 @@ impl Planes {
         let run = |channels: Range<usize>, y: &mut [f32]| unsafe {
             (self.function)(self, x, channels, y);
         };
-        let parts = parts(self.reads(), PER_MICROSECOND);
+        let parts = task_count(self.reads(), PER_MICROSECOND);
         if parts == 1 || channels == 1 {
             run(0..channels, y);
         } else {
             let share = channels.div_ceil(parts);
             let starts = (0..channels).step_by(share);
-            share_out(starts.zip(y.chunks_mut(share * to.plane)).collect(), |(start, y)| {
+            parallel_for(starts.zip(y.chunks_mut(share * to.plane)).collect(), |(start, y)| {
                 run(start..channels.min(start + share), y);
             });
         }
@@ -253,13 +253,13 @@ impl Planes {
         channels: Range<usize>,
         y: &mut [f32],
     ) {
-        let mut lines = LINES.take();
+        let mut lines = ROW_SCRATCH.take();
         windows.clear(&mut lines, R::BORDER);
         for (channel, y) in channels.zip(y.chunks_mut(self.maps[1].plane)) {
             let reduction = (lanes, reduction(channel));
             windows.reduce(reduction, self.plane(x, channel), y, &mut lines);
         }
-        LINES.set(lines);
+        ROW_SCRATCH.set(lines);
     }
 
     /// Makes each pixel of y from that of x.
@@ -281,5 +281,5 @@ impl Planes {
 
 thread_local! {
     /// Kept from call to call.
-    static LINES: Cell<Lines> = const { Cell::new(Lines::new()) };
+    static ROW_SCRATCH: Cell<RowScratch> = const { Cell::new(RowScratch::new()) };
 }

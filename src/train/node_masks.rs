@@ -11,7 +11,7 @@ use crate::torch::{Tensors, to_array, to_tensor};
 
 /// The masks of one network, each with its `alpha` and `beta`, `[1, nodes]`.
 #[derive(Debug)]
-pub struct Gates {
+pub struct StraightThroughMasks {
     masks: Vec<Mask>,
     limit: f64,
 }
@@ -25,7 +25,7 @@ struct Mask {
     learns: bool,
 }
 
-impl Gates {
+impl StraightThroughMasks {
     /// The masks as `weights` hold them. Where they hold none: all nodes alive at the initial `beta`
     /// if this stage prunes nodes, else no masks at all.
     ///
@@ -89,18 +89,18 @@ impl Gates {
     /// # Errors
     /// Whatever libtorch refuses.
     pub fn tensors(&self) -> Result<Tensors> {
-        let gate = |mask: &Mask| {
+        let mask_tensor = |mask: &Mask| {
             if !mask.learns {
                 return Ok(mask.alpha.shallow_clone());
             }
             mask.alpha.f_add(&mask.beta.f_sub(&mask.beta.f_detach()?)?)
         };
-        let named = |mask: &Mask| Ok((mask.site.name.clone(), gate(mask)?));
+        let named = |mask: &Mask| Ok((mask.site.name.clone(), mask_tensor(mask)?));
         self.masks
             .iter()
             .map(named)
             .collect::<Result<_, _>>()
-            .map_err(Error::torch("make the gates"))
+            .map_err(Error::torch("make the tensors of the masks"))
     }
 
     /// The `beta` tensors that learn, by name.
@@ -153,7 +153,7 @@ mod tests {
     const BETA: Beta = Beta { initial: 0.8002, limit: 0.802 };
 
     /// LeNet-300-100's masks with these values in the first.
-    fn gates_with(alpha: &[f32], beta: &[f32]) -> Gates {
+    fn gates_with(alpha: &[f32], beta: &[f32]) -> StraightThroughMasks {
         let network = zoo::lenet_300_100();
         let mut weights = Weights::default();
         let row = |values: &[f32]| {
@@ -163,7 +163,8 @@ mod tests {
         };
         weights.insert("mask_ip1.alpha", row(alpha));
         weights.insert("mask_ip1.beta", row(beta));
-        Gates::new(&network, &weights, Some(&BETA), Some(Target::All), Device::Cpu).unwrap()
+        StraightThroughMasks::new(&network, &weights, Some(&BETA), Some(Target::All), Device::Cpu)
+            .unwrap()
     }
 
     #[test]
@@ -179,8 +180,8 @@ mod tests {
                 _ => rng.random_range(0.7999..0.8002),
             })
             .collect();
-        let mut gates = gates_with(&before, &beta);
-        gates.update().unwrap();
+        let mut mask_tensors = gates_with(&before, &beta);
+        mask_tensors.update().unwrap();
 
         let mut alive: Vec<bool> = before.iter().map(|&alpha| alpha == 1.0).collect();
         let mut clamped = beta;
@@ -188,7 +189,7 @@ mod tests {
         node::update(&mut alive, &clamped);
 
         let mut weights = Weights::default();
-        gates.store(&mut weights).unwrap();
+        mask_tensors.store(&mut weights).unwrap();
         let stored: Vec<bool> =
             weights.get("mask_ip1.alpha").unwrap().iter().map(|&alpha| alpha == 1.0).collect();
         assert_eq!(stored, alive);
@@ -198,11 +199,11 @@ mod tests {
 
     #[test]
     fn the_gradients_are_those_of_the_pure_function() {
-        let gates = gates_with(&[1.0, 0.0], &[0.81, 0.79]);
+        let mask_tensors = gates_with(&[1.0, 0.0], &[0.81, 0.79]);
         let x = Tensor::from_slice(&[1.0_f32, 2.0, -3.0, 4.0]).view([2, 2]).set_requires_grad(true);
         let grad_y = Tensor::from_slice(&[0.5_f32, -1.0, 2.0, 0.25]).view([2, 2]);
-        let gate = gates.tensors().unwrap()["mask_ip1"].narrow(1, 0, 2);
-        let y = &x * gate;
+        let mask_tensor = mask_tensors.tensors().unwrap()["mask_ip1"].narrow(1, 0, 2);
+        let y = &x * mask_tensor;
         assert_eq!(Vec::<f32>::try_from(y.view(-1)).unwrap(), [1.0, 0.0, -3.0, 0.0]);
         (&y * grad_y).sum(Kind::Float).backward();
 
@@ -216,7 +217,7 @@ mod tests {
             let column = Vec::<f32>::try_from(x.grad().select(1, node as i64)).unwrap();
             assert_eq!(column, grad_x);
             assert_eq!(
-                gates.masks[0].beta.grad().double_value(&[0, node as i64]) as f32,
+                mask_tensors.masks[0].beta.grad().double_value(&[0, node as i64]) as f32,
                 grad_beta
             );
         }
@@ -234,8 +235,10 @@ mod tests {
             let mut weights = Weights::default();
             let row = ndarray::IxDyn(&[1, nodes]);
             weights.insert(format!("{mask}.alpha"), ArrayD::from_shape_vec(row, alpha).unwrap());
-            let gates = Gates::new(&network, &weights, Some(&BETA), None, Device::Cpu).unwrap();
-            let rates = gates.dropout_rates(&network).unwrap();
+            let mask_tensors =
+                StraightThroughMasks::new(&network, &weights, Some(&BETA), None, Device::Cpu)
+                    .unwrap();
+            let rates = mask_tensors.dropout_rates(&network).unwrap();
             let place = network.layers.iter().position(|other| other.name == layer).unwrap();
             let Op::Dropout(dropout) = &network.layers[place].op else { panic!("{layer}") };
             let rate = rates[layer].double_value(&[]);
@@ -248,7 +251,14 @@ mod tests {
     fn only_targeted_masks_learn_and_a_plain_stage_has_none() {
         let network = zoo::lenet_5();
         let fresh = |target| {
-            Gates::new(&network, &Weights::default(), Some(&BETA), target, Device::Cpu).unwrap()
+            StraightThroughMasks::new(
+                &network,
+                &Weights::default(),
+                Some(&BETA),
+                target,
+                Device::Cpu,
+            )
+            .unwrap()
         };
         let names = |target| fresh(target).learning().map(|(name, _)| name).collect::<Vec<_>>();
         assert_eq!(names(Some(Target::Conv)), ["mask_conv1.beta", "mask_conv2.beta"]);

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 /// One step of an executable.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Explained {
+pub struct LayerProfile {
     /// The layer that it is for.
     pub layer: String,
     /// Weights as a matrix, `MxK` (of every group of channels), or the shape that it makes.
@@ -42,10 +42,12 @@ pub(super) fn summary<'a>(steps: impl Iterator<Item = &'a Description>) -> Strin
 }
 
 /// Descriptions with measured seconds.
-pub(super) fn explained<'a>(steps: impl Iterator<Item = (&'a Description, f64)>) -> Vec<Explained> {
+pub(super) fn profiled<'a>(
+    steps: impl Iterator<Item = (&'a Description, f64)>,
+) -> Vec<LayerProfile> {
     let steps: Vec<_> = steps.collect();
     let all: f64 = steps.iter().map(|(_, seconds)| seconds).sum();
-    let explain = |(step, seconds): (&Description, f64)| Explained {
+    let explain = |(step, seconds): (&Description, f64)| LayerProfile {
         layer: step.layer.clone(),
         shape: step.shape.clone(),
         density: step.density,
@@ -58,7 +60,7 @@ pub(super) fn explained<'a>(steps: impl Iterator<Item = (&'a Description, f64)>)
 }
 
 /// The steps as lines of text, columns aligned.
-pub fn explanation(steps: &[Explained]) -> String {
+pub fn profile_table(steps: &[LayerProfile]) -> String {
     let mut text = format!(
         "{:<12} {:<18} {:>7} {:<40} {:>11} {:>11} {:>6}\n",
         "layer", "shape", "density", "kernel", "bytes", "us", "share"

@@ -7,12 +7,12 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-use super::blocks::{GroupColumn, PiecePart};
 use super::columns::{self, CACHED_FLOATS, ColumnsKernel, Functions, TileFunction};
 use super::output::{Placed, SharedOutput};
+use super::pack::{GroupColumn, KBlockView};
 use super::rows::{ROWS, Rows, RowsKernel, Slice, SlicesFunction};
 use super::tiles::{Span, Tile};
-use super::{Kernel, Layer};
+use super::{GroupLayer, Kernel};
 use crate::device::cpu::Avx2;
 
 const LANES: usize = 8;
@@ -21,7 +21,7 @@ const LANES: usize = 8;
 /// fetching stops at each page.
 const FETCHED_AHEAD: usize = 1 << 10;
 
-pub(super) fn pack_rows(layer: &Layer<'_>) -> Option<Box<dyn Kernel>> {
+pub(super) fn pack_rows(layer: &GroupLayer<'_>) -> Option<Box<dyn Kernel>> {
     Avx2::new()?;
     let function: SlicesFunction = match layer.weights.width() {
         2 => slices::<2>,
@@ -48,7 +48,7 @@ unsafe fn slices<const W: usize>(
 
 /// The function for groups of 8 and 16, one or two vectors wide. Weights that leave the second-level
 /// cache are fetched ahead; others would only wait for it.
-pub(super) fn vector_slices(layer: &Layer<'_>) -> SlicesFunction {
+pub(super) fn vector_slices(layer: &GroupLayer<'_>) -> SlicesFunction {
     match (layer.weights.width(), layer.weights.nnz() > CACHED_FLOATS) {
         (8, false) => slices_of_vectors::<8, false>,
         (8, true) => slices_of_vectors::<8, true>,
@@ -110,12 +110,12 @@ fn sums_of([a, b, c, d, e, f, g, h]: [__m256; ROWS]) -> __m256 {
 }
 
 /// Tiles of up to 24 columns.
-pub(super) fn pack_columns(layer: &Layer<'_>) -> Option<Box<dyn Kernel>> {
+pub(super) fn pack_columns(layer: &GroupLayer<'_>) -> Option<Box<dyn Kernel>> {
     pack(layer, false)
 }
 
 /// Tiles of up to 16 columns, of which a block's stays in the first-level cache.
-pub(super) fn pack_narrow(layer: &Layer<'_>) -> Option<Box<dyn Kernel>> {
+pub(super) fn pack_narrow(layer: &GroupLayer<'_>) -> Option<Box<dyn Kernel>> {
     pack(layer, true)
 }
 
@@ -133,11 +133,11 @@ const OF_TWO: &[TileFunction] = &[
     TileFunction { width: 4 * LANES, add: add::<2, 4> },
 ];
 
-/// Of 24 columns, 48 KiB, more than first-level caches have: blocks that read X half as often are worth it
+/// Of 24 columns, 48 KiB, more than first-level caches have: pack that read X half as often are worth it
 /// (384x2304, N of 64 and 512: up to 1.2 times as fast as two of 192 rows).
 const ROWS_OF_A_BLOCK: usize = 512;
 
-fn pack(layer: &Layer<'_>, only_narrow: bool) -> Option<Box<dyn Kernel>> {
+fn pack(layer: &GroupLayer<'_>, only_narrow: bool) -> Option<Box<dyn Kernel>> {
     Avx2::new()?;
     let rank = columns::rank(layer.weights.width()).min(4);
     let tiles = if rank == 4 { OF_FOUR } else { OF_TWO };
@@ -207,7 +207,7 @@ impl Load {
         Self { whole, at, own: mask(own), next, rest }
     }
 
-    /// The vector, 0 behind what it takes. `WHOLE` says that it is whole.
+    /// The vector, 0 after what it takes. `WHOLE` says that it is whole.
     ///
     /// # Safety
     /// The row has these columns.
@@ -226,18 +226,18 @@ impl Load {
     }
 }
 
-/// Adds a piece, whose columns have ranks up to `MOST`, to a tile of `V` vectors.
+/// Adds a K block, whose columns have ranks up to `MOST`, to a tile of `V` vectors.
 ///
 /// # Safety
 /// As [`Functions`] asks; the processor has AVX2 and FMA.
 #[target_feature(enable = "avx2,fma")]
-unsafe fn add<const MOST: usize, const V: usize>(piece: &PiecePart<'_>, tile: &Tile) {
+unsafe fn add<const MOST: usize, const V: usize>(k_block: &KBlockView<'_>, tile: &Tile) {
     // SAFETY: by the caller's word.
     unsafe {
         if tile.is_whole(V, LANES) {
-            add_loaded::<MOST, V, true>(piece, tile);
+            add_loaded::<MOST, V, true>(k_block, tile);
         } else {
-            add_loaded::<MOST, V, false>(piece, tile);
+            add_loaded::<MOST, V, false>(k_block, tile);
         }
     }
 }
@@ -247,13 +247,13 @@ unsafe fn add<const MOST: usize, const V: usize>(piece: &PiecePart<'_>, tile: &T
 #[inline]
 #[target_feature(enable = "avx2,fma")]
 unsafe fn add_loaded<const MOST: usize, const V: usize, const WHOLE: bool>(
-    piece: &PiecePart<'_>,
+    k_block: &KBlockView<'_>,
     tile: &Tile,
 ) {
     let loads: [Load; V] = std::array::from_fn(|v| Load::new(&tile.spans()[v]));
-    for (index, column) in piece.columns.iter().enumerate() {
+    for (index, column) in k_block.columns.iter().enumerate() {
         if tile.ahead
-            && let Some(next) = piece.columns.get(index + 1)
+            && let Some(next) = k_block.columns.get(index + 1)
         {
             for lane in 0..next.width() {
                 // SAFETY: row first + lane of X exists; a prefetch faults nowhere.
@@ -266,20 +266,20 @@ unsafe fn add_loaded<const MOST: usize, const V: usize, const WHOLE: bool>(
         // SAFETY: by the caller's word.
         unsafe {
             match column.rank() {
-                4 if MOST >= 4 => update::<4, V, WHOLE>(piece, column, tile, &loads),
-                2 => update::<2, V, WHOLE>(piece, column, tile, &loads),
-                _ => update::<1, V, WHOLE>(piece, column, tile, &loads),
+                4 if MOST >= 4 => update::<4, V, WHOLE>(k_block, column, tile, &loads),
+                2 => update::<2, V, WHOLE>(k_block, column, tile, &loads),
+                _ => update::<1, V, WHOLE>(k_block, column, tile, &loads),
             }
         }
     }
 }
 
 /// # Safety
-/// As for [`add_loaded`]; the column is one of the piece, of rank `E`.
+/// As for [`add_loaded`]; the column is one of the K block, of rank `E`.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
 unsafe fn update<const E: usize, const V: usize, const WHOLE: bool>(
-    piece: &PiecePart<'_>,
+    k_block: &KBlockView<'_>,
     column: &GroupColumn,
     tile: &Tile,
     loads: &[Load; V],
@@ -296,7 +296,7 @@ unsafe fn update<const E: usize, const V: usize, const WHOLE: bool>(
             }
         }
     }
-    let (rows, weights) = piece.entries::<E>(column);
+    let (rows, weights) = k_block.entries::<E>(column);
     for (&row, weights) in rows.iter().zip(weights) {
         // SAFETY: the tile of Y has that row, of V vectors.
         unsafe {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ndarray::Array4;
 use rand::RngExt;
 
-use super::{Choices, Device, Executable, Policy, Request, compile, reference};
+use super::{AutotuneCache, Device, Executable, Policy, Request, compile, reference};
 use crate::error::Result;
 use crate::kernels::gpu;
 use crate::kernels::masked_dense::DenseLibrary;
@@ -35,14 +35,14 @@ impl Pruned {
         policy: Policy,
         batch: usize,
         device: Device<'static>,
-        choices: &mut Choices,
+        autotune: &mut AutotuneCache,
     ) -> Result<Executable<'static>> {
         let Self { network, weights, masks } = self;
         let library = None;
         compile(
             &Request { network, weights, masks, policy, group_width: 8, batch, library },
             device,
-            choices,
+            autotune,
         )
     }
 
@@ -56,8 +56,14 @@ impl Pruned {
 
     /// Compares a policy's scores with those of plain loops: twice, since nothing may be left over from the
     /// first run.
-    fn check(&self, policy: Policy, batch: usize, device: Device<'static>, choices: &mut Choices) {
-        let mut executable = self.compile(policy, batch, device, choices).unwrap();
+    fn check(
+        &self,
+        policy: Policy,
+        batch: usize,
+        device: Device<'static>,
+        autotune: &mut AutotuneCache,
+    ) {
+        let mut executable = self.compile(policy, batch, device, autotune).unwrap();
         let first = self.images(batch);
         let mut second = first.clone();
         second.invert_axis(ndarray::Axis(3));
@@ -84,13 +90,13 @@ fn devices() -> Vec<Device<'static>> {
 #[test]
 fn every_policy_computes_what_the_masked_network_does_on_every_device() {
     for device in devices() {
-        let mut choices = Choices::in_memory();
+        let mut autotune = AutotuneCache::in_memory();
         for name in zoo::NAMES {
             let pruned = Pruned::new(zoo::narrow(name).unwrap());
             for policy in Policy::ALL {
-                pruned.check(policy, 1, device, &mut choices);
+                pruned.check(policy, 1, device, &mut autotune);
                 if name != "alexnet" || matches!(device, Device::Cpu) {
-                    pruned.check(policy, 3, device, &mut choices);
+                    pruned.check(policy, 3, device, &mut autotune);
                 }
             }
         }
@@ -103,7 +109,7 @@ fn more_images_than_a_tile_has_columns_are_run() {
         let pruned = Pruned::new(zoo::narrow(name).unwrap());
         for batch in [16, 35] {
             for policy in [Policy::Dense, Policy::Both] {
-                pruned.check(policy, batch, Device::Cpu, &mut Choices::in_memory());
+                pruned.check(policy, batch, Device::Cpu, &mut AutotuneCache::in_memory());
             }
         }
     }
@@ -116,8 +122,8 @@ fn threads_change_nothing() {
         let pruned = Pruned::new(zoo::narrow(name).unwrap());
         for batch in [1, 2, 5] {
             for policy in [Policy::Dense, Policy::Both, Policy::Traditional] {
-                let mut choices = Choices::in_memory();
-                pool.install(|| pruned.check(policy, batch, Device::Cpu, &mut choices));
+                let mut autotune = AutotuneCache::in_memory();
+                pool.install(|| pruned.check(policy, batch, Device::Cpu, &mut autotune));
             }
         }
     }
@@ -129,12 +135,12 @@ fn only_a_network_with_work_to_share_is_measured_on_several_threads() {
     let folder = tempfile::tempdir().unwrap();
     let measured = |name: &str, batch: usize| {
         let file = folder.path().join(format!("{name}-{batch}.json"));
-        let mut choices = Choices::in_file(&file, "a machine");
+        let mut autotune = AutotuneCache::in_file(&file, "a machine");
         let pruned = Pruned::new(zoo::narrow(name).unwrap());
         pool.install(|| {
-            pruned.compile(Policy::Simd, batch, Device::Cpu, &mut choices).unwrap();
+            pruned.compile(Policy::Simd, batch, Device::Cpu, &mut autotune).unwrap();
         });
-        choices.save().unwrap();
+        autotune.save().unwrap();
         let text = std::fs::read_to_string(file).unwrap_or_default();
         text.contains("\"Alone\"") || text.contains("\"Attended\"")
     };
@@ -147,17 +153,17 @@ fn of_ways_to_run_a_network_the_one_that_was_the_fastest_is_remembered() {
     let pruned = Pruned::new(zoo::lenet_300_100());
     for device in devices() {
         let folder = tempfile::tempdir().unwrap();
-        let bytes = |policy, choices: &mut Choices| {
-            pruned.compile(policy, 1, device, choices).unwrap().bytes()
+        let bytes = |policy, autotune: &mut AutotuneCache| {
+            pruned.compile(policy, 1, device, autotune).unwrap().bytes()
         };
-        let file = folder.path().join("choices.json");
-        let mut choices = Choices::in_file(&file, "a machine");
-        bytes(Policy::Scalpel, &mut choices);
-        choices.save().unwrap();
+        let file = folder.path().join("autotune.json");
+        let mut autotune = AutotuneCache::in_file(&file, "a machine");
+        bytes(Policy::Scalpel, &mut autotune);
+        autotune.save().unwrap();
         let text = std::fs::read_to_string(&file).unwrap();
         let mut stored: serde_json::Value = serde_json::from_str(&text).unwrap();
         for (way, policy) in [("dense", Policy::Node), ("groups of 8", Policy::Both)] {
-            let made = stored["choices"].as_object_mut().unwrap();
+            let made = stored["autotune"].as_object_mut().unwrap();
             let of_networks = |(key, _): &(&String, &mut _)| {
                 key.contains("| lenet-300-100 x 1 |") && key.contains(" or ")
             };
@@ -165,8 +171,12 @@ fn of_ways_to_run_a_network_the_one_that_was_the_fastest_is_remembered() {
             assert_eq!(networks.len(), 1, "{text}");
             *networks[0].1 = way.into();
             std::fs::write(&file, stored.to_string()).unwrap();
-            let mut choices = Choices::in_file(&file, "a machine");
-            assert_eq!(bytes(Policy::Scalpel, &mut choices), bytes(policy, &mut choices), "{way}");
+            let mut autotune = AutotuneCache::in_file(&file, "a machine");
+            assert_eq!(
+                bytes(Policy::Scalpel, &mut autotune),
+                bytes(policy, &mut autotune),
+                "{way}"
+            );
         }
     }
 }
@@ -181,7 +191,7 @@ fn a_network_that_was_compacted_to_uneven_groups_is_compiled_again() {
     let again = Pruned { network, weights, masks: NodeMasks::new() };
     for device in devices() {
         for policy in [Policy::Simd, Policy::Scalpel] {
-            again.check(policy, 2, device, &mut Choices::in_memory());
+            again.check(policy, 2, device, &mut AutotuneCache::in_memory());
         }
     }
 }
@@ -216,8 +226,8 @@ fn a_library_that_is_slower_than_our_kernels_is_not_taken() {
         batch: 16,
         library: Some(&library),
     };
-    let mut executable = compile(&request, Device::Cpu, &mut Choices::in_memory()).unwrap();
-    let steps = executable.explain().unwrap();
+    let mut executable = compile(&request, Device::Cpu, &mut AutotuneCache::in_memory()).unwrap();
+    let steps = executable.profile().unwrap();
     assert!(steps.iter().all(|step| step.kernel != "masked_dense_f32_library"), "{steps:?}");
 }
 
@@ -225,23 +235,24 @@ fn a_library_that_is_slower_than_our_kernels_is_not_taken() {
 fn an_explanation_names_every_layer_with_its_kernel_its_size_and_its_share() {
     let pruned = Pruned::new(zoo::lenet_5());
     for device in devices() {
-        let mut choices = Choices::in_memory();
-        let mut simd = pruned.compile(Policy::Simd, 1, device, &mut choices).unwrap();
-        let steps = simd.explain().unwrap();
+        let mut autotune = AutotuneCache::in_memory();
+        let mut simd = pruned.compile(Policy::Simd, 1, device, &mut autotune).unwrap();
+        let steps = simd.profile().unwrap();
         let of = |layer: &str| steps.iter().find(|step| step.layer == layer).unwrap();
         assert_eq!(of("ip1").shape, "500x800");
         assert!(of("conv2").kernel.starts_with("group_spmm_f32_"), "{steps:?}");
-        assert!(of("pool1").kernel.starts_with("planes_f32_"), "{steps:?}");
+        assert!(of("pool1").kernel.starts_with("pool_eltwise_f32_"), "{steps:?}");
         let density = of("ip1").density.unwrap();
         assert!((0.1..0.3).contains(&density), "{density}");
         let shares: f64 = steps.iter().map(|step| step.share).sum();
         approx::assert_relative_eq!(shares, 1.0, max_relative = 1e-9);
         assert_eq!(simd.bytes(), steps.iter().map(|step| step.bytes).sum::<usize>());
-        let text = super::explanation(&steps);
+        let text = super::profile_table(&steps);
         assert_eq!(text.lines().count(), steps.len() + 1, "{text}");
 
-        let bytes =
-            |policy| pruned.compile(policy, 1, device, &mut Choices::in_memory()).unwrap().bytes();
+        let bytes = |policy| {
+            pruned.compile(policy, 1, device, &mut AutotuneCache::in_memory()).unwrap().bytes()
+        };
         assert_eq!(bytes(Policy::Dense), 4 * (430_500 + 580));
         assert!(bytes(Policy::Both) < bytes(Policy::Node) && bytes(Policy::Both) < simd.bytes());
         assert!(simd.bytes() < bytes(Policy::Traditional));
@@ -251,7 +262,7 @@ fn an_explanation_names_every_layer_with_its_kernel_its_size_and_its_share() {
 #[test]
 fn what_does_not_fit_is_refused() {
     let pruned = Pruned::new(zoo::lenet_5());
-    let mut choices = Choices::in_memory();
+    let mut autotune = AutotuneCache::in_memory();
     let mut refusal = |batch: usize, width: usize, masks: &NodeMasks| {
         let request = Request {
             network: &pruned.network,
@@ -262,21 +273,21 @@ fn what_does_not_fit_is_refused() {
             batch,
             library: None,
         };
-        compile(&request, Device::Cpu, &mut choices).map(|_| ()).unwrap_err().to_string()
+        compile(&request, Device::Cpu, &mut autotune).map(|_| ()).unwrap_err().to_string()
     };
     assert!(refusal(0, 8, &pruned.masks).contains("a batch and a group width of at least 1"));
     assert!(refusal(1, 0, &pruned.masks).contains("groups of 0"));
     let empty = Network { layers: Vec::new(), ..pruned.network.clone() };
     let (weights, masks) = (Weights::default(), NodeMasks::new());
     let nothing = Pruned { network: empty, weights, masks };
-    let refused = nothing.compile(Policy::Dense, 1, Device::Cpu, &mut Choices::in_memory());
+    let refused = nothing.compile(Policy::Dense, 1, Device::Cpu, &mut AutotuneCache::in_memory());
     let error = refused.map(|_| ()).unwrap_err().to_string();
     assert!(error.contains("a layer that computes"), "{error}");
     let wrong = NodeMasks::from([("mask_conv1".to_owned(), vec![true; 3])]);
     assert!(refusal(1, 8, &wrong).contains("expected 20 nodes"));
 
     let mut executable =
-        pruned.compile(Policy::Both, 2, Device::Cpu, &mut Choices::in_memory()).unwrap();
+        pruned.compile(Policy::Both, 2, Device::Cpu, &mut AutotuneCache::in_memory()).unwrap();
     let error = executable.load(&[0.0; 784]).unwrap_err().to_string();
     assert!(error.contains("images of shape [2, 1, 28, 28]"), "{error}");
     let error = executable.scores(&mut [0.0; 10]).unwrap_err().to_string();
@@ -284,17 +295,17 @@ fn what_does_not_fit_is_refused() {
 }
 
 #[test]
-fn a_convolution_behind_a_dense_layer_is_refused_on_a_cpu() {
+fn a_convolution_after_a_dense_layer_is_refused_on_a_cpu() {
     let mut network = zoo::lenet_300_100();
     let conv = Conv { outputs: 10, kernel: 1, stride: 1, padding: 0, groups: Groups::Even(1) };
     network.layers.push(Layer { name: "conv".into(), op: Op::Conv(conv) });
     network.layers.push(Layer { name: "ip4".into(), op: Op::Linear(Linear { outputs: 2 }) });
     let pruned = Pruned::new(network);
-    let refused = pruned.compile(Policy::Dense, 1, Device::Cpu, &mut Choices::in_memory());
+    let refused = pruned.compile(Policy::Dense, 1, Device::Cpu, &mut AutotuneCache::in_memory());
     let error = refused.map(|_| ()).unwrap_err().to_string();
-    assert!(error.contains("layer conv") && error.contains("behind a dense layer"), "{error}");
+    assert!(error.contains("layer conv") && error.contains("after a dense layer"), "{error}");
     for gpu in gpu::devices() {
-        pruned.check(Policy::Dense, 2, Device::Gpu(gpu), &mut Choices::in_memory());
+        pruned.check(Policy::Dense, 2, Device::Gpu(gpu), &mut AutotuneCache::in_memory());
     }
 }
 
@@ -305,7 +316,7 @@ fn nodes_that_pruning_left_none_of_leave_a_network_of_biases() {
     let masks = NodeMasks::from([("mask_conv2".to_owned(), vec![false; 50])]);
     let pruned = Pruned { network, weights, masks };
     for policy in [Policy::Dense, Policy::Node, Policy::Scalpel] {
-        pruned.check(policy, 2, Device::Cpu, &mut Choices::in_memory());
+        pruned.check(policy, 2, Device::Cpu, &mut AutotuneCache::in_memory());
     }
 }
 
@@ -325,9 +336,9 @@ fn a_group_of_channels_that_is_dead_as_a_whole_stops_no_policy_on_any_device() {
     let sites = pruned.network.mask_sites().unwrap();
     pruned.masks = sites.into_iter().map(|s| (s.name.clone(), halves(&s.name, s.nodes))).collect();
     for device in devices() {
-        let mut choices = Choices::in_memory();
+        let mut autotune = AutotuneCache::in_memory();
         for policy in Policy::ALL {
-            pruned.check(policy, 1, device, &mut choices);
+            pruned.check(policy, 1, device, &mut autotune);
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::network::{Network, NodeKind, NodeMasks, Op, ParameterRole, Weights, a
 use crate::prune::compact::compact;
 use crate::prune::{apply, magnitude, random};
 use crate::report::Authors;
-use crate::sparse::Stored;
+use crate::sparse::StoredArray;
 use crate::train::recipe::{Prune, Recipe, Target, Technique};
 
 /// Weights in a group, where nothing says otherwise.
@@ -24,7 +24,7 @@ const SEED: u64 = 1;
 
 /// A network and its pruned models.
 #[derive(Clone, Debug)]
-pub struct Subject {
+pub struct ModelUnderTest {
     /// The network, as nothing has been pruned.
     pub original: Network,
     /// Its weights, random: a dense product takes the same time with any.
@@ -63,7 +63,7 @@ const TECHNIQUES: [(Policy, Technique); 4] = [
 /// The policies whose techniques are Scalpel's own.
 pub(super) const SCALPELS_OWN: [Policy; 3] = [Policy::Simd, Policy::Node, Policy::Both];
 
-impl Subject {
+impl ModelUnderTest {
     /// The network of that name, with what is published in the folder `models`.
     ///
     /// # Errors
@@ -88,7 +88,7 @@ impl Subject {
     }
 }
 
-impl Subject {
+impl ModelUnderTest {
     /// The original network as a model: what the dense policy runs.
     pub fn untouched(&self) -> PrunedModel {
         PrunedModel {
@@ -132,7 +132,7 @@ fn published(
     }
     let Some((name, card, model)) = best else { return Ok(None) };
     let width = model.iter().find_map(|(_, stored)| match stored {
-        Stored::Groups(groups, _) => Some(groups.width()),
+        StoredArray::Groups(groups, _) => Some(groups.width()),
         _ => None,
     });
     let weights = model.to_weights()?;
@@ -336,7 +336,7 @@ fn takes(target: Target, kind: NodeKind) -> bool {
     }
 }
 
-/// Which nodes live: as many as the authors kept, by lot.
+/// Which nodes live: as many as the authors kept, at random.
 fn authors_masks(network: &Network) -> Result<NodeMasks> {
     let authors = Authors::published()?;
     let row = authors.node.iter().find(|row| row.network == network.name).ok_or_else(|| {
@@ -357,7 +357,7 @@ fn weight_names(network: &Network) -> Result<Vec<(String, String)>> {
     Ok(weights.map(|p| (network.layers[p.layer].name.clone(), p.name)).collect())
 }
 
-/// Removes groups by lot, so that of each targeted layer the share is left that `share` says, given the
+/// Removes groups at random, so that of each targeted layer the share is left that `share` says, given the
 /// layer and its weights.
 fn prune_groups(
     network: &Network,
@@ -401,10 +401,10 @@ mod tests {
 
     #[test]
     fn published_models_are_taken_where_they_exist() {
-        let subject = Subject::open("lenet-5", zoo_folder()).unwrap();
-        let policies: Vec<Policy> = subject.models.iter().map(|model| model.policy).collect();
+        let under_test = ModelUnderTest::open("lenet-5", zoo_folder()).unwrap();
+        let policies: Vec<Policy> = under_test.models.iter().map(|model| model.policy).collect();
         assert_eq!(policies, [Policy::Traditional, Policy::Simd, Policy::Node, Policy::Both]);
-        let simd = &subject.models[1];
+        let simd = &under_test.models[1];
         assert_eq!(simd.from, "zoo/lenet-5-simd-pruning-high-rate");
         let (plain, _) = models::open(zoo_folder(), "lenet-5-simd-pruning").unwrap();
         assert!(simd.card.as_ref().unwrap().accuracy > plain.accuracy, "the more accurate one");
@@ -413,8 +413,8 @@ mod tests {
 
     #[test]
     fn random_models_have_the_sparsity_that_was_asked_for() {
-        let subject = Subject::open("alexnet", Path::new("no such folder")).unwrap();
-        let of = |policy| subject.models.iter().find(|model| model.policy == policy).unwrap();
+        let under_test = ModelUnderTest::open("alexnet", Path::new("no such folder")).unwrap();
+        let of = |policy| under_test.models.iter().find(|model| model.policy == policy).unwrap();
         let share = |model: &PrunedModel, key: &str| {
             let array = model.weights.get(key).unwrap();
             array.iter().filter(|&&w| w != 0.0).count() as f64 / array.len() as f64
@@ -445,7 +445,8 @@ mod tests {
     #[test]
     fn a_network_of_unknown_densities_is_refused_with_what_to_do() {
         for name in ["convnet", "nin", "lenet-5"] {
-            let error = Subject::open(name, Path::new("no such folder")).unwrap_err().to_string();
+            let error =
+                ModelUnderTest::open(name, Path::new("no such folder")).unwrap_err().to_string();
             assert!(error.contains("run simd_pruning on"), "{error}");
         }
     }

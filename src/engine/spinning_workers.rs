@@ -2,24 +2,24 @@
 //!
 //! A thread of rayon's that finds nothing to do goes to sleep, and waking it takes as long as a small layer
 //! does (30 to 100 us). A network on several threads is a chain of short parallel sections, so the other
-//! threads wait actively from its first to its last, as those of OpenMP do, and linger behind it for the
+//! threads wait actively from its first to its last, as those of OpenMP do, and linger after it for the
 //! next batch.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::kernels::attended;
+use crate::kernels::with_spinning_workers;
 
-/// How long attendants stay behind a run that no other follows.
+/// How long workers spin after a run that no other follows.
 const LINGER: Duration = Duration::from_millis(1);
 
 /// Looks for work between two looks at the clock.
 const LOOKS: usize = 64;
 
-/// The attendants of one executable.
+/// The spinning workers of one executable.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Attendants(Arc<State>);
+pub(crate) struct SpinningWorkers(Arc<State>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -28,7 +28,7 @@ struct State {
     present: AtomicUsize,
 }
 
-impl Attendants {
+impl SpinningWorkers {
     /// Does `work` on a thread of the pool, while all others look for what it shares out.
     pub fn during<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
         rayon::scope(|_| {
@@ -38,7 +38,7 @@ impl Attendants {
                 self.call(rayon::current_thread_index());
             }
             let done = Done(&self.0);
-            let result = attended(work);
+            let result = with_spinning_workers(work);
             drop(done);
             result
         })
@@ -93,27 +93,27 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::parts;
+    use crate::kernels::task_count;
     use rayon::prelude::*;
 
     #[test]
     fn kernels_share_small_work_while_others_attend_and_only_then() {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
         pool.install(|| {
-            let attendants = Attendants::default();
-            let small = || parts(20, 1);
-            assert_eq!([small(), attendants.during(small), small()], [1, 6, 1]);
+            let spinning = SpinningWorkers::default();
+            let small = || task_count(20, 1);
+            assert_eq!([small(), spinning.during(small), small()], [1, 6, 1]);
         });
     }
 
     #[test]
-    fn work_is_done_again_and_again_and_panics_leave_nobody_behind() {
+    fn work_is_done_again_and_again_and_panics_leave_nobody_running() {
         for threads in [1, 2, 4] {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            let attendants = Attendants::default();
+            let spinning = SpinningWorkers::default();
             for run in 0..200_u64 {
                 let sum: u64 = pool.install(|| {
-                    attendants.during(|| {
+                    spinning.during(|| {
                         (0..8)
                             .map(|_| (0..100_u64).into_par_iter().map(|i| i + run).sum::<u64>())
                             .sum()
@@ -121,18 +121,18 @@ mod tests {
                 });
                 assert_eq!(sum, 8 * (4950 + 100 * run));
             }
-            let panics = || pool.install(|| attendants.during(|| panic!("as it must")));
+            let panics = || pool.install(|| spinning.during(|| panic!("as it must")));
             let unwound = std::panic::catch_unwind(std::panic::AssertUnwindSafe(panics));
             assert!(unwound.is_err());
-            assert!(!attendants.0.running.load(Ordering::Acquire));
-            let sum: u64 = pool.install(|| attendants.during(|| (0..10_u64).into_par_iter().sum()));
+            assert!(!spinning.0.running.load(Ordering::Acquire));
+            let sum: u64 = pool.install(|| spinning.during(|| (0..10_u64).into_par_iter().sum()));
             assert_eq!(sum, 45);
             // On a busy machine a thread may get no turn for some time.
             let deadline = Instant::now() + Duration::from_secs(10);
-            while attendants.0.present.load(Ordering::Acquire) > 0 && Instant::now() < deadline {
+            while spinning.0.present.load(Ordering::Acquire) > 0 && Instant::now() < deadline {
                 std::thread::sleep(LINGER);
             }
-            assert_eq!(attendants.0.present.load(Ordering::Acquire), 0, "{threads} threads");
+            assert_eq!(spinning.0.present.load(Ordering::Acquire), 0, "{threads} threads");
         }
     }
 }

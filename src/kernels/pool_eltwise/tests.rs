@@ -2,7 +2,7 @@
 
 use rand::RngExt;
 
-use super::{Map, Op, Window, cpu, pack, reference};
+use super::{ImageLayout, Op, Window, cpu, pack, reference};
 use crate::error::Error;
 use crate::kernels::gpu::devices;
 use crate::seed;
@@ -26,19 +26,19 @@ fn check(on: On, op: &Op<'_>, input: [usize; 3], images: usize, spoil: impl Fn(&
     let [rows, columns] = op.output([height, width]);
     let output = [channels, rows, columns];
     // Features turned: a row of all images for each pixel.
-    let turned = Map {
+    let turned = ImageLayout {
         start: 0,
         image: 1,
         plane: rows * columns * images,
         pitch: columns * images,
         step: images,
     };
-    for to in [Map::plain(output), Map::padded(output, 2), turned] {
+    for to in [ImageLayout::plain(output), ImageLayout::padded(output, 2), turned] {
         let untouched = || vec![UNTOUCHED; to.floats(output, images)];
         match on {
             On::Gpus => {
                 for gpu in devices() {
-                    let maps = [&Map::plain(input), &to];
+                    let maps = [&ImageLayout::plain(input), &to];
                     let packed = pack(gpu, op, input, images, maps).unwrap();
                     let mut y = untouched();
                     packed.run(gpu, &x, &mut y).unwrap();
@@ -47,10 +47,10 @@ fn check(on: On, op: &Op<'_>, input: [usize; 3], images: usize, spoil: impl Fn(&
             }
             On::Cpu => {
                 for variant in cpu::VARIANTS {
-                    let maps = [Map::plain(input), to];
-                    let planes = match cpu::Planes::with(variant, op, input, maps) {
+                    let maps = [ImageLayout::plain(input), to];
+                    let planes = match cpu::PoolEltwise::with(variant, op, input, maps) {
                         Err(Error::Unavailable { reason, .. }) => {
-                            crate::requirement::skip(variant.needs, &reason);
+                            crate::test_support::skip(variant.needs, &reason);
                             continue;
                         }
                         planes => planes.unwrap(),
@@ -73,7 +73,7 @@ fn compare(
     expected: &[f32],
     mut y: Vec<f32>,
     [channels, rows, columns]: [usize; 3],
-    to: &Map,
+    to: &ImageLayout,
 ) {
     for (place, &expected) in expected.iter().enumerate() {
         let (pixel, plane) = (place % (rows * columns), place / (rows * columns));
@@ -134,7 +134,7 @@ fn every_operation_computes_what_the_reference_does_on_gpus() {
 fn gpus_copy_planes_of_more_blocks_than_a_side_of_a_grid_whole() {
     for gpu in devices().into_iter().filter(|gpu| gpu.limits().buffer_bytes > 1 << 20) {
         let shape = [1, 1, 256 * gpu.limits().grid as usize + 300];
-        let plain = Map::plain(shape);
+        let plain = ImageLayout::plain(shape);
         let packed = pack(gpu, &Op::Copy { relu: false }, shape, 1, [&plain, &plain]).unwrap();
         let x: Vec<f32> = (0..shape[2]).map(|place| place as f32).collect();
         let mut y = vec![UNTOUCHED; x.len()];
@@ -147,28 +147,30 @@ fn gpus_copy_planes_of_more_blocks_than_a_side_of_a_grid_whole() {
 fn channels_are_shared_among_threads() {
     let (input, op) = ([37, 120, 120], Op::Max(Window { size: 3, stride: 2, padding: 1 }));
     let x: Vec<f32> = (0..37 * 14_400_usize).map(|place| (place * 7919 % 1013) as f32).collect();
-    let to = Map::padded([37, 60, 60], 1);
+    let to = ImageLayout::padded([37, 60, 60], 1);
     let run = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        let planes = cpu::Planes::new(&op, input, [Map::plain(input), to]).unwrap();
+        let planes = cpu::PoolEltwise::new(&op, input, [ImageLayout::plain(input), to]).unwrap();
         let mut y = vec![UNTOUCHED; to.image];
         pool.install(|| planes.run(&x, &mut y)).unwrap();
         y
     };
-    let alone = run(1);
-    compare("one thread", &reference::run(&op, input, &x), alone.clone(), [37, 60, 60], &to);
-    assert_eq!(alone, run(4));
+    let serial = run(1);
+    compare("one thread", &reference::run(&op, input, &x), serial.clone(), [37, 60, 60], &to);
+    assert_eq!(serial, run(4));
 }
 
 #[test]
 fn maps_that_a_cpu_does_not_take_are_refused() {
-    let plain = Map::plain([2, 4, 4]);
+    let plain = ImageLayout::plain([2, 4, 4]);
     let copy = Op::Copy { relu: false };
-    for maps in [[Map { step: 2, ..plain }, plain], [plain, Map { plane: 15, ..plain }]] {
-        let error = cpu::Planes::new(&copy, [2, 4, 4], maps).unwrap_err().to_string();
+    for maps in
+        [[ImageLayout { step: 2, ..plain }, plain], [plain, ImageLayout { plane: 15, ..plain }]]
+    {
+        let error = cpu::PoolEltwise::new(&copy, [2, 4, 4], maps).unwrap_err().to_string();
         assert!(error.contains("side by side"), "{error}");
     }
-    let planes = cpu::Planes::new(&copy, [2, 4, 4], [plain, plain]).unwrap();
+    let planes = cpu::PoolEltwise::new(&copy, [2, 4, 4], [plain, plain]).unwrap();
     let error = planes.run(&[0.0; 31], &mut [0.0; 32]).unwrap_err().to_string();
     assert!(error.contains("32 floats of x"), "{error}");
 }
@@ -176,7 +178,7 @@ fn maps_that_a_cpu_does_not_take_are_refused() {
 #[test]
 fn what_does_not_fit_is_refused_for_gpus() {
     for gpu in devices() {
-        let plain = Map::plain([2, 4, 4]);
+        let plain = ImageLayout::plain([2, 4, 4]);
         let refusal = |op: &Op<'_>| {
             pack(gpu, op, [2, 4, 4], 1, [&plain, &plain]).map(|_| ()).unwrap_err().to_string()
         };

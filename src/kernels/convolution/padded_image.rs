@@ -5,10 +5,10 @@
 //! planes per channel, plane (a, b) with the padded image's pixels (a + s i, b + s j).
 
 use super::Geometry;
-use crate::kernels::planes;
+use crate::kernels::pool_eltwise;
 
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Map {
+pub(super) struct PaddedImage {
     geometry: Geometry,
     pitch: usize,
     /// Floats of one phase of one channel.
@@ -16,7 +16,7 @@ pub(super) struct Map {
     floats: usize,
 }
 
-impl Map {
+impl PaddedImage {
     pub(super) fn new(geometry: &Geometry) -> Self {
         let Geometry { channels, height, width, side, stride, padding } = *geometry;
         let (rows, pitch) = match stride {
@@ -29,8 +29,8 @@ impl Map {
         };
         let plane = rows * pitch;
         // The last row's zeros on the right have no row below them.
-        let behind = if stride == 1 { padding } else { 0 };
-        let floats = channels * stride * stride * plane + behind;
+        let after = if stride == 1 { padding } else { 0 };
+        let floats = channels * stride * stride * plane + after;
         Self { geometry: *geometry, pitch, plane, floats }
     }
 
@@ -51,9 +51,9 @@ impl Map {
     }
 
     /// Where the image lies in it, unless it is split into phases.
-    pub(super) fn unsplit(&self) -> Option<planes::Map> {
+    pub(super) fn unsplit(&self) -> Option<pool_eltwise::ImageLayout> {
         let Geometry { stride, padding, .. } = self.geometry;
-        (stride == 1).then_some(planes::Map {
+        (stride == 1).then_some(pool_eltwise::ImageLayout {
             start: padding * (self.pitch + 1),
             image: self.floats,
             plane: self.plane,

@@ -7,7 +7,7 @@ use ndarray::Array2;
 use proptest::prelude::*;
 use rand::RngExt;
 
-use super::{DenseLibrary, Layer, MaskedDense, Nodes, VARIANTS, gpu, reference};
+use super::{DenseLibrary, MaskedDense, MaskedLayer, Nodes, VARIANTS, gpu, reference};
 use crate::error::{Error, Result};
 use crate::kernels::gpu::devices;
 use crate::seed;
@@ -36,17 +36,17 @@ const UNTOUCHED: f32 = -77.0;
 /// A variant's name, its tolerance for sums of k products below 1, and the y that it computed.
 type Computed = (String, f32, Vec<f32>);
 
-/// What every contestant computes from a layer, x and a y to start from.
-type Contestants<'a> = dyn Fn(&Layer<'_>, &[f32], &[f32]) -> Vec<Computed> + 'a;
+/// What every candidate computes from a layer, x and a y to start from.
+type Candidates<'a> = dyn Fn(&MaskedLayer<'_>, &[f32], &[f32]) -> Vec<Computed> + 'a;
 
-/// Runs every contestant on one case: `run` is given a layer, x and a y to start from.
+/// Runs every candidate on one case: `run` is given a layer, x and a y to start from.
 fn check_with(
     [m, k, n]: [usize; 3],
     alive: f64,
     compacted: [bool; 2],
     seed: u64,
     poison: Option<f32>,
-    run: &Contestants<'_>,
+    run: &Candidates<'_>,
 ) {
     let mut rng = seed::stream(seed, "masked_dense", &[]);
     let mut living =
@@ -64,7 +64,7 @@ fn check_with(
         *first = poison;
     }
     for (bias, relu) in [(None, false), (Some(&bias[..]), true)] {
-        let layer = Layer {
+        let layer = MaskedLayer {
             weights: weights.view(),
             inputs: Nodes { living: &inputs, compacted: compacted[0] },
             outputs: Nodes { living: &outputs, compacted: compacted[1] },
@@ -100,7 +100,7 @@ fn check(
         for variant in VARIANTS.iter().filter(|variant| n == 1 || !variant.one_column()) {
             let packed = match MaskedDense::with(variant, layer, n, Some(&library)) {
                 Err(Error::Unavailable { reason, .. }) => {
-                    crate::requirement::skip(variant.needs, &reason);
+                    crate::test_support::skip(variant.needs, &reason);
                     continue;
                 }
                 packed => packed.unwrap(),
@@ -180,20 +180,21 @@ proptest! {
 fn what_does_not_fit_is_refused() {
     let weights = Array2::<f32>::ones((3, 4));
     let nodes = |living| Nodes { living, compacted: false };
-    let layer = |inputs, outputs| Layer {
+    let layer = |inputs, outputs| MaskedLayer {
         weights: weights.view(),
         inputs: nodes(inputs),
         outputs: nodes(outputs),
         bias: None,
         relu: false,
     };
-    let refusal = |layer: &Layer<'_>| MaskedDense::new(layer, 1, None).unwrap_err().to_string();
+    let refusal =
+        |layer: &MaskedLayer<'_>| MaskedDense::new(layer, 1, None).unwrap_err().to_string();
     assert!(refusal(&layer(&[0, 4], &[0])).contains("ascending inputs below 4"));
     assert!(refusal(&layer(&[1, 0], &[0])).contains("ascending inputs"));
     assert!(refusal(&layer(&[0], &[1, 1])).contains("ascending outputs below 3"));
     let fits = layer(&[0, 3], &[1]);
     let bias = [0.0; 1];
-    assert!(refusal(&Layer { bias: Some(&bias), ..fits }).contains("a bias of 3 entries"));
+    assert!(refusal(&MaskedLayer { bias: Some(&bias), ..fits }).contains("a bias of 3 entries"));
     let packed = MaskedDense::new(&fits, 1, None).unwrap();
     assert!(packed.variant().one_column());
     assert!(packed.run(&[0.0; 2], &mut [0.0; 3]).is_err());
@@ -235,7 +236,7 @@ fn a_layer_larger_than_a_binding_is_split_on_gpus() {
     let (m, k) = (4096, 9216);
     let weights = Array2::from_shape_fn((m, k), |(row, column)| ((row + column) % 5) as f32 - 2.0);
     let (inputs, outputs): (Vec<usize>, Vec<usize>) = ((0..k).collect(), (0..m).collect());
-    let layer = Layer {
+    let layer = MaskedLayer {
         weights: weights.view(),
         inputs: Nodes { living: &inputs, compacted: true },
         outputs: Nodes { living: &outputs, compacted: true },

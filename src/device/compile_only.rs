@@ -10,14 +10,14 @@ use crate::error::{Error, Result};
 pub(crate) type Compile = fn(&Source<'_>) -> Result<String>;
 
 #[derive(Debug)]
-pub(crate) struct Dry {
+pub(crate) struct CompileOnly {
     language: Language,
     compile: Compile,
     /// What was said about each program, once each.
     said: Mutex<Vec<(String, String)>>,
 }
 
-impl Dry {
+impl CompileOnly {
     pub(crate) fn new(language: Language, compile: Compile) -> Self {
         Self { language, compile, said: Mutex::default() }
     }
@@ -28,7 +28,7 @@ impl Dry {
     }
 }
 
-impl Gpu for Dry {
+impl Gpu for CompileOnly {
     fn language(&self) -> Language {
         self.language
     }

@@ -6,7 +6,7 @@ pub mod cpu;
 mod lanes;
 pub mod reference;
 #[cfg(test)]
-mod suite;
+mod tests;
 mod windows;
 
 use super::gpu::{Argument, Packed, Stage};
@@ -32,7 +32,7 @@ pub enum Op<'a> {
     /// The mean of each window, border counted in.
     Average(Window),
     /// The maximum of scale x + shift over each window: batch normalisation with fixed statistics, folded
-    /// into the pooling behind it. The border never wins.
+    /// into the pooling after it. The border never wins.
     MaxAffine {
         /// The window.
         window: Window,
@@ -106,7 +106,7 @@ impl Op<'_> {
 
 /// Where planes lie in a buffer, in floats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Map {
+pub struct ImageLayout {
     /// The first pixel of the first channel of the first image.
     pub start: usize,
     /// From one image to the next.
@@ -119,13 +119,13 @@ pub struct Map {
     pub step: usize,
 }
 
-impl Map {
-    /// Planes without anything between them.
+impl ImageLayout {
+    /// PoolEltwise without anything between them.
     pub fn plain([channels, height, width]: [usize; 3]) -> Self {
         Self::padded([channels, height, width], 0)
     }
 
-    /// Planes with `padding` pixels on every side, which nobody writes.
+    /// PoolEltwise with `padding` pixels on every side, which nobody writes.
     pub fn padded([channels, height, width]: [usize; 3], padding: usize) -> Self {
         let pitch = width + 2 * padding;
         let plane = (height + 2 * padding) * pitch;
@@ -153,12 +153,12 @@ impl Map {
 
 /// Every operation's one variant in CUDA and in WGSL.
 pub const VARIANTS: [[&str; 2]; 6] = [
-    ["planes_f32_cuda_max", "planes_f32_wgsl_max"],
-    ["planes_f32_cuda_average", "planes_f32_wgsl_average"],
-    ["planes_f32_cuda_norm", "planes_f32_wgsl_norm"],
-    ["planes_f32_cuda_affine", "planes_f32_wgsl_affine"],
-    ["planes_f32_cuda_copy", "planes_f32_wgsl_copy"],
-    ["planes_f32_cuda_max_affine", "planes_f32_wgsl_max_affine"],
+    ["pool_eltwise_f32_cuda_max", "pool_eltwise_f32_wgsl_max"],
+    ["pool_eltwise_f32_cuda_average", "pool_eltwise_f32_wgsl_average"],
+    ["pool_eltwise_f32_cuda_norm", "pool_eltwise_f32_wgsl_norm"],
+    ["pool_eltwise_f32_cuda_affine", "pool_eltwise_f32_wgsl_affine"],
+    ["pool_eltwise_f32_cuda_copy", "pool_eltwise_f32_wgsl_copy"],
+    ["pool_eltwise_f32_cuda_max_affine", "pool_eltwise_f32_wgsl_max_affine"],
 ];
 
 /// Threads of a block.
@@ -173,7 +173,7 @@ pub fn pack(
     op: &Op<'_>,
     input: [usize; 3],
     images: usize,
-    [x, y]: [&Map; 2],
+    [x, y]: [&ImageLayout; 2],
 ) -> Result<Packed> {
     op.check(input)?;
     let [channels, height, width] = input;
@@ -184,21 +184,21 @@ pub fn pack(
         return Err(Error::argument("planes", expected, format!("{floats:?}")));
     }
     let (place, entry, constants): (_, _, &[(&'static str, u32)]) = match op {
-        Op::Max(_) => (0, "planes_pool", &[("POOL", 1), ("AVERAGE", 0)]),
-        Op::Average(_) => (1, "planes_pool", &[("POOL", 1), ("AVERAGE", 1)]),
-        Op::Norm { .. } => (2, "planes_norm", &[("NORM", 1)]),
-        Op::Affine { .. } => (3, "planes_affine", &[("AFFINE", 1)]),
-        Op::Copy { .. } => (4, "planes_copy", &[("COPY", 1)]),
-        Op::MaxAffine { .. } => (5, "planes_max_affine", &[("MAX_AFFINE", 1)]),
+        Op::Max(_) => (0, "pool_eltwise_pool", &[("POOL", 1), ("AVERAGE", 0)]),
+        Op::Average(_) => (1, "pool_eltwise_pool", &[("POOL", 1), ("AVERAGE", 1)]),
+        Op::Norm { .. } => (2, "pool_eltwise_norm", &[("NORM", 1)]),
+        Op::Affine { .. } => (3, "pool_eltwise_affine", &[("AFFINE", 1)]),
+        Op::Copy { .. } => (4, "pool_eltwise_copy", &[("COPY", 1)]),
+        Op::MaxAffine { .. } => (5, "pool_eltwise_max_affine", &[("MAX_AFFINE", 1)]),
     };
     let name = match gpu.language() {
         Language::Cuda => VARIANTS[place][0],
         Language::Wgsl => VARIANTS[place][1],
     };
     let source = Source {
-        stem: "planes",
-        cuda: Some(include_str!("../../../cuda/planes.cu")),
-        wgsl: Some(include_str!("../../../shaders/planes.wgsl")),
+        stem: "pool_eltwise",
+        cuda: Some(include_str!("../../../cuda/pool_eltwise.cu")),
+        wgsl: Some(include_str!("../../../shaders/pool_eltwise.wgsl")),
         entry,
         constants,
         threads: THREADS,

@@ -2,20 +2,20 @@
 
 use ndarray::ArrayView2;
 
-use super::explain::Description;
 use super::plan::{Product, Step};
+use super::profile::Description;
 use crate::error::Result;
 use crate::kernels::convolution::{self, Geometry};
 use crate::sparse::{Csr, Format, GroupSparse};
 
 /// The matrices of a step, stored.
-pub(super) enum Stored<'a> {
+pub(super) enum LayerWeights<'a> {
     Dense(Vec<ArrayView2<'a, f32>>),
     Groups(Vec<GroupSparse>),
     Csr(Vec<Csr>),
 }
 
-impl<'a> Stored<'a> {
+impl<'a> LayerWeights<'a> {
     pub fn new(matrices: &[ArrayView2<'a, f32>], format: Format) -> Result<Self> {
         let matrices = matrices.iter().copied();
         Ok(match format {
@@ -32,22 +32,22 @@ impl<'a> Stored<'a> {
         &self,
         geometry: Geometry,
         product: &Product<'_>,
-        take: impl FnOnce(&convolution::Layer<'_>) -> R,
+        take: impl FnOnce(&convolution::ConvLayer<'_>) -> R,
     ) -> R {
         let (bias, relu) = (Some(product.bias), product.relu);
         match self {
             Self::Dense(all) => {
                 let views: Vec<_> = all.iter().map(|matrix| matrix.view()).collect();
                 let weights = convolution::Weights::Dense(&views);
-                take(&convolution::Layer { geometry, weights, bias, relu })
+                take(&convolution::ConvLayer { geometry, weights, bias, relu })
             }
             Self::Groups(all) => {
                 let weights = convolution::Weights::Groups(all);
-                take(&convolution::Layer { geometry, weights, bias, relu })
+                take(&convolution::ConvLayer { geometry, weights, bias, relu })
             }
             Self::Csr(all) => {
                 let weights = convolution::Weights::Csr(all);
-                take(&convolution::Layer { geometry, weights, bias, relu })
+                take(&convolution::ConvLayer { geometry, weights, bias, relu })
             }
         }
     }
@@ -75,7 +75,7 @@ pub(super) fn tag(format: Format) -> String {
 pub(super) fn describe(
     step: &Step<'_>,
     product: &Product<'_>,
-    stored: &Stored<'_>,
+    stored: &LayerWeights<'_>,
     kernel: String,
 ) -> Description {
     let shapes: Vec<String> =
@@ -97,9 +97,9 @@ pub(super) fn describe(
 
 /// What tells a product's sparsity apart from another's in the key of a choice: the share of its weights
 /// that is not 0, and the share that each format stores.
-pub(super) fn sparsity(product: &Product<'_>, stored: &[Stored<'_>]) -> String {
+pub(super) fn sparsity(product: &Product<'_>, stored: &[LayerWeights<'_>]) -> String {
     let all: usize = product.matrices.iter().map(|m| m.len()).sum();
-    let share = |stored: &Stored<'_>| {
+    let share = |stored: &LayerWeights<'_>| {
         let bytes = stored.bytes() as f64 / (4 * all.max(1)) as f64;
         format!("{bytes:.2}")
     };

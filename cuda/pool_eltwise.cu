@@ -38,7 +38,7 @@ __device__ __forceinline__ Pixel own_pixel(const Params &p) {
 // The maximum of each window, in which the border never wins, or its mean, border counted in. A NaN in
 // the window wins.
 extern "C" __global__ void __launch_bounds__(THREADS)
-planes_pool(const float *__restrict__ x, float *__restrict__ y, Params p) {
+pool_eltwise_pool(const float *__restrict__ x, float *__restrict__ y, Params p) {
     const Pixel own = own_pixel(p);
     if (!own.exists) return;
     float result = 0.0f;
@@ -68,7 +68,7 @@ planes_pool(const float *__restrict__ x, float *__restrict__ y, Params p) {
 // The maximum of scale x + shift over each window, in which the border never wins: a batch normalisation
 // in front of a pooling. A NaN in the window wins.
 extern "C" __global__ void __launch_bounds__(THREADS)
-planes_max_affine(const float *__restrict__ scale, const float *__restrict__ shift,
+pool_eltwise_max_affine(const float *__restrict__ scale, const float *__restrict__ shift,
                   const float *__restrict__ x, float *__restrict__ y, Params p) {
     const Pixel own = own_pixel(p);
     if (!own.exists) return;
@@ -93,7 +93,7 @@ planes_max_affine(const float *__restrict__ scale, const float *__restrict__ shi
 #ifdef NORM
 // x / (1 + alpha mean)^beta, the mean of x^2 over a window of the same channel, border counted in.
 extern "C" __global__ void __launch_bounds__(THREADS)
-planes_norm(const float *__restrict__ x, float *__restrict__ y, Params p) {
+pool_eltwise_norm(const float *__restrict__ x, float *__restrict__ y, Params p) {
     const Pixel own = own_pixel(p);
     if (!own.exists) return;
     float sum = 0.0f;
@@ -116,7 +116,7 @@ planes_norm(const float *__restrict__ x, float *__restrict__ y, Params p) {
 #ifdef AFFINE
 // scale x + shift, of each channel: a batch normalisation whose statistics are fixed.
 extern "C" __global__ void __launch_bounds__(THREADS)
-planes_affine(const float *__restrict__ scale, const float *__restrict__ shift,
+pool_eltwise_affine(const float *__restrict__ scale, const float *__restrict__ shift,
               const float *__restrict__ x, float *__restrict__ y, Params p) {
     const Pixel own = own_pixel(p);
     if (!own.exists) return;
@@ -128,7 +128,7 @@ planes_affine(const float *__restrict__ scale, const float *__restrict__ shift,
 
 #ifdef COPY
 extern "C" __global__ void __launch_bounds__(THREADS)
-planes_copy(const float *__restrict__ x, float *__restrict__ y, Params p) {
+pool_eltwise_copy(const float *__restrict__ x, float *__restrict__ y, Params p) {
     const Pixel own = own_pixel(p);
     if (!own.exists) return;
     const float value = x[p.x(blockIdx.z, own.channel, own.row, own.column)];

@@ -11,7 +11,7 @@ use crate::train::recipe::{Recipe, Stage};
 /// do.
 const AVERAGED: usize = 5;
 
-pub(super) fn choices_header() -> Table {
+pub(super) fn trials_header() -> Table {
     Table::new([
         "network",
         "technique",
@@ -33,7 +33,7 @@ pub(super) fn choices_header() -> Table {
 ///
 /// # Errors
 /// A run's recipe or metrics that cannot be read.
-pub(super) fn choices_rows(table: &mut Table, runs: &[StoredRun]) -> Result<()> {
+pub(super) fn trials_rows(table: &mut Table, runs: &[StoredRun]) -> Result<()> {
     for group in by_recipe(runs) {
         table.row(cells(&group)?);
     }

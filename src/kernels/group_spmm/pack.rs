@@ -1,30 +1,30 @@
 //! A layer's weights in the order of its group columns, block of rows by block of rows.
 //!
 //! A block is what one tile of Y has rows. Where a product has too few columns for all threads, each takes
-//! *bands* of a block's rows instead: for each of them the block lists its group columns once more, with the
-//! entries that are the band's. The weights themselves lie there once.
+//! *slices* of a block's rows instead: for each of them the block lists its group columns once more, with the
+//! entries that are the slice's. The weights themselves lie there once.
 
 use std::ops::Range;
 
-use super::Layer;
+use super::GroupLayer;
 
-/// Bytes of a piece's weights.
-const PIECE_BYTES: usize = 256 << 10;
+/// Bytes of a K block's weights.
+const K_BLOCK_BYTES: usize = 256 << 10;
 
-/// The least entries that a group column has in a band, on the mean: each band reads its rows of X anew.
-const ENTRIES_OF_A_BAND: usize = 4;
+/// The least entries that a group column has in a slice, on the mean: each slice reads its rows of X anew.
+const ENTRIES_PER_SLICE: usize = 4;
 
-/// The least rows of a band.
-const ROWS_OF_A_BAND: usize = 16;
+/// The least rows of a slice.
+const ROWS_PER_SLICE: usize = 16;
 
-/// Rows that own one group of K. Small, since of a band few entries stand behind each.
+/// Rows that own one group of K. Small, since of a slice each has few entries.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct GroupColumn {
     /// Its first row of X.
     first: u32,
     /// Its first entry's weights.
     weights: u32,
-    /// Its entries, from the first to behind the last.
+    /// Its entries, from the first to after the last.
     entries: [u32; 2],
     width: u8,
     rank: u8,
@@ -43,7 +43,7 @@ impl GroupColumn {
         usize::from(self.width)
     }
 
-    /// Weights per entry, 0 behind `width`: 1, 2, 4 or 8.
+    /// Weights per entry, 0 after `width`: 1, 2, 4 or 8.
     #[inline(always)]
     pub fn rank(&self) -> usize {
         usize::from(self.rank)
@@ -57,50 +57,50 @@ impl GroupColumn {
 
 /// Group columns whose weights stay in cache together.
 #[derive(Debug, Default)]
-pub(super) struct Piece {
+pub(super) struct KBlock {
     /// In order of K.
     columns: Vec<GroupColumn>,
-    /// The same with the entries of each band alone; none where there is one band.
-    of_bands: Vec<Vec<GroupColumn>>,
+    /// The same with the entries of each slice alone; none where there is one slice.
+    by_slice: Vec<Vec<GroupColumn>>,
     /// The row within the block of each entry.
     rows: Vec<u32>,
     /// As many weights per entry as its column's rank.
     weights: Vec<f32>,
 }
 
-impl Piece {
-    /// The group columns of a band, or of the whole block.
-    pub fn part(&self, band: Option<usize>) -> PiecePart<'_> {
-        let columns = band.map_or(&self.columns, |band| &self.of_bands[band]);
-        PiecePart { columns, rows: &self.rows, weights: &self.weights }
+impl KBlock {
+    /// The group columns of a slice, or of the whole block.
+    pub fn part(&self, row_slice: Option<usize>) -> KBlockView<'_> {
+        let columns = row_slice.map_or(&self.columns, |row_slice| &self.by_slice[row_slice]);
+        KBlockView { columns, rows: &self.rows, weights: &self.weights }
     }
 
-    /// Lists the columns once more for each of some bands.
-    fn divide(&mut self, bands: &[Range<usize>]) {
-        let of_band = |band: &Range<usize>| {
+    /// Lists the columns once more for each of some slices.
+    fn divide(&mut self, row_slices: &[Range<usize>]) {
+        let slice_columns = |row_slice: &Range<usize>| {
             let part = |column: &GroupColumn| {
                 let rows = &self.rows[column.entries()];
                 let place = |row: usize| rows.partition_point(|&own| (own as usize) < row) as u32;
-                let [from, to] = [place(band.start), place(band.end)];
+                let [from, to] = [place(row_slice.start), place(row_slice.end)];
                 let entries = [from, to].map(|place| column.entries[0] + place);
                 let weights = column.weights + from * u32::from(column.rank);
                 (from < to).then_some(GroupColumn { entries, weights, ..*column })
             };
             self.columns.iter().filter_map(part).collect()
         };
-        self.of_bands = bands.iter().map(of_band).collect();
+        self.by_slice = row_slices.iter().map(slice_columns).collect();
     }
 }
 
-/// What a tile takes of a piece.
-pub(super) struct PiecePart<'a> {
+/// What a tile takes of a K block.
+pub(super) struct KBlockView<'a> {
     /// In order of K.
     pub columns: &'a [GroupColumn],
     rows: &'a [u32],
     weights: &'a [f32],
 }
 
-impl PiecePart<'_> {
+impl KBlockView<'_> {
     /// The entries of a column of rank `E`: their rows within the block, and their weights.
     #[inline(always)]
     pub fn entries<const E: usize>(&self, column: &GroupColumn) -> (&[u32], &[[f32; E]]) {
@@ -112,45 +112,45 @@ impl PiecePart<'_> {
 
 /// Rows of which a tile of Y holds all.
 #[derive(Debug)]
-pub(super) struct Block {
+pub(super) struct RowBlock {
     pub first_row: usize,
     pub rows: usize,
-    pub pieces: Vec<Piece>,
+    pub k_blocks: Vec<KBlock>,
     /// Its rows, counted from its first, in the parts that threads may take alone: one or more.
-    pub bands: Vec<Range<usize>>,
+    pub row_slices: Vec<Range<usize>>,
 }
 
-impl Block {
-    /// The blocks of a layer, of at most `rows` rows, for updates of rank `rank`; in enough bands for
+impl RowBlock {
+    /// The pack of a layer, of at most `rows` rows, for updates of rank `rank`; in enough slices for
     /// `threads` threads, unless those would be too low to be worth it.
-    pub fn all(layer: &Layer<'_>, rank: usize, rows: usize, threads: usize) -> Vec<Self> {
+    pub fn all(layer: &GroupLayer<'_>, rank: usize, rows: usize, threads: usize) -> Vec<Self> {
         let row_ptr = layer.weights.row_ptr();
         let height = row_ptr.len() - 1;
-        let blocks = split(row_ptr, height.div_ceil(rows), rows);
-        let bands = threads.div_ceil(blocks.len().max(1));
-        blocks.into_iter().map(|range| Self::new(layer, range, rank, bands)).collect()
+        let pack = split(row_ptr, height.div_ceil(rows), rows);
+        let row_slices = threads.div_ceil(pack.len().max(1));
+        pack.into_iter().map(|range| Self::new(layer, range, rank, row_slices)).collect()
     }
 
-    fn new(layer: &Layer<'_>, range: Range<usize>, rank: usize, bands: usize) -> Self {
-        let pieces = pieces(layer, range.start, range.len(), rank);
+    fn new(layer: &GroupLayer<'_>, range: Range<usize>, rank: usize, row_slices: usize) -> Self {
+        let k_blocks = k_blocks(layer, range.start, range.len(), rank);
         let mut block =
-            Self { first_row: range.start, rows: range.len(), pieces, bands: Vec::new() };
+            Self { first_row: range.start, rows: range.len(), k_blocks, row_slices: Vec::new() };
         let [columns, entries] = block.counts();
-        let worth = entries / (columns * ENTRIES_OF_A_BAND).max(1);
-        let bands = bands.min(worth).min(range.len() / ROWS_OF_A_BAND).max(1);
+        let worth = entries / (columns * ENTRIES_PER_SLICE).max(1);
+        let row_slices = row_slices.min(worth).min(range.len() / ROWS_PER_SLICE).max(1);
         let row_ptr = &layer.weights.row_ptr()[range.start..=range.end];
-        block.bands = split(row_ptr, bands, range.len());
-        if bands > 1 {
-            block.pieces.iter_mut().for_each(|piece| piece.divide(&block.bands));
+        block.row_slices = split(row_ptr, row_slices, range.len());
+        if row_slices > 1 {
+            block.k_blocks.iter_mut().for_each(|k_block| k_block.divide(&block.row_slices));
         }
         block
     }
 
     /// How many group columns and entries it has.
     pub fn counts(&self) -> [usize; 2] {
-        let pieces = self.pieces.iter();
-        pieces.fold([0, 0], |[columns, entries], piece| {
-            [columns + piece.columns.len(), entries + piece.rows.len()]
+        let k_blocks = self.k_blocks.iter();
+        k_blocks.fold([0, 0], |[columns, entries], k_block| {
+            [columns + k_block.columns.len(), entries + k_block.rows.len()]
         })
     }
 }
@@ -174,8 +174,8 @@ fn split(row_ptr: &[u32], count: usize, most: usize) -> Vec<Range<usize>> {
     ranges
 }
 
-/// The group columns of some rows, cut into pieces.
-fn pieces(layer: &Layer<'_>, first_row: usize, rows: usize, rank: usize) -> Vec<Piece> {
+/// The group columns of some rows, cut into K blocks.
+fn k_blocks(layer: &GroupLayer<'_>, first_row: usize, rows: usize, rank: usize) -> Vec<KBlock> {
     let weights = layer.weights;
     let ([_, columns], width) = (weights.shape(), weights.width());
     // The entries of each group, by row.
@@ -186,23 +186,23 @@ fn pieces(layer: &Layer<'_>, first_row: usize, rows: usize, rank: usize) -> Vec<
             owners[weights.groups()[place] as usize].push((row as u32, place));
         }
     }
-    let mut pieces = vec![Piece::default()];
+    let mut k_blocks = vec![KBlock::default()];
     let mut push =
         |first: usize, width: usize, entries: &mut dyn Iterator<Item = (u32, &[f32])>| {
-            if pieces.last().is_some_and(|piece| 4 * piece.weights.len() >= PIECE_BYTES) {
-                pieces.push(Piece::default());
+            if k_blocks.last().is_some_and(|k_block| 4 * k_block.weights.len() >= K_BLOCK_BYTES) {
+                k_blocks.push(KBlock::default());
             }
-            let Some(piece) = pieces.last_mut() else { return };
+            let Some(k_block) = k_blocks.last_mut() else { return };
             let rank = width.next_power_of_two();
-            let (from, weights_from) = (piece.rows.len() as u32, piece.weights.len() as u32);
+            let (from, weights_from) = (k_block.rows.len() as u32, k_block.weights.len() as u32);
             for (row, weights) in entries {
-                piece.rows.push(row);
-                piece.weights.extend(weights);
-                piece.weights.extend(std::iter::repeat_n(0.0, rank - weights.len()));
+                k_block.rows.push(row);
+                k_block.weights.extend(weights);
+                k_block.weights.extend(std::iter::repeat_n(0.0, rank - weights.len()));
             }
-            let to = piece.rows.len() as u32;
+            let to = k_block.rows.len() as u32;
             if to > from {
-                piece.columns.push(GroupColumn {
+                k_block.columns.push(GroupColumn {
                     first: first as u32,
                     weights: weights_from,
                     entries: [from, to],
@@ -229,7 +229,7 @@ fn pieces(layer: &Layer<'_>, first_row: usize, rows: usize, rank: usize) -> Vec<
         };
         push(columns - tail + chunk, wide, &mut (0..rows).map(part));
     }
-    pieces
+    k_blocks
 }
 
 #[cfg(test)]
@@ -272,16 +272,16 @@ mod tests {
             if stored(row, column) { (row * 22 + column + 1) as f32 } else { 0.0 }
         });
         let weights = GroupSparse::from_dense(weights.view(), 4).unwrap();
-        let layer = Layer { weights: &weights, bias: None, relu: false };
-        for (threads, bands) in [(1, 1), (2, 1), (4, 2), (12, 6), (500, 6)] {
-            let blocks = Block::all(&layer, 4, 110, threads);
-            assert_eq!(blocks.len(), 2);
-            for block in &blocks {
-                assert_eq!(block.bands.len(), bands, "{threads} threads");
-                let entries = |band: Option<usize>| {
+        let layer = GroupLayer { weights: &weights, bias: None, relu: false };
+        for (threads, row_slices) in [(1, 1), (2, 1), (4, 2), (12, 6), (500, 6)] {
+            let pack = RowBlock::all(&layer, 4, 110, threads);
+            assert_eq!(pack.len(), 2);
+            for block in &pack {
+                assert_eq!(block.row_slices.len(), row_slices, "{threads} threads");
+                let entries = |row_slice: Option<usize>| {
                     let mut all = Vec::new();
-                    for piece in &block.pieces {
-                        let part = piece.part(band);
+                    for k_block in &block.k_blocks {
+                        let part = k_block.part(row_slice);
                         for column in part.columns {
                             for (index, place) in column.entries().enumerate() {
                                 let weights = column.weights as usize + index * column.rank();
@@ -292,17 +292,17 @@ mod tests {
                     }
                     all
                 };
-                let mut of_bands = Vec::new();
-                for (index, band) in block.bands.iter().enumerate() {
-                    let own = if bands > 1 { entries(Some(index)) } else { entries(None) };
-                    assert!(own.iter().all(|(_, row, _)| band.contains(&(*row as usize))));
-                    of_bands.extend(own);
+                let mut by_slice = Vec::new();
+                for (index, row_slice) in block.row_slices.iter().enumerate() {
+                    let own = if row_slices > 1 { entries(Some(index)) } else { entries(None) };
+                    assert!(own.iter().all(|(_, row, _)| row_slice.contains(&(*row as usize))));
+                    by_slice.extend(own);
                 }
-                of_bands.sort_by_key(|&(first, row, _)| (first, row));
-                assert_eq!(of_bands, entries(None));
+                by_slice.sort_by_key(|&(first, row, _)| (first, row));
+                assert_eq!(by_slice, entries(None));
             }
         }
-        let high = Block::all(&layer, 4, 512, 100);
-        assert_eq!(high[0].bands.len(), 200 / ROWS_OF_A_BAND);
+        let high = RowBlock::all(&layer, 4, 512, 100);
+        assert_eq!(high[0].row_slices.len(), 200 / ROWS_PER_SLICE);
     }
 }
