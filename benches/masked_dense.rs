@@ -27,6 +27,7 @@ use scalpel::kernels::masked_dense::gpu as on_gpus;
 use scalpel::kernels::masked_dense::{
     DenseLibrary, MaskedDense, MaskedLayer, Nodes, VARIANTS, Variant, reference,
 };
+use scalpel::kernels::registry::Isa;
 use scalpel::report::Table;
 use scalpel::seed;
 use scalpel::timing::{MeasureConfig, interleave_by, try_interleave};
@@ -67,7 +68,7 @@ fn main() -> anyhow::Result<()> {
             // The portable variant takes seconds for the largest.
             let large = m * k * n > 1_000_000_000;
             let fits = |variant: &&Variant| {
-                (n == 1 || !variant.one_column()) && !(large && variant.needs == "nothing")
+                (n == 1 || !variant.one_column()) && !(large && variant.target == Isa::Portable)
             };
             for variant in VARIANTS.iter().filter(fits) {
                 match MaskedDense::with(variant, &layer, n, mkl.as_ref()) {
@@ -177,7 +178,7 @@ fn on_gpu(
             let mut names: Vec<&str> = Vec::new();
             let mut products: Vec<Box<dyn Product>> = Vec::new();
             let own = on_gpus::VARIANTS.iter().filter(|variant| {
-                variant.language == gpu.language()
+                variant.target == gpu.language()
                     && (n == 1 || variant.design != on_gpus::Design::Vector)
             });
             for variant in own {

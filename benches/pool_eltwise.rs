@@ -11,8 +11,9 @@
 
 use anyhow::ensure;
 use scalpel::error::Error;
+use scalpel::kernels::layout::ImageLayout;
 use scalpel::kernels::pool_eltwise::cpu::{PoolEltwise, VARIANTS};
-use scalpel::kernels::pool_eltwise::{ImageLayout, Op, reference};
+use scalpel::kernels::pool_eltwise::{Op, reference};
 use scalpel::network::{self, Layer, zoo};
 use scalpel::report::Table;
 use scalpel::timing::{MeasureConfig, try_interleave};

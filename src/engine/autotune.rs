@@ -82,8 +82,9 @@ impl AutotuneCache {
     pub fn save(&mut self) -> Result<()> {
         let Some(file) = self.file.as_ref().filter(|_| self.changed) else { return Ok(()) };
         let stored = CacheFile { version: VERSION, autotune: self.made.clone() };
-        let text = serde_json::to_string_pretty(&stored)
-            .map_err(|error| Error::argument("write the autotune cache", "text", error.to_string()))?;
+        let text = serde_json::to_string_pretty(&stored).map_err(|error| {
+            Error::argument("write the autotune cache", "text", error.to_string())
+        })?;
         files::replace(file, text + "\n")?;
         self.changed = false;
         Ok(())

@@ -11,8 +11,9 @@ use super::profile::{Description, LayerProfile, profiled};
 use crate::device::gpu::{self, Buffer, Gpu, Replay, download, upload};
 use crate::error::{Error, Result};
 use crate::kernels::convolution::{self, Geometry};
-use crate::kernels::gpu::{Bound, Lines, Operand, Operands, Packed};
-use crate::kernels::pool_eltwise::{self, ImageLayout};
+use crate::kernels::gpu::{Bound, Operand, Operands, Packed};
+use crate::kernels::layout::{ColumnLayout, ImageLayout};
+use crate::kernels::pool_eltwise;
 use crate::kernels::{csr_spmm, group_spmm, masked_dense};
 use crate::network::Shape;
 use crate::sparse::Format;
@@ -41,7 +42,7 @@ pub(super) struct OnGpu<'a> {
 struct Value {
     buffer: Buffer,
     shape: Shape,
-    map: ImageLayout,
+    layout: ImageLayout,
 }
 
 impl<'a> OnGpu<'a> {
@@ -56,15 +57,15 @@ impl<'a> OnGpu<'a> {
     ) -> Result<(Self, usize)> {
         let images = gpu.allocate(4 * batch * plan.input.iter().product::<usize>())?;
         let plain = ImageLayout::plain(plan.input);
-        let mut value = Value { buffer: images.clone(), shape: plan.input, map: plain };
+        let mut value = Value { buffer: images.clone(), shape: plan.input, layout: plain };
         let mut builder =
             Builder { gpu, network: plan.network, formats, batch, autotune, steps: Vec::new() };
         for (index, step) in plan.steps.iter().enumerate() {
-            let map = builder.map_for(plan.steps.get(index + 1), step.output);
-            value = builder.step(step, value, map)?;
+            let layout = builder.layout_for(plan.steps.get(index + 1), step.output);
+            value = builder.step(step, value, layout)?;
         }
         let plain = ImageLayout::plain(plan.output);
-        if value.map != plain {
+        if value.layout != plain {
             value = builder.planes("scores", &NonGemmOp::Copy, value, plain)?;
         }
         let steps = builder.steps;
@@ -132,47 +133,47 @@ struct Trial {
 }
 
 impl Builder<'_> {
-    fn step(&mut self, step: &Step<'_>, value: Value, map: ImageLayout) -> Result<Value> {
+    fn step(&mut self, step: &Step<'_>, value: Value, layout: ImageLayout) -> Result<Value> {
         match &step.work {
             Work::Conv { geometry, product } => {
                 let inside = ImageLayout::padded(value.shape, geometry.padding);
-                let value = if value.map == inside {
+                let value = if value.layout == inside {
                     value
                 } else {
                     let name = format!("{} input", step.name);
                     self.planes(&name, &NonGemmOp::Copy, value, inside)?
                 };
-                let made = self.convolution(step, geometry, product, &value, &map)?;
-                self.push(made, value, step.output, map)
+                let made = self.convolution(step, geometry, product, &value, &layout)?;
+                self.push(made, value, step.output, layout)
             }
             Work::Linear(product) => {
-                let made = self.dense(step, product, &value, &map)?;
-                self.push(made, value, step.output, map)
+                let made = self.dense(step, product, &value, &layout)?;
+                self.push(made, value, step.output, layout)
             }
-            Work::PoolEltwise(between) => self.planes(step.name, between, value, map),
+            Work::PoolEltwise(between) => self.planes(step.name, between, value, layout),
         }
     }
 
     /// Where the results of a step are best put: as the one after it reads them.
-    fn map_for(&self, next: Option<&Step<'_>>, shape: Shape) -> ImageLayout {
+    fn layout_for(&self, next: Option<&Step<'_>>, shape: Shape) -> ImageLayout {
         let [_, height, width] = shape;
         let batch = self.batch;
         match next.map(|next| &next.work) {
             Some(Work::Conv { geometry, .. }) => ImageLayout::padded(shape, geometry.padding),
             Some(Work::Linear(_)) => ImageLayout {
-                start: 0,
-                image: 1,
-                plane: height * width * batch,
-                pitch: width * batch,
-                step: batch,
+                offset: 0,
+                image_stride: 1,
+                channel_stride: height * width * batch,
+                row_stride: width * batch,
+                pixel_stride: batch,
             },
             _ => ImageLayout::plain(shape),
         }
     }
 
-    /// Memory for images of a shape at a map, border included.
-    fn room(&self, map: &ImageLayout, shape: Shape) -> Result<Buffer> {
-        let floats = map.floats(shape, self.batch).max(map.image * self.batch);
+    /// Memory for images of a shape at a layout, border included.
+    fn room(&self, layout: &ImageLayout, shape: Shape) -> Result<Buffer> {
+        let floats = layout.floats(shape, self.batch).max(layout.image_stride * self.batch);
         if u32::try_from(floats).is_err() {
             let expected = "activations of fewer than 2^32 floats: take a smaller batch";
             let operation = format!("run {}", self.network);
@@ -186,13 +187,13 @@ impl Builder<'_> {
         name: &str,
         between: &NonGemmOp,
         value: Value,
-        map: ImageLayout,
+        layout: ImageLayout,
     ) -> Result<Value> {
         let op = between.op();
         let [height, width] = op.output([value.shape[1], value.shape[2]]);
         let shape = [value.shape[0], height, width];
         let packed =
-            pool_eltwise::pack(self.gpu, &op, value.shape, self.batch, [&value.map, &map])?;
+            pool_eltwise::pack(self.gpu, &op, value.shape, self.batch, [&value.layout, &layout])?;
         let about = Description {
             layer: name.to_owned(),
             shape: format!("{shape:?}"),
@@ -200,7 +201,7 @@ impl Builder<'_> {
             bytes: between.bytes(),
             ..Description::default()
         };
-        self.push((packed, about), value, shape, map)
+        self.push((packed, about), value, shape, layout)
     }
 
     fn push(
@@ -208,12 +209,12 @@ impl Builder<'_> {
         (packed, about): Made,
         value: Value,
         shape: Shape,
-        map: ImageLayout,
+        layout: ImageLayout,
     ) -> Result<Value> {
-        let buffer = self.room(&map, shape)?;
+        let buffer = self.room(&layout, shape)?;
         let bound = packed.bind(self.gpu, &value.buffer, &buffer)?;
         self.steps.push(OnDevice { about, bound });
-        Ok(Value { buffer, shape, map })
+        Ok(Value { buffer, shape, layout })
     }
 
     /// The fastest of the formats: `pack` packs one, and both buffers are large enough for all.
@@ -274,19 +275,19 @@ impl Builder<'_> {
         geometry: &Geometry,
         product: &Product<'_>,
         value: &Value,
-        map: &ImageLayout,
+        layout: &ImageLayout,
     ) -> Result<Made> {
         let (gpu, batch) = (self.gpu, self.batch);
-        let floats = [value.buffer.bytes() / 4, self.floats(map, step.output)];
+        let floats = [value.buffer.bytes() / 4, self.floats(layout, step.output)];
         self.fastest(step, product, floats, &|stored| {
             stored.with_convolution(*geometry, product, |layer| {
-                convolution::gpu::pack(gpu, layer, batch, map)
+                convolution::gpu::pack(gpu, layer, batch, layout)
             })
         })
     }
 
-    fn floats(&self, map: &ImageLayout, shape: Shape) -> usize {
-        map.floats(shape, self.batch).max(map.image * self.batch)
+    fn floats(&self, layout: &ImageLayout, shape: Shape) -> usize {
+        layout.floats(shape, self.batch).max(layout.image_stride * self.batch)
     }
 
     fn dense(
@@ -294,28 +295,33 @@ impl Builder<'_> {
         step: &Step<'_>,
         product: &Product<'_>,
         value: &Value,
-        map: &ImageLayout,
+        layout: &ImageLayout,
     ) -> Result<Made> {
         let (gpu, batch) = (self.gpu, self.batch);
-        let operand = |map: &ImageLayout, [channels, height, width]: Shape| {
+        let operand = |layout: &ImageLayout, [channels, height, width]: Shape| {
             let place = |feature: usize| {
                 let (channel, pixel) = (feature / (height * width), feature % (height * width));
-                let place = map.start + channel * map.plane + pixel / width * map.pitch;
-                (place + pixel % width * map.step) as u32
+                let place = layout.offset
+                    + channel * layout.channel_stride
+                    + pixel / width * layout.row_stride;
+                (place + pixel % width * layout.pixel_stride) as u32
             };
             Operand {
                 rows: (0..channels * height * width).map(place).collect(),
-                lines: Lines { width: batch as u32, down: 0, right: map.image as u32 },
+                columns: ColumnLayout {
+                    stride: layout.image_stride,
+                    ..ColumnLayout::lines(batch, batch, 0)
+                },
                 image: 0,
             }
         };
         let operands = Operands {
-            x: operand(&value.map, value.shape),
-            y: operand(map, step.output),
+            x: operand(&value.layout, value.shape),
+            y: operand(layout, step.output),
             columns: batch as u32,
             images: 1,
         };
-        let floats = [value.buffer.bytes() / 4, self.floats(map, step.output)];
+        let floats = [value.buffer.bytes() / 4, self.floats(layout, step.output)];
         let (bias, relu) = (Some(product.bias), product.relu);
         self.fastest(step, product, floats, &|stored| match stored {
             LayerWeights::Dense(all) => {

@@ -5,33 +5,10 @@
 //! ([`layout`](super::layout)): the columns of a convolution are exactly the pixels of its output,
 //! whatever its stride.
 
+use super::layout::ColumnLayout;
+use super::registry;
 use crate::device::gpu::{self, Buffer, Gpu, Language, Launch, Limits, Program, Source, Step};
 use crate::error::{Error, Result};
-
-/// Where the columns of a product lie in a row: `width` side by side, `right` floats apart, and the next
-/// `width` of them `down` floats further.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Lines {
-    /// Columns of a line.
-    pub width: u32,
-    /// From one line to the next, in floats.
-    pub down: u32,
-    /// From one column to the next, in floats.
-    pub right: u32,
-}
-
-impl Lines {
-    /// `n` columns side by side.
-    pub fn plain(n: u32) -> Self {
-        Self { width: n.max(1), down: 0, right: 1 }
-    }
-
-    fn last(self, columns: u32) -> u64 {
-        let last = columns.saturating_sub(1);
-        let [line, column] = [last / self.width, self.width.min(columns).saturating_sub(1)];
-        u64::from(line) * u64::from(self.down) + u64::from(column) * u64::from(self.right)
-    }
-}
 
 /// Where an operand lies in its buffer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +16,7 @@ pub struct Operand {
     /// Where each row starts, in floats.
     pub rows: Vec<u32>,
     /// Where the columns of a row lie.
-    pub lines: Lines,
+    pub columns: ColumnLayout,
     /// From one image to the next, in floats.
     pub image: u32,
 }
@@ -48,15 +25,16 @@ impl Operand {
     /// Rows of `n` columns, one after the other.
     pub fn plain(rows: usize, n: u32) -> Self {
         let starts = (0..rows as u32).map(|row| row * n).collect();
-        Self { rows: starts, lines: Lines::plain(n), image: rows as u32 * n }
+        let columns = ColumnLayout::contiguous(n as usize);
+        Self { rows: starts, columns, image: rows as u32 * n }
     }
 
     /// Whether four columns from a multiple of four on are one aligned vector, for every row and image.
     pub fn is_vectors(&self, columns: u32) -> bool {
-        self.lines.right == 1
+        self.columns.stride == 1
             && columns.is_multiple_of(4)
-            && self.lines.width.is_multiple_of(4)
-            && self.lines.down.is_multiple_of(4)
+            && self.columns.width.is_multiple_of(4)
+            && self.columns.line_stride.is_multiple_of(4)
             && self.image.is_multiple_of(4)
             && self.rows.iter().all(|row| row.is_multiple_of(4))
     }
@@ -73,7 +51,8 @@ impl Operand {
             return Ok(0);
         }
         let image = u64::from(self.image) * u64::from(images - 1);
-        let floats = u64::from(last) + self.lines.last(columns) + image + 1;
+        let span = self.columns.span(columns as usize).unwrap_or(usize::MAX) as u64;
+        let floats = (u64::from(last) + image).saturating_add(span);
         match u32::try_from(floats) {
             Ok(floats) => Ok(floats as usize),
             Err(_) => {
@@ -129,19 +108,25 @@ impl Operands {
             && self.x.rows.iter().enumerate().all(|(place, &row)| place == row as usize)
     }
 
-    /// `relu`, then X's and Y's lines and images: the end of every kernel's parameters.
+    /// `relu`, then X's and Y's columns and images: the end of every kernel's parameters.
     pub(super) fn parameters(&self, relu: bool) -> [u32; 10] {
         let (x, y) = (&self.x, &self.y);
+        // `Operand::floats` has seen that they fit into 32 bits. A line has a column, or kernels divide by 0.
+        let words = |ColumnLayout { width, line_stride, stride, .. }: ColumnLayout| {
+            [width.max(1), line_stride, stride].map(|word| word as u32)
+        };
+        let ([x_width, x_line, x_stride], [y_width, y_line, y_stride]) =
+            (words(x.columns), words(y.columns));
         [
             self.columns,
             u32::from(relu),
-            x.lines.width,
-            x.lines.down,
-            x.lines.right,
+            x_width,
+            x_line,
+            x_stride,
             x.image,
-            y.lines.width,
-            y.lines.down,
-            y.lines.right,
+            y_width,
+            y_line,
+            y_stride,
             y.image,
         ]
     }
@@ -276,23 +261,8 @@ impl Bound {
     }
 }
 
-/// One implementation of an operation on GPUs; `D` is what tells it from the others of its language.
-#[derive(Debug)]
-pub struct Variant<D> {
-    /// `<op>_<type>_<language>_<design>`.
-    pub name: &'static str,
-    /// What it is written in.
-    pub language: Language,
-    /// How it computes.
-    pub design: D,
-}
-
-impl<D> Variant<D> {
-    /// A line of a table.
-    pub(super) const fn new(name: &'static str, language: Language, design: D) -> Self {
-        Self { name, language, design }
-    }
-}
+/// One implementation of an operation on GPUs, for the language that it is written in.
+pub type Variant<D> = registry::Variant<D, Language>;
 
 /// Packs for the variant that `SCALPEL_KERNEL` names, where it is one of the operation `op`; else for the
 /// first of a table that suits and that the device bears.
@@ -303,12 +273,11 @@ pub(super) fn dispatch<D>(
     suits: impl Fn(&D) -> bool,
     pack: impl Fn(&'static Variant<D>) -> Result<Packed>,
 ) -> Result<Packed> {
-    if let Some(name) = super::forced(op) {
-        let names = variants.iter().map(|variant| variant.name);
-        return pack(&variants[super::position(names, &name)?]);
+    if let Some(variant) = registry::forced(variants, op)? {
+        return pack(variant);
     }
-    let fits = |variant: &&Variant<D>| variant.language == gpu.language() && suits(&variant.design);
-    super::first_available(variants.iter().filter(fits), pack)
+    let fits = |variant: &&Variant<D>| variant.target == gpu.language() && suits(&variant.design);
+    registry::first_available(variants.iter().filter(fits), pack)
 }
 
 /// The refusal of a variant that is written for other devices.
@@ -429,8 +398,8 @@ mod tests {
     #[test]
     fn operands_know_their_extent() {
         // A 3x3 image in a map of pitch 5, every second pixel of every second row.
-        let lines = Lines { width: 2, down: 10, right: 2 };
-        let operand = Operand { rows: vec![0, 25], lines, image: 50 };
+        let columns = ColumnLayout { width: 2, kept: 2, line_stride: 10, stride: 2 };
+        let operand = Operand { rows: vec![0, 25], columns, image: 50 };
         assert_eq!(operand.floats(4, 2).unwrap(), 50 + 25 + 10 + 2 + 1);
         assert_eq!(operand.floats(0, 2).unwrap(), 0);
         assert!(!operand.is_vectors(4));

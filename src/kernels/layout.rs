@@ -1,4 +1,5 @@
-//! Where the operands of a product lie in memory.
+//! Where operands lie in memory: the rows of a matrix ([`Rows`]), the columns of a row ([`ColumnLayout`]), and
+//! images ([`ImageLayout`]). All kernels, on CPUs and GPUs, take their operands so.
 //!
 //! A plain matrix is contiguous and row-major. But a kernel that finds each row by its start can as well
 //! read the rows that a mask leaves, or the taps of a convolution, where they lie; and one that writes
@@ -103,36 +104,49 @@ impl<'a> Input<'a> {
     }
 }
 
-/// What becomes of the columns of a row of Y: of every `computed` ones the first `kept` are written,
-/// `pitch` apart from the next line's.
+/// Where the columns of a row lie: in lines of `width` columns, of which the first `kept` are in memory, `stride`
+/// floats apart, and `line_stride` floats from one line's first column to the next one's. What is computed of the
+/// other columns of a line is dropped.
+///
+/// The columns of a convolution's product are the pixels of its output, a line an image row. CPU kernels take
+/// a `stride` of 1; GPU kernels compute no column that is not kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Lines {
+pub struct ColumnLayout {
     /// Columns of a line, the dropped ones included.
-    pub computed: usize,
-    /// Columns of a line that are written.
+    pub width: usize,
+    /// Columns of a line that are in memory.
     pub kept: usize,
-    /// From one line's first column to the next one's, where they are written.
-    pub pitch: usize,
+    /// From one line's first column to the next one's, in floats.
+    pub line_stride: usize,
+    /// From one column to the next, in floats.
+    pub stride: usize,
 }
 
-impl Lines {
+impl ColumnLayout {
     /// All `n` columns, as one line.
-    pub fn plain(n: usize) -> Self {
-        Self { computed: n, kept: n, pitch: n }
+    pub fn contiguous(n: usize) -> Self {
+        Self::lines(n, n, n)
     }
 
-    /// For each line of `n` computed columns: its first column, where that goes, and how many are written.
+    /// Lines of neighbouring columns.
+    pub fn lines(width: usize, kept: usize, line_stride: usize) -> Self {
+        Self { width, kept, line_stride, stride: 1 }
+    }
+
+    /// For each line of `n` columns: its first column, where that goes, and how many are written.
     pub(super) fn each(self, n: usize) -> impl Iterator<Item = (usize, usize, usize)> {
-        let lines = (0..n).step_by(self.computed.max(1)).enumerate();
-        lines.map(move |(line, first)| (first, line * self.pitch, self.kept.min(n - first)))
+        let lines = (0..n).step_by(self.width.max(1)).enumerate();
+        lines.map(move |(line, first)| (first, line * self.line_stride, self.kept.min(n - first)))
     }
 
-    /// Floats from a row's first column to after its last, for `n` computed columns.
-    fn span(&self, n: usize) -> Option<usize> {
+    /// Floats from a row's first column to past its last, for `n` columns.
+    pub(super) fn span(&self, n: usize) -> Option<usize> {
         if n == 0 {
             return Some(0);
         }
-        (n.div_ceil(self.computed) - 1).checked_mul(self.pitch)?.checked_add(self.kept)
+        let lines = (n.div_ceil(self.width.max(1)) - 1).checked_mul(self.line_stride)?;
+        let last = self.kept.min(n).checked_sub(1)?.checked_mul(self.stride)?;
+        lines.checked_add(last)?.checked_add(1)
     }
 }
 
@@ -144,34 +158,35 @@ pub struct Output<'a> {
     /// Where they start.
     pub rows: Rows<'a>,
     /// What becomes of a row's columns.
-    pub lines: Lines,
+    pub columns: ColumnLayout,
 }
 
 impl<'a> Output<'a> {
     /// A plain `[M, n]`.
     pub fn plain(values: &'a mut [f32], n: usize) -> Self {
-        Self { values, rows: Rows::Every(n), lines: Lines::plain(n) }
+        Self { values, rows: Rows::Every(n), columns: ColumnLayout::contiguous(n) }
     }
 
     /// Whether Y is `[M, n]` without anything between its rows.
     pub(super) fn is_plain(&self, n: usize) -> bool {
-        self.lines == Lines::plain(n) && matches!(self.rows, Rows::Every(stride) if stride == n)
+        self.columns == ColumnLayout::contiguous(n)
+            && matches!(self.rows, Rows::Every(stride) if stride == n)
     }
 
     /// Refuses what does not hold `rows` rows of `n` computed columns apart from each other.
     pub(super) fn check(&self, operation: &str, rows: usize, n: usize) -> Result<()> {
-        let Lines { computed, kept, pitch } = self.lines;
+        let ColumnLayout { width, kept, line_stride, stride } = self.columns;
         let expected = |what: String| {
             Err(Error::argument(
                 operation,
                 what,
-                format!("{:?}, {} floats", self.lines, self.values.len()),
+                format!("{:?}, {} floats", self.columns, self.values.len()),
             ))
         };
-        if n > 0 && (computed == 0 || kept == 0 || kept > computed || kept > pitch) {
+        if n > 0 && (stride != 1 || kept == 0 || kept > width || kept > line_stride) {
             return expected("lines of at least one column, that do not overlap".into());
         }
-        let Some(span) = self.lines.span(n) else {
+        let Some(span) = self.columns.span(n) else {
             return expected("lines that fit into memory".into());
         };
         let apart = rows < 2 || self.rows.gap() >= span;
@@ -194,6 +209,55 @@ impl std::fmt::Debug for Summary<'_> {
             Rows::Every(stride) => write!(f, "every {stride}"),
             Rows::At(table) => write!(f, "{} places up to {}", table.starts.len(), table.last),
         }
+    }
+}
+
+/// Where images of shape `[channels, height, width]` lie in a buffer: strides in floats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ImageLayout {
+    /// The first pixel of the first channel of the first image.
+    pub offset: usize,
+    /// From one image to the next.
+    pub image_stride: usize,
+    /// From one channel to the next.
+    pub channel_stride: usize,
+    /// From one row to the next.
+    pub row_stride: usize,
+    /// From one column to the next.
+    pub pixel_stride: usize,
+}
+
+impl ImageLayout {
+    /// Channels without anything between them.
+    pub fn plain([channels, height, width]: [usize; 3]) -> Self {
+        Self::padded([channels, height, width], 0)
+    }
+
+    /// Channels with `padding` pixels on every side, which nobody writes.
+    pub fn padded([channels, height, width]: [usize; 3], padding: usize) -> Self {
+        let row_stride = width + 2 * padding;
+        let channel_stride = (height + 2 * padding) * row_stride;
+        Self {
+            offset: padding * (row_stride + 1),
+            image_stride: channels * channel_stride,
+            channel_stride,
+            row_stride,
+            pixel_stride: 1,
+        }
+    }
+
+    /// Floats of the smallest buffer that holds images of that shape.
+    pub fn floats(&self, [channels, height, width]: [usize; 3], images: usize) -> usize {
+        let last = |count: usize, step: usize| count.saturating_sub(1) * step;
+        if channels * height * width * images == 0 {
+            return 0;
+        }
+        self.offset
+            + last(images, self.image_stride)
+            + last(channels, self.channel_stride)
+            + last(height, self.row_stride)
+            + last(width, self.pixel_stride)
+            + 1
     }
 }
 
@@ -221,9 +285,9 @@ mod tests {
     fn results_that_overlap_are_refused() {
         let mut values = [0.0; 20];
         let mut check = |rows: Rows<'_>, lines: [usize; 3], count: usize, n: usize| {
-            let [computed, kept, pitch] = lines;
-            let lines = Lines { computed, kept, pitch };
-            Output { values: &mut values, rows, lines }.check("y", count, n).is_ok()
+            let [width, kept, line_stride] = lines;
+            let columns = ColumnLayout::lines(width, kept, line_stride);
+            Output { values: &mut values, rows, columns }.check("y", count, n).is_ok()
         };
         // Two lines of 3 in which 2 are kept: 0, 1 and 2, 3.
         assert!(check(Rows::Every(4), [3, 2, 2], 5, 6));

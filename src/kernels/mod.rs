@@ -20,6 +20,7 @@ mod parallel;
 pub mod pool_eltwise;
 #[cfg(test)]
 mod programs;
+pub mod registry;
 
 use std::ops::Range;
 
@@ -29,46 +30,6 @@ pub(crate) use self::parallel::{
     parallel_for, parallel_for_with, runs_parallel, serial, task_count, threads,
     with_spinning_workers,
 };
-
-/// The variable that forces a variant by name.
-pub const VARIABLE: &str = "SCALPEL_KERNEL";
-
-/// The variant that [`VARIABLE`] forces, where it is one of the operation of that prefix.
-fn forced(prefix: &str) -> Option<String> {
-    std::env::var(VARIABLE).ok().filter(|name| name.starts_with(prefix))
-}
-
-/// Where a name is in a table.
-fn position<'a>(names: impl Iterator<Item = &'a str> + Clone, name: &str) -> Result<usize> {
-    names.clone().position(|known| known == name).ok_or_else(|| {
-        let names: Vec<&str> = names.collect();
-        Error::argument(VARIABLE, format!("one of {}", names.join(", ")), name)
-    })
-}
-
-/// Packs for the first variant that this processor has.
-fn first_available<V, K>(
-    variants: impl IntoIterator<Item = V>,
-    pack: impl Fn(V) -> Result<K>,
-) -> Result<K> {
-    let mut refusal = Error::argument("a kernel", "a variant for these columns", "none");
-    for variant in variants {
-        match pack(variant) {
-            Err(error @ Error::Unavailable { .. }) => refusal = error,
-            packed => return packed,
-        }
-    }
-    Err(refusal)
-}
-
-/// The refusal of a variant whose instructions this processor lacks.
-fn unavailable(name: &str, needs: &str) -> Error {
-    Error::Unavailable {
-        what: format!("the kernel {name}"),
-        reason: format!("this processor lacks {needs}"),
-        remedy: format!("choose another with {VARIABLE}, or none"),
-    }
-}
 
 /// A bias of `rows` entries, zeros where there is none.
 fn bias(operation: &str, bias: Option<&[f32]>, rows: usize) -> Result<Vec<f32>> {

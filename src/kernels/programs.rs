@@ -9,7 +9,8 @@ use crate::device::cuda::nvrtc;
 use crate::device::gpu::{Gpu, Language, Source};
 use crate::error::{Error, Result};
 use crate::kernels::gpu::Operands;
-use crate::kernels::pool_eltwise::{self, ImageLayout, Op, Window};
+use crate::kernels::layout::ImageLayout;
+use crate::kernels::pool_eltwise::{self, Op, Window};
 use crate::kernels::{csr_spmm, group_spmm, masked_dense};
 use crate::sparse::{Csr, GroupSparse};
 use crate::test_support;
@@ -20,7 +21,7 @@ fn pack_everything(gpu: &dyn Gpu) {
     // Vectors of four columns, and columns that are none.
     for n in [128, 5, 1] {
         let operands = Operands::plain([8, 2048], n).unwrap();
-        for variant in group_spmm::gpu::VARIANTS.iter().filter(|v| v.language == gpu.language()) {
+        for variant in group_spmm::gpu::VARIANTS.iter().filter(|v| v.target == gpu.language()) {
             let vector = variant.design == group_spmm::gpu::Design::Vector;
             for width in [2, 4, 8, 16] {
                 let weights = GroupSparse::from_dense(ones.view(), width).unwrap();
@@ -30,7 +31,7 @@ fn pack_everything(gpu: &dyn Gpu) {
                 }
             }
         }
-        for variant in masked_dense::gpu::VARIANTS.iter().filter(|v| v.language == gpu.language()) {
+        for variant in masked_dense::gpu::VARIANTS.iter().filter(|v| v.target == gpu.language()) {
             let vector = variant.design == masked_dense::gpu::Design::Vector;
             let product =
                 masked_dense::gpu::Product { weights: ones.view(), bias: None, relu: true };
@@ -38,7 +39,7 @@ fn pack_everything(gpu: &dyn Gpu) {
                 masked_dense::gpu::pack_with(gpu, variant, &product, &operands).unwrap();
             }
         }
-        for variant in csr_spmm::gpu::VARIANTS.iter().filter(|v| v.language == gpu.language()) {
+        for variant in csr_spmm::gpu::VARIANTS.iter().filter(|v| v.target == gpu.language()) {
             let weights = Csr::from_dense(ones.view()).unwrap();
             let layer = csr_spmm::CsrLayer { weights: &weights, bias: None, relu: true };
             if variant.design != csr_spmm::gpu::Design::Vector || n == 1 {
@@ -52,7 +53,7 @@ fn pack_everything(gpu: &dyn Gpu) {
     apart.x.rows.iter_mut().for_each(|row| *row *= 2);
     let product = masked_dense::gpu::Product { weights: small.view(), bias: None, relu: true };
     masked_dense::gpu::pack(gpu, &product, &apart).unwrap();
-    for variant in masked_dense::gpu::VARIANTS.iter().filter(|v| v.language == gpu.language()) {
+    for variant in masked_dense::gpu::VARIANTS.iter().filter(|v| v.target == gpu.language()) {
         masked_dense::gpu::pack_with(gpu, variant, &product, &apart).unwrap();
     }
     let (shape, window) = ([3, 8, 8], Window { size: 3, stride: 2, padding: 1 });

@@ -171,7 +171,7 @@ fn candidate_of(
 pub fn variants(language: Language, n: usize) -> Vec<&'static group_spmm::gpu::Variant> {
     let one_column = |design| design == group_spmm::gpu::Design::Vector;
     let fits = |variant: &&group_spmm::gpu::Variant| {
-        variant.language == language && (n == 1 || !one_column(variant.design))
+        variant.target == language && (n == 1 || !one_column(variant.design))
     };
     group_spmm::gpu::VARIANTS.iter().filter(fits).collect()
 }

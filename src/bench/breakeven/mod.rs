@@ -216,7 +216,7 @@ fn variant_for(isa: Option<&str>, rows: usize, n: usize) -> Result<&'static Vari
         return Ok(GroupSpmm::new(&layer, n)?.variant());
     };
     let mut of_isa = variants(Some(isa), n);
-    of_isa.find(|variant| variant.columns.suit(rows, n)).ok_or_else(|| {
+    of_isa.find(|variant| variant.design.columns.suit(rows, n)).ok_or_else(|| {
         Error::argument("--isa", "avx512, avx2 or portable, and an N of at least 1", isa)
     })
 }
@@ -283,7 +283,7 @@ pub fn contest(
 pub fn variants(isa: Option<&str>, n: usize) -> impl Iterator<Item = &'static Variant> {
     let tag = isa.map(|isa| format!("_{isa}_"));
     group_spmm::VARIANTS.iter().filter(move |variant| {
-        (n == 1) == (variant.columns == Columns::One)
+        (n == 1) == (variant.design.columns == Columns::One)
             && tag.as_ref().is_none_or(|tag| variant.name.contains(tag))
     })
 }

@@ -17,8 +17,9 @@ use crate::error::{Error, Result};
 use crate::kernels::convolution::{self, Convolution, Geometry};
 use crate::kernels::csr_spmm::{self, CsrSpmm};
 use crate::kernels::group_spmm::{self, GroupSpmm};
+use crate::kernels::layout::ImageLayout;
 use crate::kernels::masked_dense::{self, DenseLibrary, MaskedDense, Nodes};
-use crate::kernels::pool_eltwise::{ImageLayout, cpu::PoolEltwise};
+use crate::kernels::pool_eltwise::cpu::PoolEltwise;
 use crate::kernels::threads;
 use crate::network::Shape;
 use crate::sparse::Format;
@@ -35,7 +36,7 @@ struct Planned {
 #[derive(Clone, Copy, Debug)]
 struct Value {
     place: Place,
-    map: ImageLayout,
+    layout: ImageLayout,
 }
 
 pub(super) struct Builder<'a, 'p> {
@@ -66,32 +67,33 @@ impl<'a, 'p> Builder<'a, 'p> {
     }
 
     pub fn image_steps(&mut self, steps: &[Step<'_>]) -> Result<Vec<ImageStep>> {
-        let mut value = Value { place: Place::Image, map: ImageLayout::plain(self.plan.input) };
+        let mut value = Value { place: Place::Image, layout: ImageLayout::plain(self.plan.input) };
         let mut made = Vec::new();
         for (index, step) in steps.iter().enumerate() {
             let to = match steps.get(index + 1) {
-                None => Value { place: Place::End, map: ImageLayout::plain(step.output) },
+                None => Value { place: Place::End, layout: ImageLayout::plain(step.output) },
                 Some(next) => self.value_for(next, step.output, value.place),
             };
             let (work, about) = match &step.work {
                 Work::Conv { geometry, product } => {
                     let map = Convolution::input_map(geometry);
-                    if let Some(map) = map.filter(|map| *map != value.map) {
+                    if let Some(map) = map.filter(|map| *map != value.layout) {
                         let bordered = self.bordered(map, step.input);
                         made.push(border(step, value, bordered)?);
                         value = bordered;
                     }
                     let (convolution, about) =
-                        self.convolution(step, geometry, product, &to.map)?;
+                        self.convolution(step, geometry, product, &to.layout)?;
                     let split = map.is_none().then(|| {
                         let floats = Convolution::map_floats(geometry);
                         self.buffers.push(Planned { floats, bordered: true });
                         self.buffers.len() - 1
                     });
-                    (ImageWork::Conv { convolution, split, to: to.map }, about)
+                    (ImageWork::Conv { convolution, split, to: to.layout }, about)
                 }
                 Work::PoolEltwise(between) => {
-                    let planes = PoolEltwise::new(&between.op(), step.input, [value.map, to.map])?;
+                    let planes =
+                        PoolEltwise::new(&between.op(), step.input, [value.layout, to.layout])?;
                     let about = about_planes(step, between, &planes);
                     (ImageWork::PoolEltwise(planes), about)
                 }
@@ -126,14 +128,14 @@ impl<'a, 'p> Builder<'a, 'p> {
                 self.buffers.len() - 1
             }
         };
-        Value { place: Place::Buffer(index), map: ImageLayout::plain(shape) }
+        Value { place: Place::Buffer(index), layout: ImageLayout::plain(shape) }
     }
 
     /// A buffer of its own for a value with zeros around it.
     fn bordered(&mut self, map: ImageLayout, shape: Shape) -> Value {
-        let floats = map.floats(shape, 1).max(map.image);
+        let floats = map.floats(shape, 1).max(map.image_stride);
         self.buffers.push(Planned { floats, bordered: true });
-        Value { place: Place::Buffer(self.buffers.len() - 1), map }
+        Value { place: Place::Buffer(self.buffers.len() - 1), layout: map }
     }
 
     /// The fastest convolution of the formats, and what there is to know of it.
@@ -173,7 +175,7 @@ impl<'a, 'p> Builder<'a, 'p> {
             sparsity(product, &all),
         );
         let x = random(Convolution::map_floats(geometry));
-        let mut y = vec![0.0; to.floats(step.output, 1).max(to.image)];
+        let mut y = vec![0.0; to.floats(step.output, 1).max(to.image_stride)];
         let y = RefCell::new(&mut y);
         // Of images that are shared out, each is convolved by one thread.
         let threading =
@@ -304,7 +306,7 @@ impl<'a, 'p> Builder<'a, 'p> {
 
 /// A step that copies a value between zeros.
 fn border(step: &Step<'_>, from: Value, to: Value) -> Result<ImageStep> {
-    let planes = PoolEltwise::new(&NonGemmOp::Copy.op(), step.input, [from.map, to.map])?;
+    let planes = PoolEltwise::new(&NonGemmOp::Copy.op(), step.input, [from.layout, to.layout])?;
     let mut about = about_planes(step, &NonGemmOp::Copy, &planes);
     about.layer = format!("{} input", step.name);
     about.shape = format!("{:?}", step.input);

@@ -7,14 +7,14 @@
 use super::{ChannelGroup, ConvLayer, Geometry, Weights};
 use crate::device::gpu::Gpu;
 use crate::error::{Error, Result};
-use crate::kernels::gpu::{Lines, Operand, Operands, Packed};
-use crate::kernels::pool_eltwise::ImageLayout;
+use crate::kernels::gpu::{Operand, Operands, Packed};
+use crate::kernels::layout::{ColumnLayout, ImageLayout};
 use crate::kernels::{csr_spmm, group_spmm, masked_dense};
 
 /// The map that a convolution reads: its image with `padding` zeros on every side.
 pub fn input_map(geometry: &Geometry) -> ImageLayout {
     let Geometry { channels, height, width, padding, .. } = *geometry;
-    ImageLayout { start: 0, ..ImageLayout::padded([channels, height, width], padding) }
+    ImageLayout { offset: 0, ..ImageLayout::padded([channels, height, width], padding) }
 }
 
 /// Packs a layer for `images` images, from [`input_map`] to where `y` says, for the variants that suit
@@ -76,22 +76,24 @@ fn products<'a>(
     let product = |part: &ChannelGroup<'a>| {
         let tap = |k: usize| {
             let (channel, tap) = (part.first_input + k / square, k % square);
-            (channel * map.plane + tap / side * map.pitch + tap % side) as u32
+            (channel * map.channel_stride + tap / side * map.row_stride + tap % side) as u32
         };
         let x = Operand {
             rows: (0..part.shape[1]).map(tap).collect(),
-            lines: Lines {
-                width: width as u32,
-                down: (stride * map.pitch) as u32,
-                right: stride as u32,
+            columns: ColumnLayout {
+                stride,
+                ..ColumnLayout::lines(width, width, stride * map.row_stride)
             },
-            image: map.image as u32,
+            image: map.image_stride as u32,
         };
-        let row = |row: usize| (y.start + (part.first_output + row) * y.plane) as u32;
+        let row = |row: usize| (y.offset + (part.first_output + row) * y.channel_stride) as u32;
         let to = Operand {
             rows: (0..part.shape[0]).map(row).collect(),
-            lines: Lines { width: width as u32, down: y.pitch as u32, right: y.step as u32 },
-            image: y.image as u32,
+            columns: ColumnLayout {
+                stride: y.pixel_stride,
+                ..ColumnLayout::lines(width, width, y.row_stride)
+            },
+            image: y.image_stride as u32,
         };
         (Operands { x, y: to, columns, images }, part.bias)
     };

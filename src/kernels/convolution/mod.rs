@@ -6,7 +6,7 @@
 //! map with zeros around it, kept with its row pitch, the row of a tap of a stride-1 convolution is one
 //! contiguous slice of the map, from the tap's own offset on. So the product runs on a table of offsets
 //! ([`RowTable`]), and the few columns that fall between two rows of the image are left out, or computed
-//! and dropped where a kernel does not know how ([`Lines`]). A convolution of stride s first splits the map
+//! and dropped where a kernel does not know how ([`ColumnLayout`]). A convolution of stride s first splits the map
 //! into its s x s phases, on each of which it is one of stride 1. A map that needs no zeros is read where it
 //! lies.
 
@@ -23,10 +23,10 @@ use rayon::prelude::*;
 use ndarray::ArrayView2;
 
 use self::padded_image::PaddedImage;
+use super::PackedProduct;
 use super::csr_spmm::{self, CsrSpmm};
 use super::group_spmm::{self, GroupSpmm, Variant, WIDE};
-use super::layout::{Input, Lines, Output, RowTable, Rows};
-use super::{PackedProduct, pool_eltwise};
+use super::layout::{ColumnLayout, ImageLayout, Input, Output, RowTable, Rows};
 use crate::error::{Error, Result};
 use crate::sparse::{Csr, GroupSparse};
 
@@ -268,7 +268,7 @@ impl Convolution {
     }
 
     fn image(&self, x: &[f32], y: &mut [f32]) -> Result<()> {
-        let to = pool_eltwise::ImageLayout::plain(self.output());
+        let to = ImageLayout::plain(self.output());
         if self.map.is_the_image() {
             return self.run_map(x, y, &to);
         }
@@ -285,7 +285,7 @@ impl Convolution {
     /// Where whoever makes the image of such a convolution writes it, so that [`Convolution::run_map`] can
     /// read it: the zeros around it lie there already, once. `None` where it has to be split into phases, by
     /// [`Convolution::split`].
-    pub fn input_map(geometry: &Geometry) -> Option<pool_eltwise::ImageLayout> {
+    pub fn input_map(geometry: &Geometry) -> Option<ImageLayout> {
         PaddedImage::new(geometry).unsplit()
     }
 
@@ -314,24 +314,23 @@ impl Convolution {
     ///
     /// # Errors
     /// A map of another length; places that `y` does not have.
-    pub fn run_map(
-        &self,
-        map: &[f32],
-        y: &mut [f32],
-        to: &pool_eltwise::ImageLayout,
-    ) -> Result<()> {
+    pub fn run_map(&self, map: &[f32], y: &mut [f32], to: &ImageLayout) -> Result<()> {
         let [_, width] = self.output;
-        if map.len() < self.map.floats() || to.step != 1 || to.floats(self.output(), 1) > y.len() {
+        if map.len() < self.map.floats()
+            || to.pixel_stride != 1
+            || to.floats(self.output(), 1) > y.len()
+        {
             let expected = format!("{} floats of x, and y as {to:?} says", self.map.floats());
             let found = format!("{} and {}", map.len(), y.len());
             return Err(Error::argument("convolution", expected, found));
         }
-        let lines = Lines { computed: self.map.pitch(), kept: width, pitch: to.pitch };
+        let columns = ColumnLayout::lines(self.map.pitch(), width, to.row_stride);
         for group in &self.groups {
             let x = Input { values: map, rows: Rows::At(&group.taps) };
             // A group without outputs may start after the end.
-            let first = (to.start + group.first_output * to.plane).min(y.len());
-            let y = Output { values: &mut y[first..], rows: Rows::Every(to.plane), lines };
+            let first = (to.offset + group.first_output * to.channel_stride).min(y.len());
+            let y =
+                Output { values: &mut y[first..], rows: Rows::Every(to.channel_stride), columns };
             group.kernel.run_at(x, self.map.columns(self.output), y)?;
         }
         Ok(())

@@ -5,7 +5,7 @@
 //! planes per channel, plane (a, b) with the padded image's pixels (a + s i, b + s j).
 
 use super::Geometry;
-use crate::kernels::pool_eltwise;
+use crate::kernels::layout::ImageLayout;
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PaddedImage {
@@ -51,14 +51,14 @@ impl PaddedImage {
     }
 
     /// Where the image lies in it, unless it is split into phases.
-    pub(super) fn unsplit(&self) -> Option<pool_eltwise::ImageLayout> {
+    pub(super) fn unsplit(&self) -> Option<ImageLayout> {
         let Geometry { stride, padding, .. } = self.geometry;
-        (stride == 1).then_some(pool_eltwise::ImageLayout {
-            start: padding * (self.pitch + 1),
-            image: self.floats,
-            plane: self.plane,
-            pitch: self.pitch,
-            step: 1,
+        (stride == 1).then_some(ImageLayout {
+            offset: padding * (self.pitch + 1),
+            image_stride: self.floats,
+            channel_stride: self.plane,
+            row_stride: self.pitch,
+            pixel_stride: 1,
         })
     }
 

@@ -9,7 +9,8 @@ use crate::device::gpu::{Gpu, download, upload};
 use crate::error::Error;
 use crate::kernels::gpu::devices;
 use crate::kernels::group_spmm::{VARIANTS, by_name};
-use crate::kernels::pool_eltwise::{self, ImageLayout};
+use crate::kernels::layout::ImageLayout;
+use crate::kernels::pool_eltwise;
 use crate::seed;
 use crate::sparse::{Csr, GroupSparse};
 use crate::test_support;
@@ -90,7 +91,10 @@ fn check(case: &Case, seed: u64, spoil: impl Fn(&mut [f32])) {
         for variant in VARIANTS {
             let convolution = match Convolution::with(variant, layer) {
                 Err(Error::Unavailable { .. }) => {
-                    test_support::skip(variant.needs, &format!("{} cannot run here", variant.name));
+                    test_support::skip(
+                        variant.target.feature(),
+                        &format!("{} cannot run here", variant.name),
+                    );
                     continue;
                 }
                 packed => packed.unwrap(),
@@ -128,12 +132,12 @@ fn between_maps(convolution: &Convolution, case: &Case, x: &[f32]) -> Vec<f32> {
     for image in x.chunks(x.len() / case.images) {
         let mut map = vec![0.0; Convolution::map_floats(&case.geometry)];
         convolution.split(image, &mut map).unwrap();
-        let mut bordered = vec![-77.0; to.image];
+        let mut bordered = vec![-77.0; to.image_stride];
         convolution.run_map(&map, &mut bordered, &to).unwrap();
         let border = bordered.iter().filter(|&&value| value == -77.0).count();
-        assert_eq!(border, to.image - pixels);
+        assert_eq!(border, to.image_stride - pixels);
         for (channel, row) in (0..output[0]).flat_map(|c| (0..output[1]).map(move |r| (c, r))) {
-            let start = to.start + channel * to.plane + row * to.pitch;
+            let start = to.offset + channel * to.channel_stride + row * to.row_stride;
             y.extend(&bordered[start..start + output[2]]);
         }
     }
@@ -186,7 +190,7 @@ fn on_gpu(
     let outputs = layer.weights.shapes().iter().map(|shape| shape[0]).sum();
     let [rows, columns] = layer.geometry.output()?;
     let image = upload(gpu, x)?;
-    let map = gpu.allocate(4 * gpu::input_map(&layer.geometry).image * images)?;
+    let map = gpu.allocate(4 * gpu::input_map(&layer.geometry).image_stride * images)?;
     let y = upload(gpu, &vec![f32::NAN; floats])?;
     let copy = pool_eltwise::Op::Copy { relu: false };
     let copy =

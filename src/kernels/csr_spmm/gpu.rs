@@ -62,7 +62,7 @@ pub fn pack_with(
         Design::Vector => ("csr_spmm_n1", &[("VECTOR", 1)]),
         Design::Tile => ("csr_spmm_tile", &[("TILE", 1)]),
     };
-    check_language(name, variant.language, gpu)?;
+    check_language(name, variant.target, gpu)?;
     let weights = layer.weights;
     let [rows, inner] = weights.shape();
     operands.check(name, [rows, inner])?;

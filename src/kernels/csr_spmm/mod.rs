@@ -18,6 +18,7 @@ use std::ops::Range;
 use super::PackedProduct;
 use super::layout::{Input, Output, Rows};
 use super::parallel::{parallel_for, task_count};
+use super::registry::{self, Isa};
 use crate::error::Result;
 use crate::sparse::Csr;
 
@@ -41,24 +42,23 @@ pub struct CsrLayer<'a> {
 /// The processor has what the function was compiled for.
 type RowsFunction = unsafe fn(&CsrSpmm, x: &Input<'_>, n: usize, first: usize, y: &mut [f32]);
 
-/// One implementation of the operation.
-#[derive(Debug)]
-pub struct Variant {
-    /// `csr_spmm_f32_<instruction set>`.
-    pub name: &'static str,
-    /// What the processor must have, for the message where it has it not.
-    pub needs: &'static str,
+/// How a variant computes.
+#[derive(Clone, Copy, Debug)]
+pub struct Design {
     /// The function; `None` where the processor lacks the instructions.
     function: fn() -> Option<RowsFunction>,
 }
 
+/// `csr_spmm_f32_<instruction set>`.
+pub type Variant = registry::Variant<Design>;
+
 /// Every variant, the preferred ones first.
 pub const VARIANTS: &[Variant] = &[
     #[cfg(target_arch = "x86_64")]
-    Variant { name: "csr_spmm_f32_avx512", needs: "avx512f", function: cpu::avx512 },
+    Variant::new("csr_spmm_f32_avx512", Isa::Avx512, Design { function: cpu::avx512 }),
     #[cfg(target_arch = "x86_64")]
-    Variant { name: "csr_spmm_f32_avx2", needs: "avx2+fma", function: cpu::avx2 },
-    Variant { name: "csr_spmm_f32_portable", needs: "nothing", function: cpu::portable },
+    Variant::new("csr_spmm_f32_avx2", Isa::Avx2, Design { function: cpu::avx2 }),
+    Variant::new("csr_spmm_f32_portable", Isa::Portable, Design { function: cpu::portable }),
 ];
 
 /// A layer packed and ready to run.
@@ -81,12 +81,9 @@ impl CsrSpmm {
     /// # Errors
     /// A bias of another length than M; a forced variant that is unknown or not for this processor.
     pub fn new(layer: &CsrLayer<'_>) -> Result<Self> {
-        match super::forced("csr_spmm_") {
-            Some(name) => {
-                let names = VARIANTS.iter().map(|variant| variant.name);
-                Self::with(&VARIANTS[super::position(names, &name)?], layer)
-            }
-            None => super::first_available(VARIANTS, |variant| Self::with(variant, layer)),
+        match registry::forced(VARIANTS, "csr_spmm_")? {
+            Some(variant) => Self::with(variant, layer),
+            None => registry::first_available(VARIANTS, |variant| Self::with(variant, layer)),
         }
     }
 
@@ -97,8 +94,7 @@ impl CsrSpmm {
     pub fn with(variant: &'static Variant, layer: &CsrLayer<'_>) -> Result<Self> {
         let shape = layer.weights.shape();
         let bias = super::bias("csr_spmm", layer.bias, shape[0])?;
-        let function =
-            (variant.function)().ok_or_else(|| super::unavailable(variant.name, variant.needs))?;
+        let function = (variant.design.function)().ok_or_else(|| variant.unavailable())?;
         Ok(Self {
             shape,
             row_ptr: layer.weights.row_ptr().iter().map(|&place| place as usize).collect(),
@@ -139,7 +135,7 @@ impl CsrSpmm {
         for row in range {
             // SAFETY: the function is one for this processor.
             unsafe { (self.function)(self, x, n, row, &mut row_of_y) };
-            for (from, to, length) in y.lines.each(n) {
+            for (from, to, length) in y.columns.each(n) {
                 let to = start(row) + to;
                 y.values[to..to + length].copy_from_slice(&row_of_y[from..from + length]);
             }
@@ -182,11 +178,11 @@ impl PackedProduct for CsrSpmm {
         }
         match y.rows {
             Rows::Every(stride) if parts > 1 => {
-                let lines = y.lines;
+                let columns = y.columns;
                 let shares = super::balanced_ranges(&self.row_ptr, parts, stride, y.values);
                 parallel_for(shares, |(range, values)| {
                     let first = range.start;
-                    let mut y = Output { values, rows: Rows::Every(stride), lines };
+                    let mut y = Output { values, rows: Rows::Every(stride), columns };
                     self.rows_at(&x, n, range, &mut y, |row| (row - first) * stride);
                 });
             }

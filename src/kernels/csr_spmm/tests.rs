@@ -8,7 +8,7 @@ use super::{CsrLayer, CsrSpmm, VARIANTS, gpu, reference};
 use crate::error::Error;
 use crate::kernels::PackedProduct;
 use crate::kernels::gpu::{Operands, devices};
-use crate::kernels::layout::{Input, Lines, Output, RowTable, Rows};
+use crate::kernels::layout::{ColumnLayout, Input, Output, RowTable, Rows};
 use crate::seed;
 use crate::sparse::Csr;
 
@@ -58,7 +58,7 @@ fn check(shape: [usize; 3], density: f64, threads: usize, seed: u64, spoil: impl
         for variant in VARIANTS {
             let packed = match CsrSpmm::with(variant, layer) {
                 Err(Error::Unavailable { reason, .. }) => {
-                    crate::test_support::skip(variant.needs, &reason);
+                    crate::test_support::skip(variant.target.feature(), &reason);
                     continue;
                 }
                 packed => packed.unwrap(),
@@ -77,7 +77,7 @@ fn check_on_gpus(shape: [usize; 3], density: f64, seed: u64, spoil: impl Fn(&mut
         let mut all = Vec::new();
         for gpu in devices() {
             let own = gpu::VARIANTS.iter().filter(|variant| {
-                variant.language == gpu.language()
+                variant.target == gpu.language()
                     && (n == 1 || variant.design != gpu::Design::Vector)
             });
             for variant in own {
@@ -127,14 +127,14 @@ fn results_between_other_floats_are_the_same_by_all_threads() {
     let mut plain = vec![f32::NAN; rows * n];
     packed.run(&x, n, &mut plain).unwrap();
     // Of every ten columns eight are kept, and a row of Y has room for more.
-    let (lines, stride) = (Lines { computed: 10, kept: 8, pitch: 9 }, 60);
+    let (lines, stride) = (ColumnLayout::lines(10, 8, 9), 60);
     let turned = RowTable::new((0..rows).map(|row| (rows - 1 - row) * stride).collect());
     for threads in [1, 3] {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         for at in [Rows::Every(stride), Rows::At(&turned)] {
             // The last row ends with its last line.
             let mut values = vec![UNTOUCHED; (rows - 1) * stride + 53];
-            let y = Output { values: &mut values, rows: at, lines };
+            let y = Output { values: &mut values, rows: at, columns: lines };
             pool.install(|| packed.run_at(Input::plain(&x, n), n, y)).unwrap();
             for (row, column) in (0..rows).flat_map(|row| (0..n).map(move |column| (row, column))) {
                 let place = at.start(row) + column / 10 * 9 + column % 10;

@@ -1,15 +1,15 @@
 //! Many columns: rank-W updates, group column by group column.
 //!
-//! The rows are cut into pack whose tile of Y stays in the first-level cache, or not far from it, and
+//! The rows are cut into blocks whose tile of Y stays in the first-level cache, or not far from it, and
 //! each block's columns into K blocks whose weights stay in the second-level cache while all tiles of N pass.
 //! Groups wider than the rank are taken as several; narrower leftovers are padded to the next of 1, 2 and 4
 //! with weights of 0, which meet activations of 0 and not of the neighbour.
 //!
-//! X is read once per block, so that with a large N, where it no longer stays in a cache, high pack are
+//! X is read once per block, so that with a large N, where it no longer stays in a cache, high blocks are
 //! better, for which tiles may have to be narrow; otherwise wide tiles, which spread each weight over more
 //! vectors. The rows of a large X that the next group column needs are fetched ahead, since no processor
 //! foresees them: they lie N floats apart. For the same reason a tile of them touches as many pages of memory
-//! as it has rows, more than a processor keeps the addresses of: where several pack read a large X, it is
+//! as it has rows, more than a processor keeps the addresses of: where several blocks read a large X, it is
 //! first copied into panels as wide as a tile, one after the other. Rows that overlap, as the taps of a
 //! convolution do, are never copied: their panels would be larger than what they are read from.
 
@@ -92,11 +92,11 @@ pub(super) struct TileFunction {
 /// A layer in the order of its group columns, with the functions that run it.
 #[derive(Debug)]
 pub(super) struct ColumnsKernel {
-    pack: Vec<RowBlock>,
+    blocks: Vec<RowBlock>,
     bias: Vec<f32>,
     relu: bool,
     nnz: usize,
-    /// Group columns of all pack.
+    /// Group columns of all blocks.
     columns: usize,
     /// Their entries.
     entries: usize,
@@ -112,11 +112,11 @@ impl ColumnsKernel {
     /// The processor has what the functions were compiled for, and they know every rank up to this one.
     pub(super) unsafe fn new(layer: &GroupLayer<'_>, rank: usize, functions: Functions) -> Self {
         let [rows, inner] = layer.weights.shape();
-        let pack = RowBlock::all(layer, rank, functions.rows, threads());
+        let blocks = RowBlock::all(layer, rank, functions.rows, threads());
         let [columns, entries] =
-            pack.iter().map(RowBlock::counts).fold([0, 0], |[a, b], [c, d]| [a + c, b + d]);
+            blocks.iter().map(RowBlock::counts).fold([0, 0], |[a, b], [c, d]| [a + c, b + d]);
         Self {
-            pack,
+            blocks,
             columns,
             entries,
             bias: layer.bias.map_or_else(|| vec![0.0; rows], <[f32]>::to_vec),
@@ -143,7 +143,7 @@ impl ColumnsKernel {
     /// Whether X is to be copied into panels.
     fn wants_panels(&self, x: &Input<'_>, n: usize) -> bool {
         let large = x.values.len() > CACHED_FLOATS;
-        large && self.pack.len() >= PANELS_FROM && x.rows.gap() >= n
+        large && self.blocks.len() >= PANELS_FROM && x.rows.gap() >= n
     }
 
     /// Computes one part of Y.
@@ -299,7 +299,7 @@ impl Kernel for ColumnsKernel {
         if n == 0 {
             return;
         }
-        let (columns, lines) = Computed::of(y.lines, n, self.functions.lanes());
+        let (columns, lines) = Computed::of(y.columns, n, self.functions.lanes());
         let output = SharedOutput::new(y, lines);
         // Taken and put back, since another product may run on this thread while it waits for others.
         let mut panels = PANELS.take();
@@ -343,20 +343,20 @@ struct Partition {
 }
 
 impl ColumnsKernel {
-    /// The partition where `parts` are wanted of all pack together. Tiles are whole, since narrow ones spread
+    /// The partition where `parts` are wanted of all blocks together. Tiles are whole, since narrow ones spread
     /// each weight over less. If those are too few for all threads, each thread has a part of the columns; or of
     /// the rows, if that should be faster.
     fn partition(&self, n: usize, parts: usize, threads: usize) -> Partition {
-        let (pack, row_slices) = (self.units(false), self.units(true));
+        let (blocks, row_slices) = (self.units(false), self.units(true));
         let width = |parts: usize, units: usize| n.div_ceil(parts.div_ceil(units));
         let whole = |units| width(parts, units).next_multiple_of(self.functions.widest().width);
         let each =
             |units| width(parts.min(threads), units).next_multiple_of(self.functions.lanes());
-        if n.div_ceil(whole(pack)) * pack >= 2 * threads {
-            return Partition { width: whole(pack), row_slices: false };
+        if n.div_ceil(whole(blocks)) * blocks >= 2 * threads {
+            return Partition { width: whole(blocks), row_slices: false };
         }
-        let by_columns = Partition { width: each(pack), row_slices: false };
-        if row_slices == pack || row_slices > parts {
+        let by_columns = Partition { width: each(blocks), row_slices: false };
+        if row_slices == blocks || row_slices > parts {
             return by_columns;
         }
         let by_rows = [whole(row_slices), each(row_slices)]
@@ -368,9 +368,9 @@ impl ColumnsKernel {
     /// Into how many parts the rows are cut.
     fn units(&self, row_slices: bool) -> usize {
         if row_slices {
-            self.pack.iter().map(|block| block.row_slices.len()).sum()
+            self.blocks.iter().map(|block| block.row_slices.len()).sum()
         } else {
-            self.pack.len()
+            self.blocks.len()
         }
     }
 
@@ -378,7 +378,7 @@ impl ColumnsKernel {
     /// vector: half a nanosecond (AVX2, updates of rank 4).
     fn estimate(&self, n: usize, partition: Partition, threads: usize) -> usize {
         let units = self.units(partition.row_slices);
-        let (entries, columns) = (self.entries / units, self.columns / self.pack.len());
+        let (entries, columns) = (self.entries / units, self.columns / self.blocks.len());
         let part = |columns_of_y: Range<usize>| -> usize {
             let vectors = |tile: TileFunction| tile.width / self.functions.lanes();
             self.tiles(columns_of_y)
@@ -389,16 +389,16 @@ impl ColumnsKernel {
         rounds * part(0..partition.width.min(n))
     }
 
-    /// Computes all pack.
+    /// Computes all blocks.
     fn blocks_of(&self, x: &Operand<'_>, n: usize, output: &SharedOutput<'_>) {
         let whole = |block| WorkItem { block, row_slice: None, columns: 0..n };
         let parts = task_count(2 * self.nnz * n, PER_MICROSECOND);
         if parts == 1 {
-            self.pack.iter().for_each(|block| self.part(&whole(block), x, output));
+            self.blocks.iter().for_each(|block| self.part(&whole(block), x, output));
             return;
         }
         let Partition { width, row_slices } = self.partition(n, parts, threads());
-        let units = self.pack.iter().flat_map(|block| {
+        let units = self.blocks.iter().flat_map(|block| {
             let count = if row_slices { block.row_slices.len() } else { 1 };
             let row_slice = move |row_slice| if count > 1 { Some(row_slice) } else { None };
             (0..count).map(move |index| WorkItem { row_slice: row_slice(index), ..whole(block) })
@@ -449,7 +449,7 @@ mod tests {
         assert_eq!(partition(10, 64, 8, 2), (32, false), "no 24, 24 and 16");
         assert_eq!(partition(10, 20, 8, 4), (8, false));
         assert_eq!(partition(10, 1024, 3, 64), (344, false), "no more parts than are worth it");
-        assert_eq!(partition(2000, 1024, 8, 2), (528, false), "of each of four pack");
+        assert_eq!(partition(2000, 1024, 8, 2), (528, false), "of each of four blocks");
         assert_eq!(partition(2000, 10, 4, 2), (24, false), "all columns of each block");
     }
 
@@ -470,7 +470,11 @@ mod tests {
             (16, false),
             "eight row_slices are more than are worth it"
         );
-        assert_eq!(partition(4096, 24, 64, 16), (24, true), "two row_slices of each of eight pack");
+        assert_eq!(
+            partition(4096, 24, 64, 16),
+            (24, true),
+            "two row_slices of each of eight blocks"
+        );
     }
 
     #[test]

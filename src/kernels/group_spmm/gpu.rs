@@ -66,7 +66,7 @@ impl Design {
 
     /// Whether it is the better one of a language for a product of `rows` rows. From paper, not from
     /// measurements: `Columns` reads X from memory once for each block of rows and wastes what its tile
-    /// has beyond n; wide tiles must leave enough pack to fill the device.
+    /// has beyond n; wide tiles must leave enough blocks to fill the device.
     fn suits(self, rows: usize, operands: &Operands, limits: &Limits) -> bool {
         let n = operands.columns;
         match self {
@@ -74,8 +74,8 @@ impl Design {
             Self::Columns { lanes, .. } if n < 4 * lanes => false,
             Self::Columns { rows: block, lanes, .. } => {
                 let tiles = n.div_ceil(4 * lanes) * operands.images;
-                let pack = (rows as u32).div_ceil(block) * tiles;
-                lanes == NARROWEST || pack >= 2 * limits.multiprocessors
+                let blocks = (rows as u32).div_ceil(block) * tiles;
+                lanes == NARROWEST || blocks >= 2 * limits.multiprocessors
             }
             Self::Rows { .. } => true,
         }
@@ -139,7 +139,7 @@ pub fn pack_with(
         let expected = "a group width of 2, 4, 8 or 16 on a GPU";
         return Err(Error::argument(variant.name, expected, width.to_string()));
     }
-    check_language(variant.name, variant.language, gpu)?;
+    check_language(variant.name, variant.target, gpu)?;
     operands.check(variant.name, layer.weights.shape())?;
     if variant.design == Design::Vector && !operands.is_vector() {
         let expected = "one column, its rows side by side";
@@ -228,20 +228,20 @@ impl Packing<'_> {
     fn by_columns(&self, block: usize) -> Result<Vec<Stage>> {
         let weights = self.layer.weights;
         let (width, [rows, _]) = (weights.width(), weights.shape());
-        let pack: Vec<Vec<usize>> = (0..rows.div_ceil(block))
+        let blocks: Vec<Vec<usize>> = (0..rows.div_ceil(block))
             .map(|index| (index * block..rows.min((index + 1) * block)).collect())
             .collect();
         let bytes = |index: usize| {
-            4 * width * pack[index].iter().map(|&row| self.stored(row)).sum::<usize>()
+            4 * width * blocks[index].iter().map(|&row| self.stored(row)).sum::<usize>()
         };
-        let panels = panels(self.variant.name, pack.len(), bytes, self.gpu)?;
+        let panels = panels(self.variant.name, blocks.len(), bytes, self.gpu)?;
         let mut stages = Vec::new();
         for panel in panels {
-            let pack = &pack[panel];
+            let blocks = &blocks[panel];
             let (mut values, mut owners, mut groups) =
                 (Vec::<f32>::new(), Vec::<u32>::new(), Vec::new());
             let (mut entry_ptr, mut block_ptr) = (vec![0_u32], vec![0_u32]);
-            for rows in pack {
+            for rows in blocks {
                 let mut entries: Vec<(u32, u32, Vec<f32>)> = Vec::new();
                 for (place, &row) in (0..).zip(rows) {
                     let own = groups_of(self.layer, row).into_iter();
@@ -258,7 +258,7 @@ impl Packing<'_> {
                 }
                 block_ptr.push(groups.len() as u32);
             }
-            let order: Vec<usize> = pack.iter().flatten().copied().collect();
+            let order: Vec<usize> = blocks.iter().flatten().copied().collect();
             let arguments = vec![
                 self.own(&values)?,
                 self.own(&owners)?,
@@ -293,7 +293,7 @@ impl Packing<'_> {
         let threads = design.threads();
         let mut constants = vec![("WIDTH", self.layer.weights.width() as u32)];
         let vector = u32::from(self.operands.x.is_vectors(self.operands.columns));
-        let cuda = self.variant.language == Language::Cuda;
+        let cuda = self.variant.target == Language::Cuda;
         let (entry, tile, block) = match design {
             Design::Vector => {
                 constants.extend(cuda.then_some(("N1", 1)));
@@ -322,10 +322,10 @@ impl Packing<'_> {
         };
         check_block(&source, design.shared_bytes(), design.buffers(), self.gpu)?;
         let rows = rows as u32;
-        let pack = rows.div_ceil(block);
+        let blocks = rows.div_ceil(block);
         let grid = match design {
-            Design::Vector => [pack, 1, 1],
-            _ => [self.operands.columns.div_ceil(tile), pack, self.operands.images],
+            Design::Vector => [blocks, 1, 1],
+            _ => [self.operands.columns.div_ceil(tile), blocks, self.operands.images],
         };
         let mut parameters = vec![rows, self.layer.weights.shape()[1] as u32];
         parameters.extend(self.operands.parameters(self.layer.relu));

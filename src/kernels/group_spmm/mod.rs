@@ -35,6 +35,7 @@ mod x86_avx512;
 
 use super::PackedProduct;
 use super::layout::{Input, Output};
+use super::registry::{self, Isa};
 use crate::error::{Error, Result};
 use crate::sparse::GroupSparse;
 
@@ -85,78 +86,56 @@ impl Columns {
 }
 
 /// The wide tiles of AVX-512 are the better ones, until a large X no longer stays in a cache and is read
-/// once for each of several pack (measured: 32x800 to 4096x9216).
+/// once for each of several blocks (measured: 32x800 to 4096x9216).
 pub(super) const WIDE: Limits = Limits { columns: 256, rows: 256 };
 
-/// One implementation of the operation.
-#[derive(Debug)]
-pub struct Variant {
-    /// `group_spmm_f32_<instruction set>_n<columns of a tile>`.
-    pub name: &'static str,
+/// How a variant computes: for which N, and by what.
+#[derive(Clone, Copy, Debug)]
+pub struct Design {
     /// What it takes.
     pub columns: Columns,
-    /// What the processor must have, for the message where it has it not.
-    pub needs: &'static str,
     /// Packs a layer; `None` where the processor lacks the instructions.
     pub pack: fn(&GroupLayer<'_>) -> Option<Box<dyn Kernel>>,
+}
+
+/// `group_spmm_f32_<instruction set>_n<columns of a tile>`.
+pub type Variant = registry::Variant<Design>;
+
+const fn variant(
+    name: &'static str,
+    isa: Isa,
+    columns: Columns,
+    pack: fn(&GroupLayer<'_>) -> Option<Box<dyn Kernel>>,
+) -> Variant {
+    Variant::new(name, isa, Design { columns, pack })
 }
 
 /// Every variant, the preferred ones first.
 pub const VARIANTS: &[Variant] = &[
     #[cfg(target_arch = "x86_64")]
-    Variant {
-        name: "group_spmm_f32_avx512_n32",
-        columns: Columns::Any(Some(WIDE)),
-        needs: "avx512f",
-        pack: x86_avx512::pack_columns,
-    },
+    variant(
+        "group_spmm_f32_avx512_n32",
+        Isa::Avx512,
+        Columns::Any(Some(WIDE)),
+        x86_avx512::pack_columns,
+    ),
     #[cfg(target_arch = "x86_64")]
-    Variant {
-        name: "group_spmm_f32_avx512_n16",
-        columns: Columns::Any(None),
-        needs: "avx512f",
-        pack: x86_avx512::pack_narrow,
-    },
+    variant("group_spmm_f32_avx512_n16", Isa::Avx512, Columns::Any(None), x86_avx512::pack_narrow),
     #[cfg(target_arch = "x86_64")]
-    Variant {
-        name: "group_spmm_f32_avx512_n1",
-        columns: Columns::One,
-        needs: "avx512f",
-        pack: x86_avx512::pack_rows,
-    },
+    variant("group_spmm_f32_avx512_n1", Isa::Avx512, Columns::One, x86_avx512::pack_rows),
     #[cfg(target_arch = "x86_64")]
-    Variant {
-        name: "group_spmm_f32_avx2_n24",
-        columns: Columns::Any(None),
-        needs: "avx2+fma",
-        pack: x86_avx2::pack_columns,
-    },
+    variant("group_spmm_f32_avx2_n24", Isa::Avx2, Columns::Any(None), x86_avx2::pack_columns),
     #[cfg(target_arch = "x86_64")]
-    Variant {
-        name: "group_spmm_f32_avx2_n16",
-        columns: Columns::Any(None),
-        needs: "avx2+fma",
-        pack: x86_avx2::pack_narrow,
-    },
+    variant("group_spmm_f32_avx2_n16", Isa::Avx2, Columns::Any(None), x86_avx2::pack_narrow),
     #[cfg(target_arch = "x86_64")]
-    Variant {
-        name: "group_spmm_f32_avx2_n1",
-        columns: Columns::One,
-        needs: "avx2+fma",
-        pack: x86_avx2::pack_rows,
-    },
-    Variant {
-        name: "group_spmm_f32_portable_n8",
-        columns: Columns::Any(None),
-        needs: "nothing",
-        pack: portable::pack_columns,
-    },
-    Variant {
-        name: "group_spmm_f32_portable_n1",
-        columns: Columns::One,
-        needs: "nothing",
-        pack: portable::pack_rows,
-    },
+    variant("group_spmm_f32_avx2_n1", Isa::Avx2, Columns::One, x86_avx2::pack_rows),
+    variant(
+        "group_spmm_f32_portable_n8",
+        Isa::Portable,
+        Columns::Any(None),
+        portable::pack_columns,
+    ),
+    variant("group_spmm_f32_portable_n1", Isa::Portable, Columns::One, portable::pack_rows),
 ];
 
 /// A layer packed and ready to run.
@@ -175,12 +154,12 @@ impl GroupSpmm {
     /// A bias of another length than M; a forced variant that is unknown, or that this processor or
     /// `n` rules out.
     pub fn new(layer: &GroupLayer<'_>, n: usize) -> Result<Self> {
-        if let Some(name) = super::forced("group_spmm_") {
-            return Self::with(by_name(&name)?, layer);
+        if let Some(variant) = registry::forced(VARIANTS, "group_spmm_")? {
+            return Self::with(variant, layer);
         }
         let rows = layer.weights.shape()[0];
-        let fits = VARIANTS.iter().filter(|variant| variant.columns.suit(rows, n));
-        super::first_available(fits, |variant| Self::with(variant, layer))
+        let fits = VARIANTS.iter().filter(|variant| variant.design.columns.suit(rows, n));
+        registry::first_available(fits, |variant| Self::with(variant, layer))
     }
 
     /// Packs a layer for one variant.
@@ -190,8 +169,7 @@ impl GroupSpmm {
     pub fn with(variant: &'static Variant, layer: &GroupLayer<'_>) -> Result<Self> {
         let shape = layer.weights.shape();
         super::bias("group_spmm", layer.bias, shape[0])?;
-        let kernel =
-            (variant.pack)(layer).ok_or_else(|| super::unavailable(variant.name, variant.needs))?;
+        let kernel = (variant.design.pack)(layer).ok_or_else(|| variant.unavailable())?;
         Ok(Self { shape, variant, kernel })
     }
 
@@ -223,7 +201,7 @@ impl PackedProduct for GroupSpmm {
     fn run_at(&self, x: Input<'_>, n: usize, y: Output<'_>) -> Result<()> {
         let [rows, inner] = self.shape;
         let name = self.variant.name;
-        if self.variant.columns == Columns::One && n != 1 {
+        if self.variant.design.columns == Columns::One && n != 1 {
             return Err(Error::argument(name, "1 column", n.to_string()));
         }
         x.check(name, inner, n)?;
@@ -242,11 +220,11 @@ pub fn candidates(n: usize) -> Result<Vec<&'static Variant>> {
     let none = GroupSparse::from_dense(ndarray::Array2::zeros((0, 0)).view(), 8)?;
     let first =
         GroupSpmm::new(&GroupLayer { weights: &none, bias: None, relu: false }, n)?.variant();
-    if super::forced("group_spmm_").is_some() {
+    if registry::forced(VARIANTS, "group_spmm_")?.is_some() {
         return Ok(vec![first]);
     }
-    let fits = |variant: &&Variant| (variant.columns == Columns::One) == (n == 1);
-    Ok(VARIANTS.iter().filter(fits).filter(|variant| variant.needs == first.needs).collect())
+    let fits = |variant: &&Variant| (variant.design.columns == Columns::One) == (n == 1);
+    Ok(VARIANTS.iter().filter(fits).filter(|variant| variant.target == first.target).collect())
 }
 
 /// The variant of that name.
@@ -254,5 +232,5 @@ pub fn candidates(n: usize) -> Result<Vec<&'static Variant>> {
 /// # Errors
 /// There is none.
 pub fn by_name(name: &str) -> Result<&'static Variant> {
-    super::position(VARIANTS.iter().map(|variant| variant.name), name).map(|index| &VARIANTS[index])
+    registry::by_name(VARIANTS, name)
 }

@@ -1,7 +1,7 @@
 //! Where tiles of Y go: whose columns stay side by side only as far as a line of Y does.
 
 use super::tiles::MOST_VECTORS;
-use crate::kernels::layout::{Lines, Output, Rows};
+use crate::kernels::layout::{ColumnLayout, Output, Rows};
 
 /// Where a tile goes.
 pub(super) struct Placed<'a> {
@@ -37,7 +37,7 @@ pub(super) struct SharedOutput<'a> {
     start: *mut f32,
     length: usize,
     rows: Rows<'a>,
-    lines: Lines,
+    columns: ColumnLayout,
 }
 
 // SAFETY: `write` is the only way to it, and asks its callers for disjoint parts.
@@ -45,9 +45,9 @@ unsafe impl Sync for SharedOutput<'_> {}
 
 impl<'a> SharedOutput<'a> {
     /// Y, with its columns in these lines.
-    pub(super) fn new(y: Output<'a>, lines: Lines) -> Self {
+    pub(super) fn new(y: Output<'a>, columns: ColumnLayout) -> Self {
         let Output { values, rows, .. } = y;
-        Self { start: values.as_mut_ptr(), length: values.len(), rows, lines }
+        Self { start: values.as_mut_ptr(), length: values.len(), rows, columns }
     }
 
     /// Has `write` write the columns `first..first + valid`, in vectors of `lanes`, to where they go.
@@ -75,19 +75,19 @@ impl<'a> SharedOutput<'a> {
         lanes: usize,
         room: &'r mut [usize; MOST_VECTORS],
     ) -> Option<&'r [usize]> {
-        let Lines { computed, kept, pitch } = self.lines;
+        let ColumnLayout { width, kept, line_stride, .. } = self.columns;
         if !valid.is_multiple_of(lanes) {
             return None;
         }
         let vectors = &mut room[..valid / lanes];
-        let (mut line, mut within) = (first / computed, first % computed);
+        let (mut line, mut within) = (first / width, first % width);
         for place in &mut *vectors {
             if within + lanes > kept {
                 return None;
             }
-            *place = line * pitch + within;
+            *place = line * line_stride + within;
             within += lanes;
-            if within == computed {
+            if within == width {
                 (line, within) = (line + 1, 0);
             }
         }
@@ -101,13 +101,13 @@ impl<'a> SharedOutput<'a> {
         valid: usize,
         room: &'r mut [Segment; MOST_COLUMNS],
     ) -> &'r [Segment] {
-        let Lines { computed, kept, pitch } = self.lines;
+        let ColumnLayout { width, kept, line_stride, .. } = self.columns;
         let (mut count, mut column) = (0, first);
-        let (mut line, mut within) = (first / computed, first % computed);
+        let (mut line, mut within) = (first / width, first % width);
         while column < first + valid {
-            let side_by_side = (computed - within).min(first + valid - column);
+            let side_by_side = (width - within).min(first + valid - column);
             let length = side_by_side.min(kept.saturating_sub(within));
-            room[count] = Segment { from: column - first, to: line * pitch + within, length };
+            room[count] = Segment { from: column - first, to: line * line_stride + within, length };
             count += usize::from(length > 0);
             column += side_by_side;
             (line, within) = (line + 1, 0);
@@ -180,10 +180,14 @@ mod tests {
     use super::*;
 
     /// Where each column of a tile goes: by segments, and by vectors of 8 where they are whole.
-    fn places(lines: Lines, first: usize, valid: usize) -> [Option<Vec<(usize, usize)>>; 2] {
+    fn places(
+        columns: ColumnLayout,
+        first: usize,
+        valid: usize,
+    ) -> [Option<Vec<(usize, usize)>>; 2] {
         let mut values = [];
-        let y = Output { values: &mut values, rows: Rows::Every(0), lines };
-        let output = SharedOutput::new(y, lines);
+        let y = Output { values: &mut values, rows: Rows::Every(0), columns };
+        let output = SharedOutput::new(y, columns);
         let mut room = [Segment::default(); MOST_COLUMNS];
         let segments = output.segments(first, valid, &mut room).iter();
         let segments = segments.flat_map(|&Segment { from, to, length }| {
@@ -202,15 +206,15 @@ mod tests {
     fn vectors_go_where_segments_do_and_only_where_none_is_cut() {
         for kept in 1..=40 {
             for dropped in [0, 2, 8] {
-                let lines = Lines { computed: kept + dropped, kept, pitch: 50 };
+                let lines = ColumnLayout::lines(kept + dropped, kept, 50);
                 for (first, valid) in
                     (0..80).flat_map(|first| [(first, 24), (first, 8), (first, 20)])
                 {
                     let [segments, vectors] = places(lines, first, valid);
-                    let line = |column: usize| column / lines.computed;
+                    let line = |column: usize| column / lines.width;
                     let cut = |vector: usize| {
                         let (start, end) = (first + vector, first + vector + 7);
-                        line(start) != line(end) || end % lines.computed >= kept
+                        line(start) != line(end) || end % lines.width >= kept
                     };
                     let whole = valid % 8 == 0 && !(0..valid).step_by(8).any(cut);
                     let expected = if whole { segments } else { None };

@@ -121,14 +121,14 @@ pub(super) struct RowBlock {
 }
 
 impl RowBlock {
-    /// The pack of a layer, of at most `rows` rows, for updates of rank `rank`; in enough slices for
+    /// The blocks of a layer, of at most `rows` rows, for updates of rank `rank`; in enough slices for
     /// `threads` threads, unless those would be too low to be worth it.
     pub fn all(layer: &GroupLayer<'_>, rank: usize, rows: usize, threads: usize) -> Vec<Self> {
         let row_ptr = layer.weights.row_ptr();
         let height = row_ptr.len() - 1;
-        let pack = split(row_ptr, height.div_ceil(rows), rows);
-        let row_slices = threads.div_ceil(pack.len().max(1));
-        pack.into_iter().map(|range| Self::new(layer, range, rank, row_slices)).collect()
+        let blocks = split(row_ptr, height.div_ceil(rows), rows);
+        let row_slices = threads.div_ceil(blocks.len().max(1));
+        blocks.into_iter().map(|range| Self::new(layer, range, rank, row_slices)).collect()
     }
 
     fn new(layer: &GroupLayer<'_>, range: Range<usize>, rank: usize, row_slices: usize) -> Self {
@@ -274,9 +274,9 @@ mod tests {
         let weights = GroupSparse::from_dense(weights.view(), 4).unwrap();
         let layer = GroupLayer { weights: &weights, bias: None, relu: false };
         for (threads, row_slices) in [(1, 1), (2, 1), (4, 2), (12, 6), (500, 6)] {
-            let pack = RowBlock::all(&layer, 4, 110, threads);
-            assert_eq!(pack.len(), 2);
-            for block in &pack {
+            let blocks = RowBlock::all(&layer, 4, 110, threads);
+            assert_eq!(blocks.len(), 2);
+            for block in &blocks {
                 assert_eq!(block.row_slices.len(), row_slices, "{threads} threads");
                 let entries = |row_slice: Option<usize>| {
                     let mut all = Vec::new();

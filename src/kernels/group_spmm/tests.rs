@@ -10,7 +10,7 @@ use super::{Columns, GroupLayer, GroupSpmm, VARIANTS, Variant, by_name, gpu, ref
 use crate::device::gpu::Gpu;
 use crate::kernels::PackedProduct;
 use crate::kernels::gpu::{Operands, devices};
-use crate::kernels::layout::{Input, Lines, Output, Rows};
+use crate::kernels::layout::{ColumnLayout, Input, Output, Rows};
 use crate::seed;
 use crate::sparse::GroupSparse;
 use crate::test_support;
@@ -99,9 +99,12 @@ fn available() -> Vec<&'static Variant> {
     let empty = GroupSparse::from_dense(Array2::zeros((0, 0)).view(), 8).unwrap();
     let layer = GroupLayer { weights: &empty, bias: None, relu: false };
     let has = |variant: &&'static Variant| {
-        let has = (variant.pack)(&layer).is_some();
+        let has = (variant.design.pack)(&layer).is_some();
         if !has {
-            test_support::skip(variant.needs, &format!("{} cannot run here", variant.name));
+            test_support::skip(
+                variant.target.feature(),
+                &format!("{} cannot run here", variant.name),
+            );
         }
         has
     };
@@ -109,7 +112,7 @@ fn available() -> Vec<&'static Variant> {
 }
 
 fn columns_of(variant: &Variant) -> &'static [usize] {
-    match variant.columns {
+    match variant.design.columns {
         Columns::One => &[1],
         Columns::Any(_) => &[0, 1, 2, 7, 8, 9, 15, 16, 17, 31, 32, 33, 48, 65],
     }
@@ -135,7 +138,7 @@ fn every_variant_computes_what_the_reference_does_around_all_edges() {
 #[test]
 fn blocks_of_rows_and_pieces_of_columns_join() {
     for variant in available() {
-        let n = if variant.columns == Columns::One { 1 } else { 40 };
+        let n = if variant.design.columns == Columns::One { 1 } else { 40 };
         for rows in [255, 256, 257, 511, 512, 513, 1100] {
             let case = Case { rows, inner: 1000, width: 8, density: 0.4, n };
             check(variant, &case, 2, |_| ());
@@ -145,8 +148,9 @@ fn blocks_of_rows_and_pieces_of_columns_join() {
 
 #[test]
 fn a_large_x_is_read_the_same() {
-    // More floats than a core caches, for few pack and for many; the last tile is not full.
-    for variant in available().into_iter().filter(|variant| variant.columns != Columns::One) {
+    // More floats than a core caches, for few blocks and for many; the last tile is not full.
+    for variant in available().into_iter().filter(|variant| variant.design.columns != Columns::One)
+    {
         for rows in [300, 1600] {
             let case = Case { rows, inner: 1300, width: 8, density: 0.05, n: 219 };
             check(variant, &case, 5, |x| x[1000] = f32::NAN);
@@ -160,7 +164,8 @@ fn columns_between_two_lines_reach_nothing() {
     let case = Case { rows: 9, inner: 21, width: 8, density: 0.5, n: 0 };
     let weights = weights(&case, &mut rng);
     let layer = GroupLayer { weights: &weights, bias: None, relu: false };
-    for variant in available().into_iter().filter(|variant| variant.columns != Columns::One) {
+    for variant in available().into_iter().filter(|variant| variant.design.columns != Columns::One)
+    {
         let packed = GroupSpmm::with(variant, &layer).unwrap();
         let of = |kept| [0, 1, 5].map(|dropped| (kept, dropped));
         let all = [1, 3, 4, 8, 9, 12, 13, 16, 20, 24, 27, 32, 40].map(of);
@@ -176,8 +181,8 @@ fn columns_between_two_lines_reach_nothing() {
                 }
             }
             let mut y = vec![-7.0; case.rows * stride];
-            let lines = Lines { computed, kept, pitch };
-            let output = Output { values: &mut y, rows: Rows::Every(stride), lines };
+            let columns = ColumnLayout::lines(computed, kept, pitch);
+            let output = Output { values: &mut y, rows: Rows::Every(stride), columns };
             packed.run_at(Input::plain(&x, n), n, output).unwrap();
             for (place, &found) in y.iter().enumerate() {
                 let (row, line, column) =
@@ -185,7 +190,7 @@ fn columns_between_two_lines_reach_nothing() {
                 let expected =
                     if column < kept { expected[row * n + line * computed + column] } else { -7.0 };
                 let name = variant.name;
-                assert!((found - expected).abs() < 1e-5, "{name} {lines:?}: {found} at {place}");
+                assert!((found - expected).abs() < 1e-5, "{name} {columns:?}: {found} at {place}");
             }
         }
     }
@@ -194,7 +199,7 @@ fn columns_between_two_lines_reach_nothing() {
 #[test]
 fn nan_and_infinity_reach_what_they_should_and_nothing_else() {
     for variant in available() {
-        let n = if variant.columns == Columns::One { 1 } else { 19 };
+        let n = if variant.design.columns == Columns::One { 1 } else { 19 };
         for width in [2, 4, 8, 16] {
             let case = Case { rows: 20, inner: 5 * width + 3, width, density: 0.3, n };
             for place in [0, n, case.inner * n / 2, case.inner * n - 1] {
@@ -213,9 +218,9 @@ proptest! {
         rows in 0..80_usize, inner in 0..200_usize, width in 1..18_usize, density in 0.0..1.0_f64,
         n in 0..80_usize, seed in any::<u64>(),
     ) {
-        for variant in VARIANTS.iter().filter(|v| v.columns != Columns::One || n == 1) {
+        for variant in VARIANTS.iter().filter(|v| v.design.columns != Columns::One || n == 1) {
             let empty = GroupSparse::from_dense(Array2::zeros((0, 0)).view(), 8).unwrap();
-            if (variant.pack)(&GroupLayer { weights: &empty, bias: None, relu: false }).is_some() {
+            if (variant.design.pack)(&GroupLayer { weights: &empty, bias: None, relu: false }).is_some() {
                 check(variant, &Case { rows, inner, width, density, n }, seed, |_| ());
             }
         }
@@ -229,7 +234,7 @@ fn all_threads_compute_what_one_does() {
     let weights = weights(&case, &mut rng);
     let layer = GroupLayer { weights: &weights, bias: None, relu: true };
     for variant in available() {
-        let n = if variant.columns == Columns::One { 1 } else { case.n };
+        let n = if variant.design.columns == Columns::One { 1 } else { case.n };
         let x: Vec<f32> = (0..case.inner * n).map(|_| rng.random_range(-1.0..1.0)).collect();
         let packed = GroupSpmm::with(variant, &layer).unwrap();
         let run = |threads| {
@@ -252,7 +257,7 @@ fn what_does_not_fit_is_refused() {
         assert!(packed.run(&x, n, &mut vec![0.0; y]).is_err(), "{n}");
     }
     let one = GroupSpmm::new(&layer, 1).unwrap();
-    assert_eq!(one.variant().columns, Columns::One);
+    assert_eq!(one.variant().design.columns, Columns::One);
     let error = one.run(&[0.0; 32], 2, &mut [0.0; 6]).unwrap_err().to_string();
     assert!(error.contains("expected 1 column, got 2"), "{error}");
     let bias = [0.0; 4];
@@ -265,7 +270,7 @@ fn what_does_not_fit_is_refused() {
 /// Every device with every variant that is written for it.
 fn on_gpus() -> Vec<(&'static dyn Gpu, &'static gpu::Variant)> {
     let pairs = devices().into_iter().flat_map(|gpu| {
-        let own = gpu::VARIANTS.iter().filter(|variant| variant.language == gpu.language());
+        let own = gpu::VARIANTS.iter().filter(|variant| variant.target == gpu.language());
         own.map(move |variant| (gpu, variant))
     });
     pairs.collect()

@@ -4,7 +4,7 @@
 //! its image, the others are never computed: columns are counted without them, so that a vector may end one
 //! line and begin the next. Its lanes then come from two places of each row of X.
 
-use crate::kernels::layout::{Input, Lines, Rows};
+use crate::kernels::layout::{ColumnLayout, Input, Rows};
 
 /// Vectors of the widest tile.
 pub(super) const MOST_VECTORS: usize = 4;
@@ -32,16 +32,16 @@ impl Computed {
 
     /// Those that vectors of `lanes`, a power of two, compute of `n` columns in such lines; and the lines of
     /// Y that come of them. Where a vector would take parts of three lines, all columns are computed.
-    pub fn of(lines: Lines, n: usize, lanes: usize) -> (Self, Lines) {
-        let Lines { computed, kept, pitch } = lines;
+    pub fn of(columns: ColumnLayout, n: usize, lanes: usize) -> (Self, ColumnLayout) {
+        let ColumnLayout { width, kept, line_stride, .. } = columns;
         // A vector starts at a multiple of this within its line, and of the last such place needs
         // `kept - common + lanes` columns from the line's first on.
         let common = lanes.min(1 << kept.trailing_zeros());
-        if kept >= computed.min(n) || kept + common < lanes {
-            return (Self::plain(n), lines);
+        if kept >= width.min(n) || kept + common < lanes {
+            return (Self::plain(n), columns);
         }
-        let count = n / computed * kept + kept.min(n % computed);
-        (Self { count, line: kept, pitch: computed }, Lines { computed: kept, kept, pitch })
+        let count = n / width * kept + kept.min(n % width);
+        (Self { count, line: kept, pitch: width }, ColumnLayout::lines(kept, kept, line_stride))
     }
 
     /// What vectors of `lanes` take: `valid` columns from `first` on.
@@ -162,15 +162,15 @@ mod tests {
         for lanes in [8, 16] {
             for kept in 1..=35 {
                 for dropped in [0, 1, 2, 5] {
-                    let lines = Lines { computed: kept + dropped, kept, pitch: 40 };
-                    for n in [1, kept, 3 * lines.computed + kept, 4 * lines.computed + 1] {
+                    let lines = ColumnLayout::lines(kept + dropped, kept, 40);
+                    for n in [1, kept, 3 * lines.width + kept, 4 * lines.width + 1] {
                         let (columns, left) = Computed::of(lines, n, lanes);
                         let packed = left != lines;
-                        let wanted = |&column: &usize| !packed || column % lines.computed < kept;
+                        let wanted = |&column: &usize| !packed || column % lines.width < kept;
                         let expected: Vec<usize> = (0..n).filter(wanted).collect();
                         assert_eq!(places(columns, lanes), expected, "{lines:?} {n} {lanes}");
                         assert_eq!(columns.count, expected.len());
-                        assert_eq!((left.kept, left.pitch), (kept, 40));
+                        assert_eq!((left.kept, left.line_stride), (kept, 40));
                     }
                 }
             }
@@ -180,7 +180,8 @@ mod tests {
     #[test]
     fn columns_are_left_out_where_two_lines_fill_a_vector() {
         let packs = |computed, kept, lanes| {
-            Computed::of(Lines { computed, kept, pitch: kept }, 10 * computed, lanes).0.line == kept
+            Computed::of(ColumnLayout::lines(computed, kept, kept), 10 * computed, lanes).0.line
+                == kept
         };
         assert!(packs(34, 32, 16) && packs(28, 24, 16) && packs(29, 27, 8) && packs(10, 8, 16));
         assert!(packs(5, 4, 8) && packs(14, 13, 8));

@@ -133,7 +133,7 @@ const OF_TWO: &[TileFunction] = &[
     TileFunction { width: 4 * LANES, add: add::<2, 4> },
 ];
 
-/// Of 24 columns, 48 KiB, more than first-level caches have: pack that read X half as often are worth it
+/// Of 24 columns, 48 KiB, more than first-level caches have: blocks that read X half as often are worth it
 /// (384x2304, N of 64 and 512: up to 1.2 times as fast as two of 192 rows).
 const ROWS_OF_A_BLOCK: usize = 512;
 

@@ -45,7 +45,7 @@ pub(super) fn pack_columns(layer: &GroupLayer<'_>) -> Option<Box<dyn Kernel>> {
     pack(layer, false)
 }
 
-/// Tiles of 16 columns, in pack of twice as many rows.
+/// Tiles of 16 columns, in blocks of twice as many rows.
 pub(super) fn pack_narrow(layer: &GroupLayer<'_>) -> Option<Box<dyn Kernel>> {
     pack(layer, true)
 }

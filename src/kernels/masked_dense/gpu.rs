@@ -7,9 +7,10 @@ use super::MaskedLayer;
 use crate::device::gpu::{Gpu, Language, Limits, Program, Source, upload};
 use crate::error::{Error, Result};
 use crate::kernels::gpu::{
-    self, Argument, Lines, Operand, Operands, Packed, Stage, check_block, check_language, dispatch,
+    self, Argument, Operand, Operands, Packed, Stage, check_block, check_language, dispatch,
     panels, warps_for_a_row,
 };
+use crate::kernels::layout::ColumnLayout;
 
 /// A tile of the product and who computes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,7 +131,8 @@ pub fn pack_layer(
     let rows = |table: crate::kernels::layout::RowTable| {
         table.starts().iter().map(|&start| start as u32).collect()
     };
-    let operand = |rows: Vec<u32>| Operand { rows, lines: Lines::plain(n as u32), image: 0 };
+    let columns = ColumnLayout::contiguous(n);
+    let operand = |rows: Vec<u32>| Operand { rows, columns, image: 0 };
     let operands = Operands {
         x: operand(rows(layer.inputs.table(n))),
         y: operand(rows(layer.outputs.table(n))),
@@ -166,7 +168,7 @@ pub fn pack_with(
     product: &Product<'_>,
     operands: &Operands,
 ) -> Result<Packed> {
-    check_language(variant.name, variant.language, gpu)?;
+    check_language(variant.name, variant.target, gpu)?;
     let (m, k) = product.weights.dim();
     operands.check(variant.name, [m, k])?;
     let one_column = operands.columns == 1 && operands.images == 1;
@@ -218,7 +220,7 @@ impl Packing<'_> {
             Design::Vector => {
                 let split = warps_for_a_row(self.inner, rows, &self.gpu.limits());
                 let mut constants = vec![("SPLIT", split)];
-                if self.variant.language == Language::Cuda {
+                if self.variant.target == Language::Cuda {
                     constants.push(("GATHER", u32::from(!self.operands.is_vector())));
                 }
                 let blocks = (rows as u32).div_ceil(design.threads() / 32 / split);
@@ -227,7 +229,7 @@ impl Packing<'_> {
             Design::Tiles(tile) | Design::Tensor(tile) => {
                 let mut constants =
                     vec![("TILE_M", tile.m), ("TILE_N", tile.n), ("TILE_K", tile.k)];
-                if self.variant.language == Language::Cuda {
+                if self.variant.target == Language::Cuda {
                     constants.extend([("VECTOR", vector), ("PADDING", design.padding())]);
                 }
                 let entry = match design {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::{DenseLibrary, Gathered, Kernel};
 use crate::error::Result;
 use crate::kernels::group_spmm::{self, GroupSpmm, Variant};
-use crate::kernels::layout::{Input, Lines, Output, RowTable, Rows};
+use crate::kernels::layout::{ColumnLayout, Input, Output, RowTable, Rows};
 use crate::kernels::{PackedProduct, activate};
 use crate::sparse::GroupSparse;
 
@@ -35,8 +35,8 @@ impl MatrixKernel {
 impl Kernel for MatrixKernel {
     fn run(&self, x: &[f32], y: &mut [f32]) -> Result<()> {
         let x = Input { values: x, rows: Rows::At(&self.inputs) };
-        let lines = Lines::plain(self.n);
-        self.kernel.run_at(x, self.n, Output { values: y, rows: Rows::At(&self.outputs), lines })
+        let columns = ColumnLayout::contiguous(self.n);
+        self.kernel.run_at(x, self.n, Output { values: y, rows: Rows::At(&self.outputs), columns })
     }
 }
 

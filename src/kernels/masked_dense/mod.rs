@@ -27,6 +27,7 @@ use self::matrix::{LibraryKernel, MatrixKernel};
 use self::vector::{VectorFunction, VectorKernel};
 use super::group_spmm;
 use super::layout::RowTable;
+use super::registry::{self, Isa};
 use crate::error::{Error, Result};
 
 /// A library's dense product.
@@ -108,8 +109,9 @@ impl MaskedLayer<'_> {
 }
 
 /// What a variant computes with.
-#[derive(Debug)]
-enum Backend {
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum Backend {
     /// One column, by a function of our own; `None` where the processor lacks the instructions.
     Vector(fn() -> Option<VectorFunction>),
     /// Any columns, by the variant of `group_spmm` of that name.
@@ -118,23 +120,16 @@ enum Backend {
     Library,
 }
 
-/// One implementation of the operation.
-#[derive(Debug)]
-pub struct Variant {
-    /// `masked_dense_f32_<instruction set>_n<columns of a tile>`.
-    pub name: &'static str,
-    /// What it needs, for the message where that is absent.
-    pub needs: &'static str,
-    backend: Backend,
-}
+/// `masked_dense_f32_<instruction set>_n<columns of a tile>`.
+pub type Variant = registry::Variant<Backend>;
 
 impl Variant {
     /// Whether a product of `n` columns and `rows` living rows is best given to it.
     pub fn suits(&self, rows: usize, n: usize) -> bool {
-        match self.backend {
+        match self.design {
             Backend::Vector(_) => n == 1,
             Backend::Groups(name) => {
-                group_spmm::by_name(name).is_ok_and(|variant| variant.columns.suit(rows, n))
+                group_spmm::by_name(name).is_ok_and(|variant| variant.design.columns.suit(rows, n))
             }
             Backend::Library => n >= LIBRARY_FROM,
         }
@@ -142,7 +137,7 @@ impl Variant {
 
     /// Whether it takes one column alone.
     pub fn one_column(&self) -> bool {
-        matches!(self.backend, Backend::Vector(_))
+        matches!(self.design, Backend::Vector(_))
     }
 }
 
@@ -154,52 +149,40 @@ const LIBRARY_FROM: usize = 512;
 /// Every variant, the preferred ones first.
 pub const VARIANTS: &[Variant] = &[
     #[cfg(target_arch = "x86_64")]
-    Variant {
-        name: "masked_dense_f32_avx512_n1",
-        needs: "avx512f",
-        backend: Backend::Vector(vector::avx512),
-    },
+    Variant::new("masked_dense_f32_avx512_n1", Isa::Avx512, Backend::Vector(vector::avx512)),
     #[cfg(target_arch = "x86_64")]
-    Variant {
-        name: "masked_dense_f32_avx512_n32",
-        needs: "avx512f",
-        backend: Backend::Groups("group_spmm_f32_avx512_n32"),
-    },
+    Variant::new(
+        "masked_dense_f32_avx512_n32",
+        Isa::Avx512,
+        Backend::Groups("group_spmm_f32_avx512_n32"),
+    ),
     #[cfg(target_arch = "x86_64")]
-    Variant {
-        name: "masked_dense_f32_avx512_n16",
-        needs: "avx512f",
-        backend: Backend::Groups("group_spmm_f32_avx512_n16"),
-    },
-    Variant { name: "masked_dense_f32_library", needs: "a library", backend: Backend::Library },
+    Variant::new(
+        "masked_dense_f32_avx512_n16",
+        Isa::Avx512,
+        Backend::Groups("group_spmm_f32_avx512_n16"),
+    ),
+    Variant::new("masked_dense_f32_library", Isa::Portable, Backend::Library),
     #[cfg(target_arch = "x86_64")]
-    Variant {
-        name: "masked_dense_f32_avx2_n1",
-        needs: "avx2+fma",
-        backend: Backend::Vector(vector::avx2),
-    },
+    Variant::new("masked_dense_f32_avx2_n1", Isa::Avx2, Backend::Vector(vector::avx2)),
     #[cfg(target_arch = "x86_64")]
-    Variant {
-        name: "masked_dense_f32_avx2_n24",
-        needs: "avx2+fma",
-        backend: Backend::Groups("group_spmm_f32_avx2_n24"),
-    },
+    Variant::new(
+        "masked_dense_f32_avx2_n24",
+        Isa::Avx2,
+        Backend::Groups("group_spmm_f32_avx2_n24"),
+    ),
     #[cfg(target_arch = "x86_64")]
-    Variant {
-        name: "masked_dense_f32_avx2_n16",
-        needs: "avx2+fma",
-        backend: Backend::Groups("group_spmm_f32_avx2_n16"),
-    },
-    Variant {
-        name: "masked_dense_f32_portable_n1",
-        needs: "nothing",
-        backend: Backend::Vector(vector::portable),
-    },
-    Variant {
-        name: "masked_dense_f32_portable_n8",
-        needs: "nothing",
-        backend: Backend::Groups("group_spmm_f32_portable_n8"),
-    },
+    Variant::new(
+        "masked_dense_f32_avx2_n16",
+        Isa::Avx2,
+        Backend::Groups("group_spmm_f32_avx2_n16"),
+    ),
+    Variant::new("masked_dense_f32_portable_n1", Isa::Portable, Backend::Vector(vector::portable)),
+    Variant::new(
+        "masked_dense_f32_portable_n8",
+        Isa::Portable,
+        Backend::Groups("group_spmm_f32_portable_n8"),
+    ),
 ];
 
 /// The variants worth timing for `n` columns: the one that `SCALPEL_KERNEL` names, else all of the best
@@ -208,15 +191,14 @@ pub const VARIANTS: &[Variant] = &[
 /// # Errors
 /// A forced variant that is unknown, or that this processor or `n` rules out.
 pub fn candidates(n: usize, library: bool) -> Result<Vec<&'static Variant>> {
-    if let Some(name) = super::forced("masked_dense_") {
-        let place = super::position(VARIANTS.iter().map(|variant| variant.name), &name)?;
-        return Ok(vec![&VARIANTS[place]]);
+    if let Some(variant) = registry::forced(VARIANTS, "masked_dense_")? {
+        return Ok(vec![variant]);
     }
-    let best = group_spmm::candidates(n)?.first().map(|variant| variant.needs);
-    let fits = |variant: &&Variant| match variant.backend {
+    let best = group_spmm::candidates(n)?.first().map(|variant| variant.target);
+    let fits = |variant: &&Variant| match variant.design {
         Backend::Library => library,
-        Backend::Vector(_) => n == 1 && Some(variant.needs) == best,
-        Backend::Groups(_) => n != 1 && Some(variant.needs) == best,
+        Backend::Vector(_) => n == 1 && Some(variant.target) == best,
+        Backend::Groups(_) => n != 1 && Some(variant.target) == best,
     };
     Ok(VARIANTS.iter().filter(fits).collect())
 }
@@ -261,12 +243,11 @@ impl MaskedDense {
         n: usize,
         library: Option<&Arc<dyn DenseLibrary>>,
     ) -> Result<Self> {
-        if let Some(name) = super::forced("masked_dense_") {
-            let names = VARIANTS.iter().map(|variant| variant.name);
-            return Self::with(&VARIANTS[super::position(names, &name)?], layer, n, library);
+        if let Some(variant) = registry::forced(VARIANTS, "masked_dense_")? {
+            return Self::with(variant, layer, n, library);
         }
         let fits = VARIANTS.iter().filter(|variant| variant.suits(layer.outputs.living.len(), n));
-        super::first_available(fits, |variant| Self::with(variant, layer, n, library))
+        registry::first_available(fits, |variant| Self::with(variant, layer, n, library))
     }
 
     /// Packs a layer for one variant and `n` columns.
@@ -293,8 +274,13 @@ impl MaskedDense {
             inputs: layer.inputs.table(n),
             outputs: layer.outputs.table(n),
         };
-        let missing = || super::unavailable(variant.name, variant.needs);
-        let kernel: Box<dyn Kernel> = match variant.backend {
+        let missing = || variant.unavailable();
+        let no_library = || Error::Unavailable {
+            what: format!("the kernel {}", variant.name),
+            reason: "no library was given".into(),
+            remedy: format!("choose another with {}, or none", registry::VARIABLE),
+        };
+        let kernel: Box<dyn Kernel> = match variant.design {
             Backend::Vector(function) => {
                 let function = function().ok_or_else(missing)?;
                 // SAFETY: the processor has what the function was compiled for, as it says itself.
@@ -304,7 +290,7 @@ impl MaskedDense {
                 Box::new(MatrixKernel::new(gathered, group_spmm::by_name(name)?)?)
             }
             Backend::Library => {
-                Box::new(LibraryKernel::new(gathered, Arc::clone(library.ok_or_else(missing)?)))
+                Box::new(LibraryKernel::new(gathered, Arc::clone(library.ok_or_else(no_library)?)))
             }
         };
         let (rows, inner) = (layer.outputs.rows(m), layer.inputs.rows(k));

@@ -100,7 +100,7 @@ fn check(
         for variant in VARIANTS.iter().filter(|variant| n == 1 || !variant.one_column()) {
             let packed = match MaskedDense::with(variant, layer, n, Some(&library)) {
                 Err(Error::Unavailable { reason, .. }) => {
-                    crate::test_support::skip(variant.needs, &reason);
+                    crate::test_support::skip(variant.target.feature(), &reason);
                     continue;
                 }
                 packed => packed.unwrap(),
@@ -125,7 +125,7 @@ fn check_on_gpus(
         let mut all = Vec::new();
         for gpu in devices() {
             let own = gpu::VARIANTS.iter().filter(|variant| {
-                variant.language == gpu.language()
+                variant.target == gpu.language()
                     && (n == 1 || variant.design != gpu::Design::Vector)
             });
             for variant in own {

@@ -16,7 +16,7 @@ const PER_MICROSECOND: usize = 20_000;
 
 /// A function for blocks whose steps are of `lanes` inputs.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct VectorFunction {
+pub struct VectorFunction {
     lanes: usize,
     /// Computes the sums of some blocks' rows.
     ///

@@ -3,14 +3,16 @@
 use std::cell::Cell;
 use std::ops::Range;
 
+use super::Op;
 use super::lanes::{Lanes, Portable};
 use super::windows::{AffineMaximum, Maximum, Mean, Normalised, Reduction, RowScratch, Windows};
-use super::{ImageLayout, Op};
 #[cfg(target_arch = "x86_64")]
 use crate::device::cpu::{Avx2, Avx512};
 use crate::error::{Error, Result};
+use crate::kernels::activate;
+use crate::kernels::layout::ImageLayout;
 use crate::kernels::parallel::{parallel_for, task_count};
-use crate::kernels::{activate, unavailable};
+use crate::kernels::registry::{self, Isa};
 
 /// Pixels that a thread reads in a microsecond.
 const PER_MICROSECOND: usize = 7_000;
@@ -21,28 +23,28 @@ const PER_MICROSECOND: usize = 7_000;
 /// The processor has what the function was compiled for.
 type ChannelsFunction = unsafe fn(&PoolEltwise, x: &[f32], channels: Range<usize>, y: &mut [f32]);
 
-/// One instruction set's implementation of all operations.
-#[derive(Debug)]
-pub struct Variant {
-    /// `pool_eltwise_f32_<instruction set>`.
-    pub name: &'static str,
-    /// What the processor must have, for the message where it has it not.
-    pub needs: &'static str,
+/// How a variant computes all operations.
+#[derive(Clone, Copy, Debug)]
+pub struct Design {
+    /// The function; `None` where the processor lacks the instructions.
     function: fn() -> Option<ChannelsFunction>,
 }
+
+/// `pool_eltwise_f32_<instruction set>`.
+pub type Variant = registry::Variant<Design>;
 
 /// Every variant, the preferred ones first.
 pub const VARIANTS: &[Variant] = &[
     #[cfg(target_arch = "x86_64")]
-    Variant { name: "pool_eltwise_f32_avx512", needs: "avx512f", function: avx512 },
+    Variant::new("pool_eltwise_f32_avx512", Isa::Avx512, Design { function: avx512 }),
     #[cfg(target_arch = "x86_64")]
-    Variant { name: "pool_eltwise_f32_avx2", needs: "avx2+fma", function: avx2 },
-    Variant {
-        name: "pool_eltwise_f32_portable",
-        needs: "nothing",
-        function: || Some(|planes, x, channels, y| planes.channels(Portable, x, channels, y)),
-    },
+    Variant::new("pool_eltwise_f32_avx2", Isa::Avx2, Design { function: avx2 }),
+    Variant::new("pool_eltwise_f32_portable", Isa::Portable, Design { function: portable }),
 ];
+
+fn portable() -> Option<ChannelsFunction> {
+    Some(|planes, x, channels, y| planes.channels(Portable, x, channels, y))
+}
 
 #[cfg(target_arch = "x86_64")]
 fn avx2() -> Option<ChannelsFunction> {
@@ -107,11 +109,12 @@ impl PoolEltwise {
     /// planes of y that overlap; a forced variant that is unknown or not for this processor.
     pub fn new(op: &Op<'_>, input: [usize; 3], maps: [ImageLayout; 2]) -> Result<Self> {
         // A name of a GPU's variant, which starts the same way, is none of ours.
-        let forced = crate::kernels::forced("pool_eltwise_f32_")
-            .filter(|name| VARIANTS.iter().any(|variant| variant.name == *name));
-        let all = VARIANTS.iter();
-        let fits = all.filter(|variant| forced.as_ref().is_none_or(|name| variant.name == *name));
-        crate::kernels::first_available(fits, |variant| Self::with(variant, op, input, maps))
+        match registry::forced(VARIANTS, "pool_eltwise_f32_") {
+            Ok(Some(variant)) => Self::with(variant, op, input, maps),
+            _ => {
+                registry::first_available(VARIANTS, |variant| Self::with(variant, op, input, maps))
+            }
+        }
     }
 
     /// As [`PoolEltwise::new`], for one variant.
@@ -128,8 +131,11 @@ impl PoolEltwise {
         let [channels, height, width] = input;
         let output = op.output([height, width]);
         let [x, y] = maps;
-        let extent = ImageLayout { start: 0, ..y }.floats([1, output[0], output[1]], 1);
-        if x.step != 1 || (channels > 1 && extent > y.plane) || y.plane == 0 {
+        let extent = ImageLayout { offset: 0, ..y }.floats([1, output[0], output[1]], 1);
+        if x.pixel_stride != 1
+            || (channels > 1 && extent > y.channel_stride)
+            || y.channel_stride == 0
+        {
             let expected = "pixels of x side by side, and planes of y apart from each other";
             return Err(Error::argument(variant.name, expected, format!("{maps:?}")));
         }
@@ -151,8 +157,7 @@ impl PoolEltwise {
             }
             Op::Copy { relu } => Work::Copy { relu },
         };
-        let function =
-            (variant.function)().ok_or_else(|| unavailable(variant.name, variant.needs))?;
+        let function = (variant.design.function)().ok_or_else(|| variant.unavailable())?;
         Ok(Self { work, input, output, maps, variant, function })
     }
 
@@ -178,7 +183,7 @@ impl PoolEltwise {
         if channels * rows * columns == 0 {
             return Ok(());
         }
-        let y = &mut y[to.start..];
+        let y = &mut y[to.offset..];
         // SAFETY (of both calls): `with` has found what the function needs.
         let run = |channels: Range<usize>, y: &mut [f32]| unsafe {
             (self.function)(self, x, channels, y);
@@ -189,9 +194,12 @@ impl PoolEltwise {
         } else {
             let share = channels.div_ceil(parts);
             let starts = (0..channels).step_by(share);
-            parallel_for(starts.zip(y.chunks_mut(share * to.plane)).collect(), |(start, y)| {
-                run(start..channels.min(start + share), y);
-            });
+            parallel_for(
+                starts.zip(y.chunks_mut(share * to.channel_stride)).collect(),
+                |(start, y)| {
+                    run(start..channels.min(start + share), y);
+                },
+            );
         }
         Ok(())
     }
@@ -224,13 +232,13 @@ impl PoolEltwise {
                 self.reduce(lanes, windows, |_| normalised, x, channels, y);
             }
             Work::Affine { scale, shift, relu } => {
-                for (channel, y) in channels.zip(y.chunks_mut(self.maps[1].plane)) {
+                for (channel, y) in channels.zip(y.chunks_mut(self.maps[1].channel_stride)) {
                     let (scale, shift) = (scale[channel], shift[channel]);
                     self.each(self.plane(x, channel), y, |x| activate(scale * x + shift, *relu));
                 }
             }
             &Work::Copy { relu } => {
-                for (channel, y) in channels.zip(y.chunks_mut(self.maps[1].plane)) {
+                for (channel, y) in channels.zip(y.chunks_mut(self.maps[1].channel_stride)) {
                     self.each(self.plane(x, channel), y, |x| activate(x, relu));
                 }
             }
@@ -239,7 +247,7 @@ impl PoolEltwise {
 
     /// The pixels of x from a channel's first on.
     fn plane<'a>(&self, x: &'a [f32], channel: usize) -> &'a [f32] {
-        &x[self.maps[0].start + channel * self.maps[0].plane..]
+        &x[self.maps[0].offset + channel * self.maps[0].channel_stride..]
     }
 
     /// Reduces the windows of some channels, each by what `reduction` says.
@@ -255,7 +263,7 @@ impl PoolEltwise {
     ) {
         let mut lines = ROW_SCRATCH.take();
         windows.clear(&mut lines, R::BORDER);
-        for (channel, y) in channels.zip(y.chunks_mut(self.maps[1].plane)) {
+        for (channel, y) in channels.zip(y.chunks_mut(self.maps[1].channel_stride)) {
             let reduction = (lanes, reduction(channel));
             windows.reduce(reduction, self.plane(x, channel), y, &mut lines);
         }
@@ -268,12 +276,12 @@ impl PoolEltwise {
         let [from, to] = &self.maps;
         let [rows, columns] = self.output;
         for row in 0..rows {
-            let x = &x[row * from.pitch..][..columns];
-            let y = &mut y[row * to.pitch..];
-            if to.step == 1 {
+            let x = &x[row * from.row_stride..][..columns];
+            let y = &mut y[row * to.row_stride..];
+            if to.pixel_stride == 1 {
                 y[..columns].iter_mut().zip(x).for_each(|(y, &x)| *y = value(x));
             } else {
-                y.iter_mut().step_by(to.step).zip(x).for_each(|(y, &x)| *y = value(x));
+                y.iter_mut().step_by(to.pixel_stride).zip(x).for_each(|(y, &x)| *y = value(x));
             }
         }
     }

@@ -10,6 +10,7 @@ mod tests;
 mod windows;
 
 use super::gpu::{Argument, Packed, Stage};
+use super::layout::ImageLayout;
 use crate::device::gpu::{self, Gpu, Language, Source};
 use crate::error::{Error, Result};
 
@@ -91,63 +92,16 @@ impl Op<'_> {
         let fits = self.output([height, width]).iter().all(|&length| length > 0);
         if !(pads && fits && odd) {
             let expected = "windows that fit, padded by at most half their size, and a stride";
-            return Err(Error::argument("planes", expected, format!("{window:?}")));
+            return Err(Error::argument("pool_eltwise", expected, format!("{window:?}")));
         }
         if let Self::Affine { scale, shift, .. } | Self::MaxAffine { scale, shift, .. } = self
             && [scale.len(), shift.len()] != [channels; 2]
         {
             let found = format!("{} and {}", scale.len(), shift.len());
             let expected = format!("a scale and a shift for {channels} channels");
-            return Err(Error::argument("planes", expected, found));
+            return Err(Error::argument("pool_eltwise", expected, found));
         }
         Ok(())
-    }
-}
-
-/// Where planes lie in a buffer, in floats.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ImageLayout {
-    /// The first pixel of the first channel of the first image.
-    pub start: usize,
-    /// From one image to the next.
-    pub image: usize,
-    /// From one channel to the next.
-    pub plane: usize,
-    /// From one row to the next.
-    pub pitch: usize,
-    /// From one column to the next.
-    pub step: usize,
-}
-
-impl ImageLayout {
-    /// PoolEltwise without anything between them.
-    pub fn plain([channels, height, width]: [usize; 3]) -> Self {
-        Self::padded([channels, height, width], 0)
-    }
-
-    /// PoolEltwise with `padding` pixels on every side, which nobody writes.
-    pub fn padded([channels, height, width]: [usize; 3], padding: usize) -> Self {
-        let pitch = width + 2 * padding;
-        let plane = (height + 2 * padding) * pitch;
-        Self { start: padding * (pitch + 1), image: channels * plane, plane, pitch, step: 1 }
-    }
-
-    /// Floats of the smallest buffer that holds images of that shape.
-    pub fn floats(&self, [channels, height, width]: [usize; 3], images: usize) -> usize {
-        let last = |count: usize, step: usize| count.saturating_sub(1) * step;
-        if channels * height * width * images == 0 {
-            return 0;
-        }
-        self.start
-            + last(images, self.image)
-            + last(channels, self.plane)
-            + last(height, self.pitch)
-            + last(width, self.step)
-            + 1
-    }
-
-    fn words(&self) -> [u32; 5] {
-        [self.start, self.image, self.plane, self.pitch, self.step].map(|word| word as u32)
     }
 }
 
@@ -160,6 +114,12 @@ pub const VARIANTS: [[&str; 2]; 6] = [
     ["pool_eltwise_f32_cuda_copy", "pool_eltwise_f32_wgsl_copy"],
     ["pool_eltwise_f32_cuda_max_affine", "pool_eltwise_f32_wgsl_max_affine"],
 ];
+
+/// The five numbers of a layout, as a kernel takes them.
+fn words(layout: &ImageLayout) -> [u32; 5] {
+    let ImageLayout { offset, image_stride, channel_stride, row_stride, pixel_stride } = *layout;
+    [offset, image_stride, channel_stride, row_stride, pixel_stride].map(|word| word as u32)
+}
 
 /// Threads of a block.
 const THREADS: u32 = 256;
@@ -181,7 +141,7 @@ pub fn pack(
     let floats = [x.floats(input, images), y.floats([channels, rows, columns], images)];
     if floats.iter().any(|&count| u32::try_from(count).is_err()) {
         let expected = "planes of fewer than 2^32 floats";
-        return Err(Error::argument("planes", expected, format!("{floats:?}")));
+        return Err(Error::argument("pool_eltwise", expected, format!("{floats:?}")));
     }
     let (place, entry, constants): (_, _, &[(&'static str, u32)]) = match op {
         Op::Max(_) => (0, "pool_eltwise_pool", &[("POOL", 1), ("AVERAGE", 0)]),
@@ -225,7 +185,7 @@ pub fn pack(
     let mut parameters: Vec<u32> = sizes.iter().map(|&size| size as u32).collect();
     parameters.push(u32::from(relu));
     parameters.extend(alpha_beta.map(f32::to_bits));
-    parameters.extend(x.words().into_iter().chain(y.words()));
+    parameters.extend(words(x).into_iter().chain(words(y)));
     let pixels = (channels * rows * columns) as u32;
     // A grid's side is limited, so that large planes fold their blocks into two.
     let blocks = pixels.div_ceil(THREADS);

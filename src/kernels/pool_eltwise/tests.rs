@@ -27,11 +27,11 @@ fn check(on: On, op: &Op<'_>, input: [usize; 3], images: usize, spoil: impl Fn(&
     let output = [channels, rows, columns];
     // Features turned: a row of all images for each pixel.
     let turned = ImageLayout {
-        start: 0,
-        image: 1,
-        plane: rows * columns * images,
-        pitch: columns * images,
-        step: images,
+        offset: 0,
+        image_stride: 1,
+        channel_stride: rows * columns * images,
+        row_stride: columns * images,
+        pixel_stride: images,
     };
     for to in [ImageLayout::plain(output), ImageLayout::padded(output, 2), turned] {
         let untouched = || vec![UNTOUCHED; to.floats(output, images)];
@@ -50,7 +50,7 @@ fn check(on: On, op: &Op<'_>, input: [usize; 3], images: usize, spoil: impl Fn(&
                     let maps = [ImageLayout::plain(input), to];
                     let planes = match cpu::PoolEltwise::with(variant, op, input, maps) {
                         Err(Error::Unavailable { reason, .. }) => {
-                            crate::test_support::skip(variant.needs, &reason);
+                            crate::test_support::skip(variant.target.feature(), &reason);
                             continue;
                         }
                         planes => planes.unwrap(),
@@ -58,7 +58,7 @@ fn check(on: On, op: &Op<'_>, input: [usize; 3], images: usize, spoil: impl Fn(&
                     let mut y = untouched();
                     let pixels = channels * height * width;
                     for (index, image) in x.chunks(pixels).enumerate() {
-                        planes.run(image, &mut y[index * to.image..]).unwrap();
+                        planes.run(image, &mut y[index * to.image_stride..]).unwrap();
                     }
                     compare(&format!("{op:?} {}", variant.name), &expected, y, output, &to);
                 }
@@ -77,11 +77,11 @@ fn compare(
 ) {
     for (place, &expected) in expected.iter().enumerate() {
         let (pixel, plane) = (place % (rows * columns), place / (rows * columns));
-        let at = to.start
-            + plane / channels * to.image
-            + plane % channels * to.plane
-            + pixel / columns * to.pitch
-            + pixel % columns * to.step;
+        let at = to.offset
+            + plane / channels * to.image_stride
+            + plane % channels * to.channel_stride
+            + pixel / columns * to.row_stride
+            + pixel % columns * to.pixel_stride;
         let same = expected == y[at] || (expected.is_nan() && y[at].is_nan());
         let near = (expected - y[at]).abs() <= 1e-5 * (1.0 + expected.abs());
         assert!(same || near, "{name} at {place}: {}, not {expected}", y[at]);
@@ -151,7 +151,7 @@ fn channels_are_shared_among_threads() {
     let run = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         let planes = cpu::PoolEltwise::new(&op, input, [ImageLayout::plain(input), to]).unwrap();
-        let mut y = vec![UNTOUCHED; to.image];
+        let mut y = vec![UNTOUCHED; to.image_stride];
         pool.install(|| planes.run(&x, &mut y)).unwrap();
         y
     };
@@ -164,9 +164,10 @@ fn channels_are_shared_among_threads() {
 fn maps_that_a_cpu_does_not_take_are_refused() {
     let plain = ImageLayout::plain([2, 4, 4]);
     let copy = Op::Copy { relu: false };
-    for maps in
-        [[ImageLayout { step: 2, ..plain }, plain], [plain, ImageLayout { plane: 15, ..plain }]]
-    {
+    for maps in [
+        [ImageLayout { pixel_stride: 2, ..plain }, plain],
+        [plain, ImageLayout { channel_stride: 15, ..plain }],
+    ] {
         let error = cpu::PoolEltwise::new(&copy, [2, 4, 4], maps).unwrap_err().to_string();
         assert!(error.contains("side by side"), "{error}");
     }

@@ -6,8 +6,9 @@
 //! they are through. Lengths are asserted once a plane, and pointers used from there on: rows are short, and
 //! what came before each of them took longer than the row.
 
+use super::Window;
 use super::lanes::{LANES, Lanes};
-use super::{ImageLayout, Window};
+use crate::kernels::layout::ImageLayout;
 
 /// What a window is reduced to.
 pub(super) trait Reduction<L: Lanes>: Copy {
@@ -180,7 +181,7 @@ impl Windows {
         maps: &[ImageLayout; 2],
     ) -> Self {
         let [from, to] = maps;
-        Self { window, input, output, pitch: from.pitch, to: [to.pitch, to.step] }
+        Self { window, input, output, pitch: from.row_stride, to: [to.row_stride, to.pixel_stride] }
     }
 
     /// Height and width of a window.
