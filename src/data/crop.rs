@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use fast_image_resize::images::{TypedImage, TypedImageRef};
+use fast_image_resize::pixels::U8x3;
+use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 use image::{ImageReader, RgbImage};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -49,7 +50,7 @@ pub fn decode(path: &Path) -> Result<RgbImage> {
 }
 
 /// A random part of the image, scaled to `side` x `side` and flipped half of the time: its area is
-/// between `least_area` and all of the image's, its aspect ratio between 3/4 and 4/3. PoolEltwise of red,
+/// between `least_area` and all of the image's, its aspect ratio between 3/4 and 4/3. Planes of red,
 /// green and blue, `[3, side, side]`. (Szegedy et al., *Going deeper with convolutions*, 2015.)
 ///
 /// # Errors
@@ -65,7 +66,7 @@ pub fn training_crop(
     scaled(image, window, side, flip)
 }
 
-/// The middle of the image, `side` x `side`, once its shorter side is scaled to `resize`. PoolEltwise as in
+/// The middle of the image, `side` x `side`, once its shorter side is scaled to `resize`. Planes as in
 /// [`training_crop`].
 ///
 /// # Errors
@@ -150,20 +151,22 @@ fn scaled(image: &RgbImage, window: Window, side: usize, flip: bool) -> Result<V
     let refused = |error: &dyn std::fmt::Display| {
         Error::argument("scale an image", "a part of it", error.to_string())
     };
-    let source = ImageRef::new(image.width(), image.height(), image.as_raw(), PixelType::U8x3)
-        .map_err(|error| refused(&error))?;
-    let mut target = Image::new(side as u32, side as u32, PixelType::U8x3);
+    // Typed images: the untyped ones compile the scaling of every pixel type, which takes minutes.
+    let source =
+        TypedImageRef::<U8x3>::from_buffer(image.width(), image.height(), image.as_raw())
+            .map_err(|error| refused(&error))?;
+    let mut target = TypedImage::<U8x3>::new(side as u32, side as u32);
     let options = ResizeOptions::new()
         .crop(window.left, window.top, window.width, window.height)
         .resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
-    Resizer::new().resize(&source, &mut target, &options).map_err(|error| refused(&error))?;
-    let pixels = target.buffer();
+    Resizer::new().resize_typed(&source, &mut target, &options).map_err(|error| refused(&error))?;
+    let pixels = target.pixels();
     let mut planes = vec![0; 3 * side * side];
     for (channel, plane) in planes.chunks_exact_mut(side * side).enumerate() {
         for (row, line) in plane.chunks_exact_mut(side).enumerate() {
             for (column, value) in line.iter_mut().enumerate() {
                 let from = if flip { side - 1 - column } else { column };
-                *value = pixels[3 * (row * side + from) + channel];
+                *value = pixels[row * side + from].0[channel];
             }
         }
     }
