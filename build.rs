@@ -1,10 +1,61 @@
-//! Gives every binary, test and bench an rpath to the libtorch that torch-sys linked against,
-//! so that plain `cargo run | test | bench` need no environment variable.
+//! Stamps the program with the commit that it is built from, and gives every binary, test and bench an rpath to the
+//! libtorch that torch-sys linked against, so that plain `cargo run | test | bench` need no environment variable.
 
-use std::{env, fs, path::PathBuf};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::{env, fs};
+
+/// What is part of the program: results and documents change without making it another one.
+const SOURCES: [&str; 8] = [
+    "src",
+    "cuda",
+    "shaders",
+    "experiments",
+    "xtask/bundle",
+    "Cargo.toml",
+    "Cargo.lock",
+    "build.rs",
+];
 
 fn main() {
-    println!("cargo::rerun-if-changed=build.rs");
+    stamp();
+    rpath();
+}
+
+/// Sets `SCALPEL_COMMIT`, empty where git does not say, and `SCALPEL_VERSION`.
+///
+/// A release build asks again whenever the commit changes. Others keep the stamp of the last change of the sources:
+/// each commit would compile the whole library anew.
+fn stamp() {
+    SOURCES.iter().for_each(|source| println!("cargo::rerun-if-changed={source}"));
+    println!("cargo::rerun-if-env-changed=SCALPEL_COMMIT");
+    if env::var("PROFILE").is_ok_and(|profile| profile == "release")
+        && let Some(log) = git(&["rev-parse", "--git-path", "logs/HEAD"])
+        && Path::new(&log).exists()
+    {
+        println!("cargo::rerun-if-changed={log}");
+    }
+    let commit = env::var("SCALPEL_COMMIT").ok().or_else(commit).unwrap_or_default();
+    let version = env::var("CARGO_PKG_VERSION").unwrap_or_default();
+    let stamped = if commit.is_empty() { String::new() } else { format!(" ({commit})") };
+    println!("cargo::rustc-env=SCALPEL_COMMIT={commit}");
+    println!("cargo::rustc-env=SCALPEL_VERSION={version}{stamped}");
+}
+
+/// The commit, with `-dirty` where the sources differ from it.
+fn commit() -> Option<String> {
+    let commit = git(&["rev-parse", "--short=12", "HEAD"])?;
+    let changed = git(&[&["status", "--porcelain", "--"], &SOURCES[..]].concat())?;
+    Some(if changed.is_empty() { commit } else { format!("{commit}-dirty") })
+}
+
+fn git(arguments: &[&str]) -> Option<String> {
+    let output = Command::new("git").args(arguments).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok().filter(|_| output.status.success())?;
+    Some(text.trim().to_owned())
+}
+
+fn rpath() {
     println!("cargo::rerun-if-env-changed=LIBTORCH");
     if env::var_os("CARGO_FEATURE_TORCH").is_none() {
         return;

@@ -6,7 +6,7 @@
 //! cargo bench --bench convolution -- alexnet     # one
 //! ```
 //!
-//! One thread; `SCALPEL_THREADS=2` takes two. Groups are of 8 weights. Copying the image into its
+//! All cores; `--threads 1` takes one. Groups are of 8 weights. Copying the image into its
 //! padded map is part of our time. Each convolution is compared with libtorch's before it is timed.
 
 use std::time::Duration;
@@ -16,6 +16,7 @@ use ndarray::Array2;
 use rand::RngExt;
 use scalpel::kernels::convolution::{ConvLayer, Convolution, Geometry, Weights};
 use scalpel::network::{Op, zoo};
+use scalpel::options::BenchArgs;
 use scalpel::report::Table;
 use scalpel::seed;
 use scalpel::sparse::GroupSparse;
@@ -101,11 +102,12 @@ impl Case {
 }
 
 fn main() -> anyhow::Result<()> {
-    let threads = std::env::var("SCALPEL_THREADS").map_or(Ok(1), |text| text.parse())?;
+    let given = BenchArgs::on_cpu()?;
+    let threads = given.threads.count();
     tch::set_num_threads(i32::try_from(threads)?);
     rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
     let _inference = tch::no_grad_guard();
-    let wanted = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
+    let wanted = given.first();
     let header = [
         "network",
         "layer",
@@ -120,7 +122,7 @@ fn main() -> anyhow::Result<()> {
     ];
     let mut table = Table::new(header);
     let mut speedups = [const { Vec::new() }; DENSITIES.len()];
-    for name in zoo::NAMES.into_iter().filter(|name| wanted.as_ref().is_none_or(|w| w == name)) {
+    for name in zoo::NAMES.into_iter().filter(|name| wanted.is_none_or(|wanted| wanted == *name)) {
         let network = zoo::by_name(name)?;
         let shapes = network.shapes()?;
         for (index, layer) in network.layers.iter().enumerate() {
@@ -153,9 +155,10 @@ fn main() -> anyhow::Result<()> {
             }
         }
     }
-    println!("\n{threads} threads, batch 1, W = {WIDTH}\n\n{}", table.markdown());
+    given.json.table(&format!("{threads} threads, batch 1, W = {WIDTH}"), &table);
     for (density, speedups) in DENSITIES.into_iter().zip(&speedups) {
-        println!("density {density}: {:.2}x, geometric mean", geometric_mean(speedups));
+        let mean = geometric_mean(speedups);
+        given.json.note(&format!("density {density}: {mean:.2}x, geometric mean"));
     }
     Ok(())
 }

@@ -13,12 +13,15 @@ use scalpel::baselines::{self, Product};
 use scalpel::bench::breakeven::{COLUMNS, Case, DENSITIES, SHAPES, contest};
 use scalpel::error::Error;
 use scalpel::kernels::csr_spmm::{CsrLayer, CsrSpmm, VARIANTS};
+use scalpel::options::BenchArgs;
 use scalpel::report::Table;
 
 fn main() -> anyhow::Result<()> {
-    rayon::ThreadPoolBuilder::new().num_threads(1).build_global()?;
-    let library = baselines::best(1)?;
-    let wanted = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
+    let given = BenchArgs::on_cpu()?;
+    let threads = given.threads.count();
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
+    let library = baselines::best(threads)?;
+    let wanted = given.first();
     let columns = wanted.map_or(Ok(COLUMNS.to_vec()), |n| n.parse().map(|n| vec![n]))?;
     let theirs = format!("{} CSR", library.name());
     let mut table = Table::new(["M x K", "N", "density", "kernel", "GFLOP/s", "x library"]);
@@ -29,8 +32,7 @@ fn main() -> anyhow::Result<()> {
                 let weights = case.csr()?;
                 let layer = CsrLayer { weights: &weights, bias: None, relu: false };
                 let library = library.csr(&weights, case.x(), n)?;
-                let mut candidates: Vec<(String, Box<dyn Product + '_>)> =
-                    vec![(theirs.clone(), library)];
+                let mut candidates: Vec<(String, Box<dyn Product + '_>)> = Vec::new();
                 for variant in VARIANTS {
                     let kernel = match CsrSpmm::with(variant, &layer) {
                         Err(Error::Unavailable { .. }) => continue,
@@ -39,7 +41,10 @@ fn main() -> anyhow::Result<()> {
                     let run = move |x: &[f32], y: &mut [f32]| kernel.run(x, n, y);
                     candidates.push((variant.name.to_owned(), case.product(run)));
                 }
-                let timings = contest(&case, &mut candidates, 1)?;
+                // The library's last, on threads of its own.
+                candidates.push((theirs.clone(), library));
+                let timings = contest(&case, &mut candidates, threads)?;
+                let last = timings.len() - 1;
                 for ((name, _), timing) in candidates.iter().zip(&timings) {
                     table.row([
                         format!("{}x{}", case.m, case.k),
@@ -47,12 +52,12 @@ fn main() -> anyhow::Result<()> {
                         density.to_string(),
                         name.clone(),
                         format!("{:.1}", 2.0 * (case.nnz() * n) as f64 / timing.median / 1e9),
-                        format!("{:.2}", timings[0].median / timing.median),
+                        format!("{:.2}", timings[last].median / timing.median),
                     ]);
                 }
             }
         }
     }
-    println!("\n{}", table.markdown());
+    given.json.table(&format!("{threads} threads, W = 8"), &table);
     Ok(())
 }

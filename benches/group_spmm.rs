@@ -8,32 +8,28 @@
 //! cargo bench --bench group_spmm -- --device cuda    # a GPU's variants: cuda, cuda:1 or wgpu
 //! ```
 //!
-//! One thread; `SCALPEL_THREADS=2` takes two. GFLOP/s are useful ones: 2 * nnz * N over the time, and
+//! All cores; `--threads 1` takes one. GFLOP/s are useful ones: 2 * nnz * N over the time, and
 //! 2 * M * K * N for the dense product. Each product is compared with plain loops before it is timed.
 
 use anyhow::Context;
+use clap::Parser;
 use scalpel::baselines::{self, Products};
 use scalpel::bench::breakeven::{COLUMNS, Case, DENSITIES, SHAPES, gpu, measure, variants};
 use scalpel::error::Error;
 use scalpel::kernels::group_spmm::{GroupLayer, GroupSpmm, Variant};
+use scalpel::options::BenchArgs;
 use scalpel::report::{BreakevenPoint, Table};
 use scalpel::sparse::GroupSparse;
 use scalpel::timing::geometric_mean;
 
 fn main() -> anyhow::Result<()> {
-    let threads = std::env::var("SCALPEL_THREADS").map_or(Ok(1), |text| text.parse())?;
+    let given = BenchArgs::parse();
+    let (threads, json, arguments) = (given.threads.count(), given.json, given.words);
     rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
-    let mut arguments: Vec<String> = std::env::args().skip(1).collect();
-    let device = match arguments.iter().position(|argument| argument == "--device") {
-        None => None,
-        Some(place) => {
-            let name = arguments.get(place + 1).context("--device needs a name: cuda or wgpu")?;
-            let device = gpu::device(name)?;
-            arguments.drain(place..place + 2);
-            Some(device)
-        }
+    let device = match given.device.device.as_str() {
+        "cpu" => None,
+        name => Some(gpu::device(name)?),
     };
-    arguments.retain(|argument| !argument.starts_with('-'));
     let (mut shapes, mut columns) = match &device {
         None => (SHAPES.to_vec(), COLUMNS.to_vec()),
         Some(_) => (gpu::SHAPES.to_vec(), gpu::COLUMNS.to_vec()),
@@ -49,14 +45,14 @@ fn main() -> anyhow::Result<()> {
         None => Contest::Cpu(baselines::best(threads)?, threads),
         Some(device) => {
             if let Some(ceilings) = device.ceilings()? {
-                println!("{}, at best: {ceilings}", device.gpu.name());
+                json.note(&format!("{}, at best: {ceilings}", device.gpu.name()));
             }
             Contest::Gpu(device)
         }
     };
     for n in columns {
         let header = ["M x K", "density", "kernel", "GFLOP/s", "dense", "CSR", "x dense", "x CSR"];
-        println!("\nN = {n}, W = {width}, {}", contest.name());
+        let title = format!("N = {n}, W = {width}, {}", contest.name());
         let mut best = Vec::new();
         for &shape in &shapes {
             let mut table = Table::new(header);
@@ -73,17 +69,17 @@ fn main() -> anyhow::Result<()> {
                 }
             }
             // At once: a run may be cut.
-            println!("\n{}", table.markdown());
+            json.table(&title, &table);
         }
         let mean = |ratio: &dyn Fn(&_) -> f64| {
             geometric_mean(&best.iter().map(ratio).collect::<Vec<f64>>())
         };
-        println!(
+        json.note(&format!(
             "the fastest variant, geometric means: {:.2}x dense, {:.2}x CSR, rate {:.2} of dense",
             mean(&BreakevenPoint::over_dense),
             mean(&BreakevenPoint::over_csr),
             mean(&|point| point.gflops / point.dense_gflops)
-        );
+        ));
     }
     Ok(())
 }

@@ -14,6 +14,8 @@ use std::time::Instant;
 
 use scalpel::data::{Cropping, ImageFolder, SyntheticCounts, crop, synthetic_image_folder};
 use scalpel::network::zoo;
+use scalpel::options::BenchArgs;
+use scalpel::report::Table;
 use scalpel::torch;
 use scalpel::torch::MemoryFormat;
 use scalpel::torch::Tensors;
@@ -31,7 +33,10 @@ const ROUNDS: usize = 5;
 fn main() {
     torch::device("cpu").expect("a processor"); // keeps freed memory, as the experiments do
     let drawn = tempfile::tempdir().expect("a temporary folder");
-    let given = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
+    let given = BenchArgs::on_cpu().expect("a processor");
+    tch::set_num_threads(given.threads.count() as i32);
+    let json = given.json;
+    let given = given.words.into_iter().next();
     let root = given.map_or_else(
         || {
             let counts = SyntheticCounts { train: MOST, test: 0 };
@@ -45,7 +50,11 @@ fn main() {
     let folder = folder.select((0..MOST.min(count)).map(|place| place * count / MOST.min(count)));
     let mean = crop::mean_image(&folder, SIDE, CROPPING.resize).expect("a mean image");
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    println!("{} images of {}", folder.files().len(), root.display());
+    let title = format!("{} images of {}", folder.files().len(), root.display());
+    let mut table = Table::new(["what", "threads", "images/s"]);
+    let mut row = |what: &str, threads: usize, rate: f64| {
+        table.row([what.to_owned(), threads.to_string(), format!("{rate:.0}")]);
+    };
     for workers in (0..).map(|power| 1 << power).take_while(|&workers| workers <= cores) {
         let files = ImageFiles::new(folder.clone(), &CROPPING, SIDE, &mean, Device::Cpu);
         let files = files.expect("a loader").with_workers(workers);
@@ -57,7 +66,7 @@ fn main() {
             assert_eq!(images, files.len());
             images as f64 / start.elapsed().as_secs_f64()
         });
-        println!("reading on {workers} threads: {:.0} images/s", median(rates.collect()));
+        row("reading", workers, median(rates.collect()));
     }
 
     let network = zoo::alexnet();
@@ -77,8 +86,9 @@ fn main() {
         step();
         batch.len() as f64 / start.elapsed().as_secs_f64()
     });
-    let (rate, threads) = (median(rates.collect()), tch::get_num_threads());
-    println!("a step of {} on {threads} threads: {rate:.0} images/s", network.name);
+    let threads = tch::get_num_threads() as usize;
+    row(&format!("a step of {}", network.name), threads, median(rates.collect()));
+    json.table(&title, &table);
 }
 
 fn median(mut values: Vec<f64>) -> f64 {

@@ -8,14 +8,14 @@
 //! cargo bench --bench masked_dense -- --device cuda
 //! ```
 //!
-//! One thread; `SCALPEL_THREADS=2` takes two. X and Y hold all nodes: gathering and scattering are part of
+//! All cores; `--threads 1` takes one. X and Y hold all nodes: gathering and scattering are part of
 //! our time. The speedup is over the library's product of the whole layer, masked or not. On a GPU, the
 //! library's product of the compacted sizes stands beside it, and on CUDA its TF32 ones.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use clap::Parser;
 use ndarray::Array2;
 use rand::RngExt;
 use scalpel::baselines::{self, Product, Products, cuda::CudaLibraries, mkl::Mkl};
@@ -28,6 +28,7 @@ use scalpel::kernels::masked_dense::{
     DenseLibrary, MaskedDense, MaskedLayer, Nodes, VARIANTS, Variant, reference,
 };
 use scalpel::kernels::registry::Isa;
+use scalpel::options::{BenchArgs, JsonArg};
 use scalpel::report::Table;
 use scalpel::seed;
 use scalpel::timing::{MeasureConfig, interleave_by, try_interleave};
@@ -42,25 +43,23 @@ const LAYERS: [Kept; 5] = [
 ];
 
 fn main() -> anyhow::Result<()> {
-    let threads = std::env::var("SCALPEL_THREADS").map_or(Ok(1), |text| text.parse())?;
+    let given = BenchArgs::parse();
+    let (threads, json, arguments) = (given.threads.count(), given.json, given.words);
     rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
-    let mut arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let Some(place) = arguments.iter().position(|argument| argument == "--device") {
-        let name = arguments.get(place + 1).context("--device needs a name: cuda or wgpu")?.clone();
-        arguments.drain(place..place + 2);
+    let device = given.device.device;
+    if device != "cpu" {
         let (columns, layers) = chosen(&arguments, &[1, 16, 128, 1024])?;
-        return on_gpu(&gpu::device(&name)?, &name, &columns, &layers);
+        return on_gpu(&gpu::device(&device)?, &device, &columns, &layers, json);
     }
     let library = baselines::best(threads)?;
     let mkl: Option<Arc<dyn DenseLibrary>> =
         Mkl::load(threads).ok().map(|mkl| mkl as Arc<dyn DenseLibrary>);
     let (columns, layers) = chosen(&arguments, &[1, 16, 64, 128, 512])?;
     let dense = format!("{} dense, us", library.name());
-    println!("{threads} threads");
     for (name, [m, k], kept) in layers.iter().copied() {
         let mut rng = seed::stream(1, "masked_dense", &[m as u64, k as u64]);
         let weights = Array2::<f32>::from_shape_fn((m, k), |_| rng.random_range(-1.0..1.0));
-        let (inputs, outputs) = (living(kept[1], k), living(kept[0], m));
+        let (inputs, outputs) = (kept_nodes(kept[1], k), kept_nodes(kept[0], m));
         let layer = masked(&weights, &inputs, &outputs);
         for &n in &columns {
             let x: Vec<f32> = (0..k * n).map(|_| rng.random_range(-1.0..1.0)).collect();
@@ -105,7 +104,7 @@ fn main() -> anyhow::Result<()> {
                 ]);
             }
             // At once: a run may be cut.
-            println!("\n{}", table.markdown());
+            json.table(&format!("{name}, n = {n}, {threads} threads"), &table);
         }
     }
     Ok(())
@@ -116,14 +115,14 @@ type Kept = (&'static str, [usize; 2], [usize; 2]);
 
 /// The n and the layers that are asked for, else all.
 fn chosen(arguments: &[String], all: &[usize]) -> anyhow::Result<(Vec<usize>, Vec<Kept>)> {
-    let mut arguments = arguments.iter().filter(|argument| !argument.starts_with('-'));
+    let mut arguments = arguments.iter();
     let columns = arguments.next().map_or(Ok(all.to_vec()), |n| n.parse().map(|n| vec![n]))?;
     let part = arguments.next().map_or("", String::as_str);
     Ok((columns, LAYERS.into_iter().filter(|(name, ..)| name.contains(part)).collect()))
 }
 
 /// Kept nodes spread evenly over all.
-fn living(kept: usize, total: usize) -> Vec<usize> {
+fn kept_nodes(kept: usize, total: usize) -> Vec<usize> {
     (0..kept).map(|index| index * total / kept).collect()
 }
 
@@ -132,7 +131,7 @@ fn masked<'a>(
     inputs: &'a [usize],
     outputs: &'a [usize],
 ) -> MaskedLayer<'a> {
-    let nodes = |living| Nodes { living, compacted: false };
+    let nodes = |kept| Nodes { kept, compacted: false };
     MaskedLayer {
         weights: weights.view(),
         inputs: nodes(inputs),
@@ -148,10 +147,11 @@ fn on_gpu(
     name: &str,
     columns: &[usize],
     layers: &[Kept],
+    json: JsonArg,
 ) -> anyhow::Result<()> {
     let gpu = &device.gpu;
     if let Some(ceilings) = device.ceilings()? {
-        println!("{}, at best: {ceilings}", gpu.name());
+        json.note(&format!("{}, at best: {ceilings}", gpu.name()));
     }
     let ordinal = name.split_once(':').map_or(Ok(0), |(_, number)| number.parse())?;
     let tensor = match gpu.language() {
@@ -162,7 +162,7 @@ fn on_gpu(
     for (name, [m, k], kept) in layers.iter().copied() {
         let mut rng = seed::stream(1, "masked_dense", &[m as u64, k as u64]);
         let weights = Array2::<f32>::from_shape_fn((m, k), |_| rng.random_range(-1.0..1.0));
-        let (inputs, outputs) = (living(kept[1], k), living(kept[0], m));
+        let (inputs, outputs) = (kept_nodes(kept[1], k), kept_nodes(kept[0], m));
         let layer = masked(&weights, &inputs, &outputs);
         let compacted = Array2::from_shape_fn((kept[0], kept[1]), |(row, column)| {
             weights[[outputs[row], inputs[column]]]
@@ -232,7 +232,7 @@ fn on_gpu(
                     format!("{:.2}", timings[ours + 1].median / timing.median),
                 ]);
             }
-            println!("\n{}", table.markdown());
+            json.table(&format!("{name}, n = {n}, {}", gpu.name()), &table);
         }
     }
     Ok(())

@@ -7,7 +7,7 @@
 //! cargo bench --bench networks -- alexnet 1 dense       # and the steps of another policy than scalpel
 //! ```
 //!
-//! One thread; `SCALPEL_THREADS=2` takes two. Models are those of `zoo/`, else random ones of the same
+//! All cores; `--threads 1` takes one. Models are those of `zoo/`, else random ones of the same
 //! sparsity. Each candidate is compared with libtorch before it is timed. Nothing is stored: `speedup` does.
 
 use std::path::Path;
@@ -17,12 +17,12 @@ use clap::ValueEnum;
 use scalpel::bench::speedup::{BenchDevice, ModelUnderTest, PrunedModel, compiled, measure};
 use scalpel::engine::{AutotuneCache, Policy, profile_table};
 use scalpel::network::zoo;
+use scalpel::options::BenchArgs;
 use scalpel::report::Table;
 
 fn main() -> anyhow::Result<()> {
-    let threads = std::env::var("SCALPEL_THREADS").map_or(Ok(1), |text| text.parse())?;
-    let arguments: Vec<String> =
-        std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let given = BenchArgs::on_cpu()?;
+    let (threads, json, arguments) = (given.threads.count(), given.json, given.words);
     let names = arguments.first().map_or(zoo::NAMES.to_vec(), |name| vec![name.as_str()]);
     let batch = arguments.get(1).map_or(Ok(1), |text| text.parse())?;
     let policy = match arguments.get(2) {
@@ -63,14 +63,14 @@ fn main() -> anyhow::Result<()> {
                 row.weights_from.clone(),
             ]);
         }
-        println!("\n{name}, batch {batch}, {threads} threads\n\n{}", table.markdown());
+        json.table(&format!("{name}, batch {batch}, {threads} threads"), &table);
         let chosen = rows.iter().find(|row| row.policy == policy.name());
         let chosen = chosen.context("a row of the policy")?;
         let ran = |model: &&PrunedModel| under_test.ran(model, policy, &chosen.weights_from);
         if let Some(model) = under_test.models.iter().find(ran) {
             let mut executable = compiled(model, policy, batch, &context, &mut autotune)?;
             let steps = profile_table(&executable.profile()?);
-            println!("{}, of {}:\n{steps}", policy.name(), model.from);
+            json.note(&format!("{}, of {}:\n{steps}", policy.name(), model.from));
         }
     }
     Ok(())

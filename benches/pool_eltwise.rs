@@ -15,12 +15,13 @@ use scalpel::kernels::layout::ImageLayout;
 use scalpel::kernels::pool_eltwise::cpu::{PoolEltwise, VARIANTS};
 use scalpel::kernels::pool_eltwise::{Op, reference};
 use scalpel::network::{self, Layer, zoo};
+use scalpel::options::BenchArgs;
 use scalpel::report::Table;
 use scalpel::timing::{MeasureConfig, try_interleave};
 
 /// What moves windows in the layer at `index`. A maximum takes the batch normalisation before it along, of
 /// those scales and shifts.
-fn between<'a>(layers: &[Layer], index: usize, [scale, shift]: [&'a [f32]; 2]) -> Option<Op<'a>> {
+fn non_gemm<'a>(layers: &[Layer], index: usize, [scale, shift]: [&'a [f32]; 2]) -> Option<Op<'a>> {
     let previous = index.checked_sub(1).map(|before| &layers[before].op);
     match &layers[index].op {
         network::Op::MaxPool(pool) if matches!(previous, Some(network::Op::BatchNorm(_))) => {
@@ -37,17 +38,19 @@ fn between<'a>(layers: &[Layer], index: usize, [scale, shift]: [&'a [f32]; 2]) -
 }
 
 fn main() -> anyhow::Result<()> {
-    rayon::ThreadPoolBuilder::new().num_threads(1).build_global()?;
-    let wanted = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
+    let given = BenchArgs::on_cpu()?;
+    let threads = given.threads.count();
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
+    let wanted = given.first();
     let mut table = Table::new(["network", "layer", "input", "kernel", "us", "GB/s"]);
-    for name in zoo::NAMES.into_iter().filter(|name| wanted.as_ref().is_none_or(|w| w == name)) {
+    for name in zoo::NAMES.into_iter().filter(|name| wanted.is_none_or(|wanted| wanted == *name)) {
         let network = zoo::by_name(name)?;
         let shapes = network.shapes()?;
         for (index, layer) in network.layers.iter().enumerate() {
             let (input, output) = (network.input_of(index, &shapes), shapes[index]);
             let scale: Vec<f32> = [0.5, -2.0].into_iter().cycle().take(input[0]).collect();
             let shift = vec![0.25; input[0]];
-            let Some(op) = between(&network.layers, index, [&scale, &shift]) else { continue };
+            let Some(op) = non_gemm(&network.layers, index, [&scale, &shift]) else { continue };
             let pixels: usize = input.iter().product();
             let x: Vec<f32> =
                 (0..pixels).map(|place| (place * 7919 % 1013) as f32 / 500.0 - 1.0).collect();
@@ -55,35 +58,35 @@ fn main() -> anyhow::Result<()> {
             let mut candidates = Vec::new();
             for variant in VARIANTS {
                 let maps = [ImageLayout::plain(input), ImageLayout::plain(output)];
-                let planes = match PoolEltwise::with(variant, &op, input, maps) {
+                let kernel = match PoolEltwise::with(variant, &op, input, maps) {
                     Err(Error::Unavailable { .. }) => continue,
-                    planes => planes?,
+                    kernel => kernel?,
                 };
                 let mut y = vec![f32::NAN; expected.len()];
-                planes.run(&x, &mut y)?;
+                kernel.run(&x, &mut y)?;
                 for (expected, found) in expected.iter().zip(&y) {
                     let near = (expected - found).abs() <= 1e-5 * (1.0 + expected.abs());
                     ensure!(near, "{} computes {found}, not {expected}", variant.name);
                 }
-                candidates.push((planes, y));
+                candidates.push((kernel, y));
             }
             let mut calls: Vec<_> =
-                candidates.iter_mut().map(|(planes, y)| || planes.run(&x, y)).collect();
+                candidates.iter_mut().map(|(kernel, y)| || kernel.run(&x, y)).collect();
             let mut calls: Vec<&mut dyn FnMut() -> Result<(), Error>> =
                 calls.iter_mut().map(|call| call as _).collect();
             let timings = try_interleave(&mut calls, MeasureConfig::DEFAULT)?;
-            for ((planes, y), timing) in candidates.iter().zip(timings) {
+            for ((kernel, y), timing) in candidates.iter().zip(timings) {
                 table.row([
                     name.to_owned(),
                     layer.name.clone(),
                     format!("{input:?}"),
-                    planes.variant().name.to_owned(),
+                    kernel.variant().name.to_owned(),
                     format!("{:.2}", 1e6 * timing.median),
                     format!("{:.1}", 4e-9 * (pixels + y.len()) as f64 / timing.median),
                 ]);
             }
         }
     }
-    println!("\none thread, batch 1\n\n{}", table.markdown());
+    given.json.table(&format!("{threads} threads, batch 1"), &table);
     Ok(())
 }

@@ -15,6 +15,8 @@ use std::time::Instant;
 
 use scalpel::data::{SyntheticCounts, synthetic_digits};
 use scalpel::network::{Network, zoo};
+use scalpel::options::{BenchArgs, JsonArg};
+use scalpel::report::Table;
 use scalpel::timing::{MeasureConfig, interleave};
 use scalpel::torch;
 use scalpel::torch::MemoryFormat;
@@ -62,7 +64,7 @@ impl Bare {
     }
 }
 
-/// NonGemmOp two of our epochs, runs a bare one; times both.
+/// Between two of our epochs, runs a bare one; times both.
 struct Turns<'a> {
     bare: Bare,
     data: &'a ImageTensors,
@@ -90,7 +92,7 @@ fn median(mut values: Vec<f64>) -> f64 {
 
 /// A step of a network in each memory format, and with the channels last in bf16; and there, a step that
 /// prunes nodes.
-fn steps_of(name: &str) {
+fn steps_of(name: &str, json: JsonArg) {
     let network = zoo::by_name(name).expect("a network");
     let batch = Recipe::built_in(name, Technique::NodePruning, None).expect("a recipe").batch_size;
     let [channels, height, width] = network.input.map(|length| length as i64);
@@ -117,16 +119,19 @@ fn steps_of(name: &str) {
     let mut turns = calls.each_mut().map(|call| call as &mut dyn FnMut());
     let timings =
         interleave(&mut turns, MeasureConfig::new(ROUNDS, MeasureConfig::DEFAULT.min_turn));
-    let [contiguous, last, half, gated, half_gated] =
-        [0, 1, 2, 3, 4].map(|place| 1e3 * timings[place].median);
-    println!(
-        "{name}, a step of {batch} images, {} threads: contiguous {contiguous:.2} ms; channels last \
-         {last:.2} ms, ratio {:.2}; in bf16 too {half:.2} ms, ratio {:.2}; with mask_tensors that learn \
-         {gated:.2} ms, in bf16 {half_gated:.2} ms",
-        tch::get_num_threads(),
-        contiguous / last,
-        contiguous / half
-    );
+    let mut table =
+        Table::new(["memory format", "precision", "masks learn", "ms", "of contiguous"]);
+    for ((format, precision, prunes), timing) in candidates.iter().zip(&timings) {
+        table.row([
+            format!("{format:?}"),
+            format!("{precision:?}"),
+            if *prunes { "yes".into() } else { "no".into() },
+            format!("{:.2}", 1e3 * timing.median),
+            format!("{:.2}", timing.median / timings[0].median),
+        ]);
+    }
+    let threads = tch::get_num_threads();
+    json.table(&format!("{name}, a step of {batch} images, {threads} threads"), &table);
 }
 
 /// A mask tensor for every node of a network, all open, which learn.
@@ -140,19 +145,23 @@ fn open_gates(network: &Network) -> Tensors {
 
 fn main() {
     torch::device("cpu").expect("a processor"); // keeps freed memory, as the experiments do
-    let names: Vec<String> =
-        std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
-    if names.is_empty() { epochs() } else { names.iter().for_each(|name| steps_of(name)) }
+    let given = BenchArgs::on_cpu().expect("a processor");
+    tch::set_num_threads(given.threads.count() as i32);
+    let names = given.words;
+    match names.is_empty() {
+        true => epochs(given.json),
+        false => names.iter().for_each(|name| steps_of(name, given.json)),
+    }
 }
 
-fn epochs() {
+fn epochs(json: JsonArg) {
     let dataset = synthetic_digits(SyntheticCounts::LIKE_MNIST, 1);
     let built_in =
         Recipe::built_in("lenet-300-100", Technique::NodePruning, None).expect("a recipe");
     let preparation = Preparation::fit(&built_in.pixels, &dataset.train).expect("normalisation");
     let train = ImageTensors::new(&dataset.train, &preparation, Device::Cpu).expect("images");
     let data = dataset.into();
-    println!("LeNet-300-100, 60,000 images, {} threads", tch::get_num_threads());
+    let mut table = Table::new(["epoch", "ours, s", "bare, s", "ratio"]);
     let node = Prune::Node { target: Target::All, penalty: 2e-4 };
     for (name, prune) in [("plain", None), ("with masks that learn", Some(node))] {
         let stage = Stage {
@@ -184,6 +193,9 @@ fn epochs() {
             "it must have learnt"
         );
         let (ours, bare) = (median(turns.ours), median(turns.bares));
-        println!("{name}: ours {ours:.3} s, bare {bare:.3} s an epoch, ratio {:.2}", ours / bare);
+        let ratio = format!("{:.2}", ours / bare);
+        table.row([name.to_owned(), format!("{ours:.3}"), format!("{bare:.3}"), ratio]);
     }
+    let threads = tch::get_num_threads();
+    json.table(&format!("LeNet-300-100, 60,000 images, {threads} threads"), &table);
 }

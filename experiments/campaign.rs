@@ -1,45 +1,21 @@
 //! A plan of many runs: skips what is done, goes on with what was cut, a line for each.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
-use clap::Parser;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use scalpel::campaign::{self, Job, JobEvent, Plan, Shard, Status};
+use scalpel::campaign::{self, Job, JobEvent, Plan, Status};
+use scalpel::cli::{self, Campaign};
 use scalpel::error::Error;
-use scalpel::experiment::Options;
 
 /// What makes libtorch multiply in TF32 in dense layers too, as cuDNN's convolutions do by themselves.
 const TF32: &str = "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE";
 
-#[derive(Parser)]
-#[command(about = "Runs a plan of experiments, as many at once as the machine bears")]
-struct Cli {
-    /// The plan (see experiments/plans)
-    #[arg(required_unless_present = "job")]
-    plan: Option<PathBuf>,
-    /// Run part i of n of the plan: several hosts then share one results folder
-    #[arg(long, default_value = "1/1")]
-    shard: Shard,
-    /// Jobs at once; as many as fill the cores (four for each GPU at most), where absent
-    #[arg(long)]
-    parallel: Option<usize>,
-    /// GPUs to spread the jobs over, with --device cuda
-    #[arg(long, default_value_t = 1)]
-    gpus: usize,
-    /// Run one job in this process
-    #[arg(long, hide = true)]
-    job: Option<String>,
-    #[command(flatten)]
-    options: Options,
-}
-
 fn main() -> ExitCode {
-    scalpel::cli::exit(run())
+    cli::main(run)
 }
 
-fn run() -> anyhow::Result<ExitCode> {
-    let cli = Cli::parse();
+fn run(cli: Campaign) -> anyhow::Result<ExitCode> {
     if let Some(text) = &cli.job {
         serde_json::from_str::<Job>(text)?.run(&cli.options)?;
         return Ok(ExitCode::SUCCESS);
@@ -52,7 +28,7 @@ fn run() -> anyhow::Result<ExitCode> {
         (options.quick, "--quick"),
         (options.validation.is_some(), "--validation"),
         (options.precision.is_some(), "--precision"),
-        (options.json, "--json"),
+        (options.json.json, "--json"),
     ] {
         if given {
             return Err(Error::argument("campaign", format!("{name} in the plan"), name).into());
@@ -60,31 +36,31 @@ fn run() -> anyhow::Result<ExitCode> {
     }
     let folder = plan.parent().unwrap_or(Path::new(""));
     let jobs = cli.shard.of(Plan::load(plan)?.jobs(folder)?);
-    let threads = options.threads.unwrap_or(1);
-    let at_once = cli
-        .parallel
-        .unwrap_or_else(|| campaign::jobs_at_once(&options.device, threads.into(), cli.gpus));
+    let threads = options.threads.threads.unwrap_or(1);
+    let at_once = cli.parallel.unwrap_or_else(|| {
+        campaign::jobs_at_once(&options.device.device, threads.into(), cli.gpus)
+    });
     println!("{} jobs, {at_once} at once, {threads} threads each", jobs.len());
 
     let command = |job: &Job, slot: usize| {
-        let device = match options.device.as_str() {
+        let device = match options.device.device.as_str() {
             "cuda" => format!("cuda:{}", slot % cli.gpus.max(1)),
             device => device.to_owned(),
         };
         let path = |path: &Path| path.display().to_string();
         let mut arguments = vec!["--device".to_owned(), device];
         arguments.extend(["--threads".to_owned(), threads.to_string()]);
-        arguments.extend(["--results".to_owned(), path(&options.results)]);
-        arguments.extend(["--checkpoints".to_owned(), path(&options.checkpoints)]);
+        arguments.extend(["--results".to_owned(), path(&options.results.results)]);
+        arguments.extend(["--checkpoints".to_owned(), path(&options.checkpoints.checkpoints)]);
         arguments.extend(options.synthetic.then(|| "--synthetic".to_owned()));
         let mut command = campaign::this_program(job, &arguments)?;
-        if options.device.starts_with("cuda") && std::env::var_os(TF32).is_none() {
+        if options.device.device.starts_with("cuda") && std::env::var_os(TF32).is_none() {
             command.env(TF32, "1");
         }
         Ok(command)
     };
     let mut lines = StatusLines::new(&jobs);
-    let logs = options.checkpoints.join("logs");
+    let logs = options.checkpoints.checkpoints.join("logs");
     let tally = campaign::run(&jobs, options, at_once, &logs, &command, &mut |place, status| {
         lines.show(place, status);
     })?;

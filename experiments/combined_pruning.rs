@@ -1,14 +1,10 @@
-//! Node pruning and SIMD-aware pruning of a network, one after the other: trains, prunes in stages, times, and prints the row.
+//! Node pruning of a network, then SIMD-aware pruning of what is left: trains, prunes in stages, times, and prints the row.
 
 use std::process::ExitCode;
 
-use scalpel::experiment;
+use scalpel::cli;
 use scalpel::train::recipe::Technique;
 
 fn main() -> ExitCode {
-    scalpel::cli::exit(run())
-}
-
-fn run() -> anyhow::Result<()> {
-    Ok(experiment::main(Technique::CombinedPruning)?)
+    cli::technique(Technique::CombinedPruning)
 }

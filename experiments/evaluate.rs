@@ -1,11 +1,12 @@
 //! The accuracy of given weights: ours or the authors', masked, compacted or sparse.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
-use clap::Parser;
+use scalpel::cli::{self, Evaluate};
 use scalpel::data::{self, Source};
 use scalpel::error::Error;
+use scalpel::import;
 use scalpel::models::{self, Card};
 use scalpel::network::{Network, Weights, zoo};
 use scalpel::prune::compact::living_nodes;
@@ -13,7 +14,6 @@ use scalpel::torch::MemoryFormat;
 use scalpel::torch::TorchNetwork;
 use scalpel::train::recipe::{Recipe, Technique};
 use scalpel::train::subsets::{self, Subset};
-use scalpel::{cli, import};
 use scalpel::{torch, train};
 use serde_json::json;
 
@@ -21,44 +21,15 @@ use serde_json::json;
 /// that lies between two classes then falls on the other side.
 const TOLERANCE: f64 = 0.03;
 
-#[derive(Parser)]
-#[command(about = "Measures the test accuracy of a network's weights")]
-struct Cli {
-    /// A network of the zoo, such as lenet-5
-    #[arg(long, required_unless_present = "zoo")]
-    network: Option<String>,
-    /// safetensors or a state dict of PyTorch, under the authors' parameter names, with or without masks
-    #[arg(long, required_unless_present = "zoo")]
-    weights: Option<PathBuf>,
-    /// Which dictionary of tensors, where a file of PyTorch has several
-    #[arg(long, conflicts_with = "zoo")]
-    key: Option<String>,
-    /// A pre-pruned model, such as lenet-300-100-simd-pruning: is it what its card says?
-    #[arg(long, conflicts_with_all = ["network", "weights", "synthetic"])]
-    zoo: Option<String>,
-    /// The folder of pre-pruned models
-    #[arg(long, default_value = "zoo")]
-    models: PathBuf,
-    /// Test on digits drawn by this program
-    #[arg(long)]
-    synthetic: bool,
-    /// cpu, cuda or cuda:N
-    #[arg(long, default_value = "cpu")]
-    device: String,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-}
-
 /// What is to be measured.
-struct Subject {
+struct Given {
     original: Network,
     weights: Weights,
     described: Option<Network>,
     card: Option<Card>,
 }
 
-impl Subject {
+impl Given {
     fn published(folder: &Path, name: &str) -> anyhow::Result<Self> {
         let (card, model) = models::open(folder, name)?;
         let original = zoo::by_name(&card.network)?;
@@ -70,7 +41,7 @@ impl Subject {
         let original = zoo::by_name(network)?;
         let imported = import::read(path, key)?;
         let described = imported.network.clone();
-        let weights = cli::used(&imported, described.as_ref().unwrap_or(&original))?;
+        let weights = import::matching(&imported, described.as_ref().unwrap_or(&original))?;
         if let Some(network) = described.as_ref().filter(|network| network.name != original.name) {
             let file = path.display().to_string();
             return Err(Error::malformed(file, original.name, network.name.clone()).into());
@@ -80,22 +51,20 @@ impl Subject {
 }
 
 fn main() -> ExitCode {
-    scalpel::cli::exit(run())
+    cli::main(run)
 }
 
-fn run() -> anyhow::Result<ExitCode> {
-    let cli = Cli::parse();
-    let subject = match (&cli.zoo, &cli.network, &cli.weights) {
-        (Some(name), ..) => Subject::published(&cli.models, name)?,
-        (None, Some(network), Some(weights)) => {
-            Subject::file(network, weights, cli.key.as_deref())?
-        }
-        _ => anyhow::bail!("expected --zoo, or --network and --weights"), // clap has refused it
+fn run(cli: Evaluate) -> anyhow::Result<ExitCode> {
+    let given = match (&cli.zoo, &cli.network, &cli.weights) {
+        (Some(name), ..) => Given::published(&cli.zoo_dir.zoo_dir, name)?,
+        (None, Some(network), Some(weights)) => Given::file(network, weights, cli.key.as_deref())?,
+        _ => anyhow::bail!("expected --zoo, or a network and --weights"), // clap has refused it
     };
-    let Subject { original, weights, described, card } = subject;
+    let Given { original, weights, described, card } = given;
     let network = described.unwrap_or_else(|| original.clone());
     let masks = weights.node_masks(&network)?;
-    let device = torch::device(&cli.device)?;
+    tch::set_num_threads(cli.threads.count() as i32);
+    let device = torch::device(&cli.device.device)?;
     let on_device = TorchNetwork::new(&network, &weights, &masks, device)?;
     let on_device = on_device.in_format(MemoryFormat::PREFERRED)?;
 
@@ -110,7 +79,7 @@ fn run() -> anyhow::Result<ExitCode> {
     let score = train::score(test.as_ref(), network, parameters, mask_tensors)?;
     let nodes = living_nodes(&original, network, &masks)?;
     let agrees = card.as_ref().map(|card| (score.percent() - card.accuracy).abs() <= TOLERANCE);
-    if cli.json {
+    if cli.json.json {
         let report = json!({
             "network": original.name,
             "dataset": data.name(),

@@ -1,14 +1,10 @@
-//! Traditional pruning of a network, by the magnitude of single weights: trains, prunes in stages, times, and prints the row.
+//! Magnitude (traditional) pruning of a network, a baseline: trains, prunes in stages, times, and prints the row.
 
 use std::process::ExitCode;
 
-use scalpel::experiment;
+use scalpel::cli;
 use scalpel::train::recipe::Technique;
 
 fn main() -> ExitCode {
-    scalpel::cli::exit(run())
-}
-
-fn run() -> anyhow::Result<()> {
-    Ok(experiment::main(Technique::MagnitudePruning)?)
+    cli::technique(Technique::MagnitudePruning)
 }

@@ -2,13 +2,9 @@
 
 use std::process::ExitCode;
 
-use scalpel::experiment;
+use scalpel::cli;
 use scalpel::train::recipe::Technique;
 
 fn main() -> ExitCode {
-    scalpel::cli::exit(run())
-}
-
-fn run() -> anyhow::Result<()> {
-    Ok(experiment::main(Technique::NodePruning)?)
+    cli::technique(Technique::NodePruning)
 }

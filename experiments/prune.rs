@@ -1,10 +1,9 @@
 //! Prunes, compacts or converts a file of weights, without training.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use scalpel::cli;
+use scalpel::cli::{self, How, Prune, Storage};
 use scalpel::error::Error;
 use scalpel::import::{self, Imported};
 use scalpel::network::{Network, Weights, zoo};
@@ -13,98 +12,11 @@ use scalpel::prune::whole::{self, Criterion, count};
 use scalpel::sparse::{Format, Model};
 use serde_json::json;
 
-#[derive(Parser)]
-#[command(about = "Prunes, compacts or converts a file of weights, without training")]
-struct Cli {
-    #[command(subcommand)]
-    how: How,
-    /// Print JSON
-    #[arg(long, global = true)]
-    json: bool,
-}
-
-#[derive(Subcommand)]
-enum How {
-    /// Remove aligned groups whose root mean square is below a threshold
-    Simd {
-        /// Weights in a group
-        #[arg(long, default_value_t = 8)]
-        width: usize,
-        #[arg(long)]
-        threshold: f64,
-        #[command(flatten)]
-        files: Files,
-    },
-    /// Remove the nodes that the masks in the file block: a smaller dense network
-    Node {
-        /// The network of the zoo that the weights are of
-        #[arg(long)]
-        network: String,
-        #[command(flatten)]
-        files: Files,
-    },
-    /// Remove the smallest weights, each on its own
-    Magnitude {
-        /// How much of all weights to remove, 0 to 1
-        #[arg(long)]
-        fraction: f64,
-        /// The same fraction of every layer
-        #[arg(long)]
-        per_layer: bool,
-        #[command(flatten)]
-        files: Files,
-    },
-    /// Remove random aligned groups, a baseline
-    Random {
-        /// Weights in a group
-        #[arg(long, default_value_t = 1)]
-        width: usize,
-        /// How much of every layer's groups to remove, 0 to 1
-        #[arg(long)]
-        fraction: f64,
-        #[arg(long, default_value_t = 1)]
-        seed: u64,
-        #[command(flatten)]
-        files: Files,
-    },
-    /// Change nothing but the file's format
-    Convert {
-        #[command(flatten)]
-        files: Files,
-    },
-}
-
-#[derive(Args)]
-struct Files {
-    /// safetensors (or an index of its shards), or what torch.save wrote
-    input: PathBuf,
-    /// Which dictionary of tensors, where a file of PyTorch has several
-    #[arg(long)]
-    key: Option<String>,
-    /// safetensors
-    #[arg(short, long)]
-    output: PathBuf,
-    /// How weights are stored
-    #[arg(long, value_enum, default_value_t = Storage::Dense)]
-    format: Storage,
-    /// Weights in a stored group; the pruned width, where absent
-    #[arg(long)]
-    group_width: Option<usize>,
-}
-
-#[derive(Clone, Copy, PartialEq, ValueEnum)]
-enum Storage {
-    Dense,
-    Groups,
-    Csr,
-}
-
 fn main() -> ExitCode {
-    scalpel::cli::exit(run())
+    cli::main(run)
 }
 
-fn run() -> anyhow::Result<()> {
-    let arguments = Cli::parse();
+fn run(arguments: Prune) -> anyhow::Result<()> {
     let (files, width) = match &arguments.how {
         How::Simd { files, width, .. } | How::Random { files, width, .. } => (files, Some(*width)),
         How::Node { files, .. } | How::Magnitude { files, .. } | How::Convert { files } => {
@@ -136,7 +48,7 @@ fn run() -> anyhow::Result<()> {
 fn pruned(how: &How, imported: Imported) -> anyhow::Result<(Weights, Weights, Option<Network>)> {
     if let How::Node { network, .. } = how {
         let network = imported.network.clone().map_or_else(|| zoo::by_name(network), Ok)?;
-        let weights = cli::used(&imported, &network)?;
+        let weights = import::matching(&imported, &network)?;
         let masks = weights.node_masks(&network)?;
         if masks.is_empty() {
             let expected = format!("masks of {}, such as mask_ip1.alpha", network.name);
@@ -145,7 +57,7 @@ fn pruned(how: &How, imported: Imported) -> anyhow::Result<(Weights, Weights, Op
         let (network, kept) = compact::compact(&network, &weights, &masks)?;
         return Ok((weights, kept, Some(network)));
     }
-    cli::tell(&imported.notes);
+    import::print_notes(&imported.notes);
     let Imported { weights, network, .. } = imported;
     let unused = whole::unused(&weights);
     if !unused.is_empty() {
@@ -162,7 +74,7 @@ fn pruned(how: &How, imported: Imported) -> anyhow::Result<(Weights, Weights, Op
 }
 
 fn report(
-    arguments: &Cli,
+    arguments: &Prune,
     output: &Path,
     ((_, total), bytes_before): ((usize, usize), usize),
     ((kept, _), bytes): ((usize, usize), usize),

@@ -1,14 +1,10 @@
-//! Random pruning of a network, in groups: trains, prunes in stages, times, and prints the row.
+//! Pruning of random groups of a network, a baseline: trains, prunes in stages, times, and prints the row.
 
 use std::process::ExitCode;
 
-use scalpel::experiment;
+use scalpel::cli;
 use scalpel::train::recipe::Technique;
 
 fn main() -> ExitCode {
-    scalpel::cli::exit(run())
-}
-
-fn run() -> anyhow::Result<()> {
-    Ok(experiment::main(Technique::RandomPruning)?)
+    cli::technique(Technique::RandomPruning)
 }

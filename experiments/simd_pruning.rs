@@ -1,14 +1,10 @@
-//! SIMD-aware weight pruning of a network: trains, prunes in stages, times, and prints the row.
+//! SIMD-aware pruning of a network: trains, prunes in stages, times, and prints the row.
 
 use std::process::ExitCode;
 
-use scalpel::experiment;
+use scalpel::cli;
 use scalpel::train::recipe::Technique;
 
 fn main() -> ExitCode {
-    scalpel::cli::exit(run())
-}
-
-fn run() -> anyhow::Result<()> {
-    Ok(experiment::main(Technique::SimdPruning)?)
+    cli::technique(Technique::SimdPruning)
 }

@@ -1,77 +1,37 @@
 //! Whole networks, end to end: every policy beside the library a user would otherwise take, by network and
 //! batch, in turns in one run.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Parser;
 use scalpel::bench::speedup::{
     BenchContext, BenchDevice, ModelUnderTest, PrunedModel, compiled, measure,
 };
+use scalpel::cli::{self, Speedup};
 use scalpel::device::class::Hardware;
 use scalpel::engine::{AutotuneCache, Policy, profile_table};
 use scalpel::network::zoo;
 use scalpel::report::{
     DENSE, Environment, LIBRARY, ResultsTree, SCALPEL, SpeedupRow, StoredSpeedup, speedup_groups,
+    speedup_table,
 };
 
-#[derive(Parser)]
-#[command(about = "Measures how much faster pruned networks are than dense ones on this machine")]
-struct Cli {
-    /// Networks of the zoo, separated by commas; all, where absent
-    #[arg(long, value_delimiter = ',')]
-    network: Vec<String>,
-    /// What runs them: cpu, cuda, cuda:1 and so on, or wgpu (SCALPEL_WGPU_ADAPTER chooses)
-    #[arg(long, default_value = "cpu")]
-    device: String,
-    /// Threads of every candidate on a CPU; all cores, where absent
-    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
-    threads: Option<u16>,
-    /// Images in a batch, such as 1,16,128
-    #[arg(long, value_delimiter = ',', default_value = "1,16,128")]
-    batch: Vec<usize>,
-    /// Policies to run beside the library; all, where absent
-    #[arg(long, value_enum, value_delimiter = ',')]
-    policy: Vec<Policy>,
-    /// A Python that has PyTorch, such as python3: its networks, captured in CUDA graphs, are timed in turns with ours
-    #[arg(long)]
-    pytorch: Option<String>,
-    /// Print each step of the networks as the policies run them
-    #[arg(long)]
-    explain: bool,
-    /// Measure which kernel is the fastest anew, instead of remembering it
-    #[arg(long)]
-    fresh: bool,
-    /// The folder of published models
-    #[arg(long, default_value = "zoo")]
-    models: PathBuf,
-    /// Where results go
-    #[arg(long, default_value = "results")]
-    results: PathBuf,
-    /// Print an array of rows instead of tables
-    #[arg(long)]
-    json: bool,
-}
-
 fn main() -> ExitCode {
-    scalpel::cli::exit(run())
+    cli::main(run)
 }
 
-fn run() -> anyhow::Result<()> {
-    let cli = Cli::parse();
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let threads = cli.threads.map_or(cores, usize::from);
+fn run(cli: Speedup) -> anyhow::Result<()> {
+    let threads = cli.threads.count();
     let all = zoo::NAMES.map(str::to_owned).to_vec();
-    let networks = if cli.network.is_empty() { all } else { cli.network.clone() };
+    let networks = if cli.networks.is_empty() { all } else { cli.networks.clone() };
     // All that can be refused is refused before anything is measured.
-    let subjects = networks
+    let models = networks
         .iter()
-        .map(|name| ModelUnderTest::open(name, &cli.models))
+        .map(|name| ModelUnderTest::open(name, &cli.zoo_dir.zoo_dir))
         .collect::<Result<Vec<_>, _>>()?;
     let policies = if cli.policy.is_empty() { Policy::ALL.to_vec() } else { cli.policy.clone() };
     anyhow::ensure!(cli.batch.iter().all(|&batch| batch > 0), "--batch takes 1 or more images");
 
-    let place = BenchDevice::open(&cli.device)?;
+    let place = BenchDevice::open(&cli.device.device)?;
     let mut context = place.context(threads)?;
     if let Some(interpreter) = &cli.pytorch {
         let (with, version) = context.with_pytorch(interpreter)?;
@@ -82,22 +42,46 @@ fn run() -> anyhow::Result<()> {
         None => Hardware::cpu(threads),
         Some(gpu) => Hardware::gpu(gpu),
     };
-    eprintln!("{}: {hardware}", cli.device);
-    let mut environment = Environment::read(&cli.device);
+    eprintln!("{}: {hardware}", cli.device.device);
+    let mut environment = Environment::read(&cli.device.device);
     environment.threads = Some(threads);
     if let Some(gpu) = place.gpu() {
         environment.ran_on(gpu.name(), gpu.limits().software);
     }
+    let tree = ResultsTree::at(&cli.results.results);
+    let (stored, failures) = measure_all(&cli, &models, &policies, &context, &environment, &tree)?;
+    if cli.json.json {
+        let rows: Vec<&SpeedupRow> = stored.iter().flat_map(|one| &one.rows).collect();
+        println!("{}", serde_json::to_string_pretty(&rows)?);
+    } else {
+        for group in speedup_groups(&stored) {
+            println!("\n{}\n\n{}", group.heading(), speedup_table(&group).markdown());
+        }
+    }
+    if policies.len() == Policy::ALL.len() && !stored.is_empty() {
+        eprintln!("stored under {}: `tables` shows them", cli.results.results.display());
+    }
+    anyhow::ensure!(failures.is_empty(), "not measured, see above: {}", failures.join("; "));
+    Ok(())
+}
+
+/// Measures and stores every network at every batch size; gives what was measured, and the names of what failed.
+fn measure_all(
+    cli: &Speedup,
+    models: &[ModelUnderTest],
+    policies: &[Policy],
+    context: &BenchContext<'_>,
+    environment: &Environment,
+    tree: &ResultsTree,
+) -> anyhow::Result<(Vec<StoredSpeedup>, Vec<String>)> {
     let machine = format!("{}, {}", environment.cpu, environment.isa.join(" "));
     let mut autotune =
         if cli.fresh { AutotuneCache::in_memory() } else { AutotuneCache::of_user(&machine)? };
-
-    let tree = ResultsTree::at(&cli.results);
     let (mut stored, mut failures) = (Vec::new(), Vec::new());
-    for under_test in &subjects {
+    for under_test in models {
         for &batch in &cli.batch {
             let name = format!("{}, batch {batch}", under_test.original.name);
-            let rows = match measure(under_test, &policies, batch, &context, &mut autotune) {
+            let rows = match measure(under_test, policies, batch, context, &mut autotune) {
                 Ok(rows) => rows,
                 // One that fails keeps no other from being measured.
                 Err(error) => {
@@ -113,25 +97,13 @@ fn run() -> anyhow::Result<()> {
             if policies.len() == Policy::ALL.len() {
                 tree.store_speedup(&measured)?;
             }
-            if cli.explain {
-                explain(under_test, &policies, &measured.rows, &context, &mut autotune)?;
+            if cli.profile {
+                profile(under_test, policies, &measured.rows, context, &mut autotune)?;
             }
             stored.push(measured);
         }
     }
-    if cli.json {
-        let rows: Vec<&SpeedupRow> = stored.iter().flat_map(|one| &one.rows).collect();
-        println!("{}", serde_json::to_string_pretty(&rows)?);
-    } else {
-        for group in speedup_groups(&stored) {
-            println!("\n{}\n\n{}", group.heading(), group.table().markdown());
-        }
-    }
-    if policies.len() == Policy::ALL.len() && !stored.is_empty() {
-        eprintln!("stored under {}: `tables` shows them", cli.results.display());
-    }
-    anyhow::ensure!(failures.is_empty(), "not measured, see above: {}", failures.join("; "));
-    Ok(())
+    Ok((stored, failures))
 }
 
 /// A line on what was measured.
@@ -147,7 +119,7 @@ fn progress(rows: &[SpeedupRow]) {
 }
 
 /// Prints the steps of every policy's network.
-fn explain(
+fn profile(
     under_test: &ModelUnderTest,
     policies: &[Policy],
     rows: &[SpeedupRow],

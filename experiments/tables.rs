@@ -1,55 +1,66 @@
-//! RESULTS.md, the tables of README.md, and every plot, from the results tree alone.
+//! README.md's tables, RESULTS.md, docs/results/ and every plot, from the results tree alone.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, ensure};
-use clap::Parser;
-use scalpel::files;
-use scalpel::report::{ResultsTree, Tables};
-
-#[derive(Parser)]
-#[command(
-    about = "Writes RESULTS.md, the tables of README.md and every plot from the results tree"
-)]
-struct Cli {
-    /// The results tree
-    #[arg(long, default_value = "results")]
-    results: PathBuf,
-    /// The folder of RESULTS.md and README.md
-    #[arg(long, default_value = ".")]
-    into: PathBuf,
-}
+use scalpel::cli::{self, Tables as Arguments};
+use scalpel::report::{ResultsTree, Section, Tables};
+use scalpel::{files, models};
 
 fn main() -> ExitCode {
-    scalpel::cli::exit(run())
+    cli::main(run)
 }
 
-fn run() -> anyhow::Result<()> {
-    let cli = Cli::parse();
+fn run(cli: Arguments) -> anyhow::Result<()> {
+    let results = &cli.results.results;
     // Tables of nothing would take the place of those that are there.
     ensure!(
-        cli.results.is_dir(),
+        results.is_dir(),
         "the results tree: expected a folder, got {}, which is none; run an experiment first, or name its \
          --results",
-        cli.results.display()
+        results.display()
     );
-    let tree = ResultsTree::at(&cli.results);
-    let tables = Tables::build(&tree)?;
-    for (name, svg) in &tables.plots {
+    let tree = ResultsTree::at(results);
+    let tables = Tables::build(&tree, &models::kept_shares(&cli.zoo_dir.zoo_dir)?)?;
+    if let Some(page) = &cli.html {
+        return write(page, &tables.html());
+    }
+    for (name, svg) in tables.plots() {
         write(&tree.plot(name), svg)?;
     }
-    write(&cli.into.join("RESULTS.md"), &tables.results)?;
+    let files = tables.files();
+    for (path, text) in &files {
+        write(&cli.into.join(path), text)?;
+    }
     let readme = cli.into.join("README.md");
     if readme.exists() {
         write(&readme, &tables.into_readme(&files::read_text(&readme)?)?)?;
     }
-    for stale in tree.other_plots(&tables.plots)? {
-        std::fs::remove_file(&stale)
-            .with_context(|| format!("remove {}, which no table shows", stale.display()))?;
-        println!("{} removed: nothing is left of what it showed", stale.display());
+    let mut stale = tree.other_plots(tables.plots())?;
+    stale.extend(
+        pages(&cli.into.join(Section::FOLDER))?
+            .into_iter()
+            .filter(|path| files.iter().all(|(written, _)| cli.into.join(written) != *path)),
+    );
+    for path in stale {
+        std::fs::remove_file(&path)
+            .with_context(|| format!("remove {}, which nothing shows", path.display()))?;
+        println!("{} removed: nothing is left of what it showed", path.display());
     }
     Ok(())
+}
+
+/// The files that earlier tables wrote into a folder.
+fn pages(folder: &Path) -> anyhow::Result<Vec<std::path::PathBuf>> {
+    let mut pages = Vec::new();
+    for entry in std::fs::read_dir(folder).context("read the folder of pages")? {
+        let path = entry.context("read the folder of pages")?.path();
+        if path.extension().is_some_and(|end| end == "md" || end == "csv") {
+            pages.push(path);
+        }
+    }
+    Ok(pages)
 }
 
 fn write(path: &Path, text: &str) -> anyhow::Result<()> {

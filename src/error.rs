@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 /// The result of every fallible operation of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why an operation could not be done. The message says what was expected and what came, down to the system's
-/// own reason, and so none has a further source; a binary adds what the user can do where the library cannot
-/// know.
+/// Why an operation could not be done. The message says what was expected and what came, down to the system's own
+/// reason, which is the source, too; a caller matches the variant and its fields, a person reads the message. A
+/// binary adds what the user can do where the library cannot know.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -20,6 +20,7 @@ pub enum Error {
         /// The file or folder.
         path: PathBuf,
         /// The system's reason.
+        #[source]
         reason: io::Error,
     },
 
@@ -57,6 +58,43 @@ pub enum Error {
         /// What it takes.
         expected: String,
         /// What came.
+        found: String,
+    },
+
+    /// An array has not the shape that an operation takes.
+    #[error("{operation}: expected {argument} of shape {expected:?}, got {found:?}")]
+    Shape {
+        /// The operation.
+        operation: String,
+        /// Which of its arrays.
+        argument: String,
+        /// The shape that it takes.
+        expected: Vec<usize>,
+        /// The shape that came.
+        found: Vec<usize>,
+    },
+
+    /// A slice has not the length that an operation takes.
+    #[error("{operation}: expected {argument} of {expected} values, got {found}")]
+    Length {
+        /// The operation.
+        operation: String,
+        /// Which of its slices.
+        argument: &'static str,
+        /// The length that it takes, or at least needs.
+        expected: usize,
+        /// The length that came.
+        found: usize,
+    },
+
+    /// A name that is none of those there are.
+    #[error("{what}: expected one of {}, got {found}", known.join(", "))]
+    Unknown {
+        /// What is named: a network, a kernel, a model.
+        what: String,
+        /// All names.
+        known: Vec<String>,
+        /// The name that came.
         found: String,
     },
 
@@ -155,6 +193,7 @@ pub enum Error {
         /// What was attempted.
         operation: String,
         /// libtorch's reason.
+        #[source]
         reason: tch::TchError,
     },
 }
@@ -188,6 +227,62 @@ impl Error {
         }
     }
 
+    /// Refuses an array of another shape than `expected`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`].
+    pub fn check_shape(
+        operation: &str,
+        argument: &str,
+        expected: &[usize],
+        found: &[usize],
+    ) -> Result<()> {
+        if expected == found {
+            return Ok(());
+        }
+        let (operation, argument) = (operation.to_owned(), argument.to_owned());
+        Err(Self::Shape { operation, argument, expected: expected.into(), found: found.into() })
+    }
+
+    /// Refuses a slice of another length than `expected`.
+    ///
+    /// # Errors
+    /// [`Error::Length`].
+    pub fn check_length(
+        operation: &str,
+        argument: &'static str,
+        expected: usize,
+        found: usize,
+    ) -> Result<()> {
+        if expected == found {
+            return Ok(());
+        }
+        Err(Self::Length { operation: operation.to_owned(), argument, expected, found })
+    }
+
+    /// Refuses a slice that is shorter than `least`.
+    ///
+    /// # Errors
+    /// [`Error::Length`].
+    pub fn check_room(
+        operation: &str,
+        argument: &'static str,
+        least: usize,
+        found: usize,
+    ) -> Result<()> {
+        if found >= least { Ok(()) } else { Self::check_length(operation, argument, least, found) }
+    }
+
+    /// A name that is none of `known`.
+    pub fn unknown<S: Into<String>>(
+        what: impl Into<String>,
+        known: impl IntoIterator<Item = S>,
+        found: impl Into<String>,
+    ) -> Self {
+        let known = known.into_iter().map(Into::into).collect();
+        Self::Unknown { what: what.into(), known, found: found.into() }
+    }
+
     /// Wraps an error of libtorch with the operation (a verb and its object).
     #[cfg(feature = "torch")]
     pub fn torch(operation: impl Into<String>) -> impl FnOnce(tch::TchError) -> Self {
@@ -202,9 +297,26 @@ mod tests {
     use std::error::Error as _;
 
     #[test]
-    fn the_systems_reason_stands_in_the_message_and_nowhere_else() {
-        let error = Error::io("read", "weights")(io::Error::other("no room"));
-        assert_eq!(error.to_string(), "cannot read weights: no room");
-        assert!(error.source().is_none(), "a chain of causes would show it twice");
+    fn the_systems_reason_is_in_the_message_and_kept_as_the_source() {
+        let full = io::Error::from(io::ErrorKind::StorageFull);
+        let error = Error::io("write", "weights")(full);
+        assert!(error.to_string().starts_with("cannot write weights: "), "{error}");
+        let source = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+        assert_eq!(source.map(io::Error::kind), Some(io::ErrorKind::StorageFull));
+    }
+
+    #[test]
+    fn what_came_is_told_from_what_was_expected_by_fields() {
+        let error = Error::check_shape("add", "the mask", &[2, 3], &[3, 2]).unwrap_err();
+        assert!(
+            matches!(&error, Error::Shape { expected, found, .. } if *expected == [2, 3] && *found == [3, 2])
+        );
+        assert_eq!(error.to_string(), "add: expected the mask of shape [2, 3], got [3, 2]");
+        let error = Error::check_room("add", "y", 7, 6).unwrap_err();
+        assert!(matches!(error, Error::Length { argument: "y", expected: 7, found: 6, .. }));
+        assert!(Error::check_room("add", "y", 7, 8).is_ok());
+        assert!(Error::check_length("add", "y", 7, 8).is_err());
+        let error = Error::unknown("network", ["lenet-5", "nin"], "vgg");
+        assert_eq!(error.to_string(), "network: expected one of lenet-5, nin, got vgg");
     }
 }

@@ -2,12 +2,11 @@
 //! measures what that bought. After Yu et al., "Scalpel: customizing DNN pruning to the underlying
 //! hardware parallelism", ISCA 2017.
 //!
-//! The modules are floors: each imports only from those below it. From the ground up:
-//! [`error`], [`files`], [`measure`], [`test_support`], [`seed`]; [`network`] and [`data`]; [`device`]
-//! and [`sparse`]; [`kernels`] and [`prune`]; [`baselines`], which implement contracts of the kernels;
-//! [`engine`]; [`train`]; [`report`]; and on top, `experiment` and [`breakeven`], which the binaries
-//! share, `campaign`, which runs many of them, [`models`], which keeps what they came to, and `speedup`,
-//! which measures how fast that is.
+//! The modules are floors: each imports only from those below it. From the ground up: [`error`], [`files`],
+//! [`seed`], [`timing`], [`test_support`]; [`network`] and [`data`]; [`device`] and [`sparse`]; [`kernels`],
+//! [`prune`], [`import`] and [`baselines`]; [`engine`] and `torch`, libtorch's part; [`train`]; [`report`]; [`bench`](mod@bench),
+//! which measures; `experiment`, `campaign` and [`models`], from recipes to published models; and on top [`cli`] and
+//! [`options`], the command lines of the binaries. `docs/architecture.md` says more, `docs/glossary.md` has the words.
 
 #![deny(unsafe_op_in_unsafe_fn, unused_must_use, missing_docs)]
 
@@ -27,6 +26,7 @@ pub mod import;
 pub mod kernels;
 pub mod models;
 pub mod network;
+pub mod options;
 pub mod prune;
 pub mod report;
 pub mod seed;

@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use scalpel::report::ResultsTree;
+use scalpel::report::{ResultsTree, breakeven_plot};
 use serde_json::Value;
 
 fn breakeven(results: &Path, arguments: &[&str]) -> Output {
@@ -63,9 +63,10 @@ fn points_are_printed_stored_and_drawn() {
         .output()
         .unwrap();
     assert!(tables.status.success(), "{}", stderr(&tables));
-    let text = fs::read_to_string(folder.path().join("RESULTS.md")).unwrap();
+    let page = folder.path().join("docs/results/breakeven.md");
+    let text = fs::read_to_string(page).unwrap();
     let hash = sweep.file_name().unwrap().to_string_lossy();
-    assert!(text.contains("## Where group sparsity pays") && text.contains(&*hash), "{text}");
+    assert!(text.contains("# Where group sparsity pays") && text.contains(&*hash), "{text}");
     let hardware = processor.file_name();
     let plot = format!("plots/breakeven-{}-{hash}.svg", hardware.to_string_lossy());
     assert!(results.join(plot).exists());
@@ -75,7 +76,7 @@ fn points_are_printed_stored_and_drawn() {
 fn what_cannot_be_swept_is_named() {
     let folder = tempfile::tempdir().unwrap();
     for (arguments, message) in [
-        (["--shape", "300by784"], "300by784 is no shape such as 300x784"),
+        (["--shape", "300by784"], "expected a shape such as 300x784"),
         (["--density", "1.5"], "a density of 0 to 1"),
         (["--columns", "1,0"], "N of at least 1"),
         (["--isa", "mmx"], "avx512, avx2 or portable"),
@@ -174,7 +175,7 @@ fn a_sweep_that_is_killed_keeps_its_points_and_a_whole_one_takes_their_place() {
     let [cut] = &tree.sweeps().unwrap()[..] else { panic!("one sweep") };
     assert!((1..6).contains(&cut.points.len()), "{}", cut.points.len());
     assert!(cut.title().contains("of 6 points"), "{}", cut.title());
-    cut.plot().unwrap();
+    breakeven_plot(cut).unwrap();
 
     assert!(breakeven(&results, &arguments).status.success());
     let [whole] = &tree.sweeps().unwrap()[..] else { panic!("one sweep") };

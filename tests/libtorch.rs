@@ -48,7 +48,7 @@ fn cuda_is_loaded_before_libtorch_is_asked_about_it() {
     }
     let zoo = concat!(env!("CARGO_MANIFEST_DIR"), "/zoo");
     let weights = format!("{zoo}/lenet-300-100-simd-pruning.safetensors");
-    let evaluate = ["--network", "lenet-300-100", "--weights", &weights, "--synthetic"];
+    let evaluate = ["lenet-300-100", "--weights", &weights, "--synthetic"];
     let train = ["lenet-300-100", "--quick", "--synthetic", "--seed", "1"];
     for (program, arguments) in [
         (env!("CARGO_BIN_EXE_evaluate"), &evaluate[..]),

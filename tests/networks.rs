@@ -159,15 +159,15 @@ fn a_network_on_one_thread_allocates_nothing_while_it_runs() {
 fn speedup(arguments: &[&str], results: &Path) -> Command {
     let mut command = Command::cargo_bin("speedup").unwrap();
     command.args(arguments).arg("--results").arg(results);
-    command.args(["--models", concat!(env!("CARGO_MANIFEST_DIR"), "/zoo"), "--fresh"]);
+    command.args(["--zoo-dir", concat!(env!("CARGO_MANIFEST_DIR"), "/zoo"), "--fresh"]);
     command
 }
 
 #[test]
-fn speedup_prints_every_contestant_and_stores_what_tables_shows() {
+fn speedup_prints_every_candidate_and_stores_what_tables_shows() {
     let folder = tempfile::tempdir().unwrap();
     let mut arguments =
-        vec!["--network", "lenet-300-100", "--threads", "1", "--batch", "1", "--json", "--explain"];
+        vec!["lenet-300-100", "--threads", "1", "--batch", "1", "--json", "--profile"];
     // PyTorch takes part where a Python has it.
     let has_torch = |python: &&&str| Command::new(python).args(["-c", "import torch"]).ok().is_ok();
     let python = ["python3", "/usr/bin/python3"].iter().find(has_torch);
@@ -210,14 +210,14 @@ fn speedup_prints_every_contestant_and_stores_what_tables_shows() {
 fn what_speedup_cannot_measure_it_refuses_before_it_starts() {
     let folder = tempfile::tempdir().unwrap();
     for (arguments, message) in [
-        (["--network", "lenet-6"], "lenet-300-100, lenet-5"),
+        (["lenet-6", "lenet-5"], "lenet-300-100, lenet-5"),
         (["--batch", "0"], "1 or more images"),
         (["--device", "vulkan"], "cuda:<number>, wgpu"),
         (["--policy", "fast"], "scalpel"),
     ] {
         let mut all = arguments.to_vec();
-        if !arguments.contains(&"--network") {
-            all.extend(["--network", "lenet-5"]);
+        if !arguments.contains(&"lenet-6") {
+            all.push("lenet-5");
         }
         let output = speedup(&all, folder.path()).assert().failure().get_output().clone();
         let text = String::from_utf8_lossy(&output.stderr);

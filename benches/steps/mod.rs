@@ -22,8 +22,8 @@ pub fn parameters(network: &Network, format: MemoryFormat) -> Tensors {
     all.iter().map(|p| (p.name.clone(), tensor(&p.name, p.role.is_trained()))).collect()
 }
 
-/// A forward and a backward pass over images and their labels, multiplied in a precision. StraightThroughMasks may be
-/// none.
+/// A forward and a backward pass over images and their labels, multiplied in a precision. There may be no
+/// masks.
 pub fn step(
     network: &Network,
     parameters: &Tensors,

@@ -1,11 +1,12 @@
-//! Every CPU variant of the sparse products computes what plain loops do, whatever the shape, and touches no memory
+//! Every CPU variant of the products computes what plain loops do, whatever the shape, and touches no memory
 //! but its own: each slice is as long as it must be and not a float longer.
 #![no_main]
 
 use ndarray::Array2;
 use scalpel::error::Error;
 use scalpel::kernels::csr_spmm;
-use scalpel::kernels::group_spmm::{self, Columns, GroupSpmm, GroupLayer};
+use scalpel::kernels::group_spmm::{self, Columns, GroupLayer, GroupSpmm};
+use scalpel::kernels::masked_dense::{self, MaskedDense, MaskedLayer, Nodes};
 use scalpel::sparse::{Csr, GroupSparse};
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
@@ -34,7 +35,9 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
             );
         }
     };
-    for variant in group_spmm::VARIANTS.iter().filter(|v| (n == 1) || v.columns != Columns::One) {
+    for variant in
+        group_spmm::VARIANTS.iter().filter(|v| (n == 1) || v.design.columns != Columns::One)
+    {
         let kernel = match GroupSpmm::with(variant, &layer) {
             Err(Error::Unavailable { .. }) => continue,
             kernel => kernel.expect("a layer that every variant takes"),
@@ -54,4 +57,38 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         kernel.run(&x, n, &mut y).expect("operands of the right lengths");
         check(variant.name, &y);
     }
+    masked(&weights, &bias, n, pattern);
 });
+
+/// Every variant of the dense product of the nodes that a pattern keeps, among all nodes and alone.
+fn masked(weights: &Array2<f32>, bias: &[f32], n: usize, pattern: &[u8]) {
+    let (m, k) = weights.dim();
+    let kept = |count: usize, from: usize| -> Vec<usize> {
+        let bit = |node: usize| pattern[(node / 8 + from) % pattern.len()] >> (node % 8) & 1 == 1;
+        (0..count).filter(|&node| bit(node)).collect()
+    };
+    let (inputs, outputs) = (kept(k, 1), kept(m, 2));
+    let compacted = [pattern[0] & 1 == 1, pattern[0] & 2 == 2];
+    let layer = MaskedLayer {
+        weights: weights.view(),
+        inputs: Nodes { kept: &inputs, compacted: compacted[0] },
+        outputs: Nodes { kept: &outputs, compacted: compacted[1] },
+        bias: Some(bias),
+        relu: true,
+    };
+    let rows = if compacted[0] { inputs.len() } else { k };
+    let x: Vec<f32> = (0..rows * n).map(|place| (place % 13) as f32 - 6.0).collect();
+    // Rows of other nodes stay as they are.
+    let untouched = vec![-1.0_f32; if compacted[1] { outputs.len() } else { m } * n];
+    let mut expected = untouched.clone();
+    masked_dense::reference::run(&layer, &x, n, &mut expected);
+    for variant in masked_dense::VARIANTS.iter().filter(|v| n == 1 || !v.one_column()) {
+        let kernel = match MaskedDense::with(variant, &layer, n, None) {
+            Err(Error::Unavailable { .. }) => continue,
+            kernel => kernel.expect("a layer that every variant takes"),
+        };
+        let mut y = untouched.clone();
+        kernel.run(&x, &mut y).expect("operands of the right lengths");
+        assert!(expected == y, "{}, {m}x{k}, n = {n}: {y:?}, not {expected:?}", variant.name);
+    }
+}

@@ -79,14 +79,10 @@ pub fn best(threads: usize) -> Result<Box<dyn Products>> {
 
 /// Refuses operands of other lengths than `[m, k, n]` asks for.
 fn check_lengths([m, k, n]: [usize; 3], w: Option<&[f32]>, x: &[f32], y: &[f32]) -> Result<()> {
-    let w = w.map_or(m * k, <[f32]>::len);
-    let (expected, found) = ([m * k, k * n, m * n], [w, x.len(), y.len()]);
-    if expected == found {
-        return Ok(());
-    }
-    let text = |[w, x, y]: [usize; 3]| format!("{w} of W, {x} of X and {y} of Y");
     let operation = format!("multiply [{m}, {k}] and [{k}, {n}]");
-    Err(Error::argument(operation, text(expected), text(found)))
+    Error::check_length(&operation, "w", m * k, w.map_or(m * k, <[f32]>::len))?;
+    Error::check_length(&operation, "x", k * n, x.len())?;
+    Error::check_length(&operation, "y", m * n, y.len())
 }
 
 #[cfg(test)]

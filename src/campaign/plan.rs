@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::synthetic_name;
 use crate::error::{Error, Result};
-use crate::experiment::{self, Options, Subject};
+use crate::experiment::{self, Options, RecipeArgs};
 use crate::files;
 use crate::report::ResultsTree;
 use crate::train::recipe::{Precision, Recipe, Technique};
@@ -181,8 +181,8 @@ impl fmt::Display for Job {
 
 impl Job {
     /// What the job's binary would take, on top of what all jobs of a campaign share.
-    pub(super) fn arguments(&self, shared: &Options) -> (Subject, Options) {
-        let subject = Subject {
+    pub(super) fn arguments(&self, shared: &Options) -> (RecipeArgs, Options) {
+        let args = RecipeArgs {
             network: self.network.clone(),
             recipe: self.recipe.clone(),
             variant: self.variant.clone(),
@@ -195,7 +195,7 @@ impl Job {
             precision: self.precision,
             ..shared.clone()
         };
-        (subject, options)
+        (args, options)
     }
 
     /// The recipe that it runs.
@@ -203,8 +203,8 @@ impl Job {
     /// # Errors
     /// One that there is not, or that contradicts itself.
     pub fn recipe(&self, shared: &Options) -> Result<Recipe> {
-        let (subject, options) = self.arguments(shared);
-        experiment::recipe(&subject, self.technique, &options)
+        let (args, options) = self.arguments(shared);
+        experiment::recipe(&args, self.technique, &options)
     }
 
     /// Whether its results lie in the tree already.
@@ -216,7 +216,7 @@ impl Job {
         if shared.synthetic {
             recipe.dataset = synthetic_name(&recipe.dataset).to_owned();
         }
-        Ok(ResultsTree::at(&shared.results).run(&recipe).summary().exists())
+        Ok(ResultsTree::at(&shared.results.results).run(&recipe).summary().exists())
     }
 }
 

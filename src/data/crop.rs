@@ -152,9 +152,8 @@ fn scaled(image: &RgbImage, window: Window, side: usize, flip: bool) -> Result<V
         Error::argument("scale an image", "a part of it", error.to_string())
     };
     // Typed images: the untyped ones compile the scaling of every pixel type, which takes minutes.
-    let source =
-        TypedImageRef::<U8x3>::from_buffer(image.width(), image.height(), image.as_raw())
-            .map_err(|error| refused(&error))?;
+    let source = TypedImageRef::<U8x3>::from_buffer(image.width(), image.height(), image.as_raw())
+        .map_err(|error| refused(&error))?;
     let mut target = TypedImage::<U8x3>::new(side as u32, side as u32);
     let options = ResizeOptions::new()
         .crop(window.left, window.top, window.width, window.height)

@@ -10,6 +10,7 @@ pub(crate) mod compile_only;
 pub mod cpu;
 pub mod cuda;
 pub mod gpu;
+mod replay;
 pub mod wgpu;
 
 use crate::error::{Error, Result};

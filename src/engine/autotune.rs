@@ -22,7 +22,7 @@ pub(super) const NETWORKS: MeasureConfig = MeasureConfig::new(15, Duration::from
 /// The version of the keys and names: entries of another version are not read.
 const VERSION: u32 = 4;
 
-/// AutotuneCache that were measured, kept in memory or in a file.
+/// Choices that were measured, kept in memory or in a file.
 #[derive(Debug, Default)]
 pub struct AutotuneCache {
     /// Machine, threads, shape, sparsity: to the candidate's name.

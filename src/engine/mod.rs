@@ -71,6 +71,25 @@ pub struct Request<'a> {
     pub library: Option<&'a Arc<dyn DenseLibrary>>,
 }
 
+/// No node is blocked.
+static NO_MASKS: NodeMasks = NodeMasks::new();
+
+impl<'a> Request<'a> {
+    /// All nodes of a network, one image at a time, every layer by its fastest kernel: groups of 8 weights, compressed
+    /// rows or dense.
+    pub fn new(network: &'a Network, weights: &'a Weights) -> Self {
+        Self {
+            network,
+            weights,
+            masks: &NO_MASKS,
+            policy: Policy::Scalpel,
+            group_width: 8,
+            batch: 1,
+            library: None,
+        }
+    }
+}
+
 /// A network that is ready to run. It allocates nothing while it runs on one thread.
 pub struct Executable<'a> {
     policy: Policy,
@@ -199,11 +218,7 @@ impl Executable<'_> {
     /// A slice of another length; what the device refuses.
     pub fn load(&mut self, images: &[f32]) -> Result<()> {
         let floats = self.batch * self.input.iter().product::<usize>();
-        if images.len() != floats {
-            let shape = [&[self.batch], &self.input[..]].concat();
-            let expected = format!("{floats} floats, images of shape {shape:?}");
-            return Err(Error::argument("load images", expected, images.len().to_string()));
-        }
+        Error::check_length("run a network", "images", floats, images.len())?;
         match &mut self.engine {
             Engine::Cpu(engine) => engine.load(images),
             Engine::Gpu(engine) => return engine.load(images),
@@ -228,11 +243,7 @@ impl Executable<'_> {
     /// A slice of another length; what the device refuses.
     pub fn scores(&mut self, scores: &mut [f32]) -> Result<()> {
         let floats = self.batch * self.classes;
-        if scores.len() != floats {
-            let shape = [self.batch, self.classes];
-            let expected = format!("{floats} floats, scores of shape {shape:?}");
-            return Err(Error::argument("read scores", expected, scores.len().to_string()));
-        }
+        Error::check_length("run a network", "scores", floats, scores.len())?;
         match &mut self.engine {
             Engine::Cpu(engine) => scores.copy_from_slice(engine.scores()),
             Engine::Gpu(engine) => return engine.scores(scores),

@@ -66,7 +66,7 @@ impl<'a> OnGpu<'a> {
         }
         let plain = ImageLayout::plain(plan.output);
         if value.layout != plain {
-            value = builder.planes("scores", &NonGemmOp::Copy, value, plain)?;
+            value = builder.pool_eltwise("scores", &NonGemmOp::Copy, value, plain)?;
         }
         let steps = builder.steps;
         let bytes = steps.iter().map(|step| step.about.bytes).sum();
@@ -141,7 +141,7 @@ impl Builder<'_> {
                     value
                 } else {
                     let name = format!("{} input", step.name);
-                    self.planes(&name, &NonGemmOp::Copy, value, inside)?
+                    self.pool_eltwise(&name, &NonGemmOp::Copy, value, inside)?
                 };
                 let made = self.convolution(step, geometry, product, &value, &layout)?;
                 self.push(made, value, step.output, layout)
@@ -150,7 +150,7 @@ impl Builder<'_> {
                 let made = self.dense(step, product, &value, &layout)?;
                 self.push(made, value, step.output, layout)
             }
-            Work::PoolEltwise(between) => self.planes(step.name, between, value, layout),
+            Work::PoolEltwise(non_gemm) => self.pool_eltwise(step.name, non_gemm, value, layout),
         }
     }
 
@@ -182,14 +182,14 @@ impl Builder<'_> {
         self.gpu.allocate(4 * floats)
     }
 
-    fn planes(
+    fn pool_eltwise(
         &mut self,
         name: &str,
-        between: &NonGemmOp,
+        non_gemm: &NonGemmOp,
         value: Value,
         layout: ImageLayout,
     ) -> Result<Value> {
-        let op = between.op();
+        let op = non_gemm.op();
         let [height, width] = op.output([value.shape[1], value.shape[2]]);
         let shape = [value.shape[0], height, width];
         let packed =
@@ -198,7 +198,7 @@ impl Builder<'_> {
             layer: name.to_owned(),
             shape: format!("{shape:?}"),
             kernel: packed.name().to_owned(),
-            bytes: between.bytes(),
+            bytes: non_gemm.bytes(),
             ..Description::default()
         };
         self.push((packed, about), value, shape, layout)

@@ -200,3 +200,104 @@ fn product<'a>(
     // Weights are kept in standard order.
     Ok(Product { matrices, bias: bias.as_slice().unwrap_or_default(), relu })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::{Layer, zoo};
+
+    /// Each step of a network's plan: its name, and what it does in a word.
+    fn steps(network: &Network) -> Vec<String> {
+        let weights = Weights::random(network, 1).unwrap();
+        let plan = Plan::of(network, &weights).unwrap();
+        let word = |step: &Step<'_>| match &step.work {
+            Work::Conv { product, .. } => (if product.relu { "conv+relu" } else { "conv" }).into(),
+            Work::Linear(product) => (if product.relu { "dense+relu" } else { "dense" }).into(),
+            Work::PoolEltwise(NonGemmOp::Max(_)) => "max".to_owned(),
+            Work::PoolEltwise(NonGemmOp::MaxAffine { .. }) => "bn+max".into(),
+            Work::PoolEltwise(NonGemmOp::Average(_)) => "average".into(),
+            Work::PoolEltwise(NonGemmOp::Norm { .. }) => "norm".into(),
+            Work::PoolEltwise(NonGemmOp::Affine { relu: true, .. }) => "bn+relu".into(),
+            Work::PoolEltwise(NonGemmOp::Affine { .. }) => "bn".into(),
+            Work::PoolEltwise(NonGemmOp::Relu) => "relu".into(),
+            Work::PoolEltwise(NonGemmOp::Copy) => "copy".into(),
+        };
+        plan.steps.iter().map(|step| format!("{} {}", step.name, word(step))).collect()
+    }
+
+    #[test]
+    fn relus_biases_masks_and_dropout_are_no_steps_of_their_own() {
+        let expected = ["conv1 conv+relu", "pool1 max", "conv2 conv+relu", "pool2 max"];
+        let expected = [&expected[..], &["ip1 dense+relu", "ip2 dense"]].concat();
+        assert_eq!(steps(&zoo::lenet_5()), expected);
+        let nin = steps(&zoo::nin());
+        assert_eq!(nin.len(), 12, "nine convolutions, three poolings: {nin:?}");
+        assert!(nin.iter().filter(|step| step.ends_with("conv+relu")).count() == 9, "{nin:?}");
+        let convnet = steps(&zoo::convnet());
+        assert_eq!(convnet[1..3], ["pool1 max", "norm1 norm"], "{convnet:?}");
+    }
+
+    #[test]
+    fn a_batch_normalisation_is_folded_into_the_pooling_or_the_relu_after_it() {
+        let alexnet = steps(&zoo::narrow("alexnet").unwrap());
+        assert_eq!(alexnet[..2], ["conv1 conv+relu", "bn1 bn+max"], "{alexnet:?}");
+        let with = |after: &[Op]| {
+            let op =
+                |(place, op): (usize, &Op)| Layer { name: format!("l{place}"), op: op.clone() };
+            let norm = Op::BatchNorm(BatchNorm { epsilon: 0.1, momentum: 0.1 });
+            let all: Vec<Op> = [Op::Relu, norm].into_iter().chain(after.iter().cloned()).collect();
+            let layers = all.iter().enumerate().map(op).collect();
+            steps(&Network { name: "test".into(), input: [2, 4, 4], layers })
+        };
+        assert_eq!(with(&[Op::Relu]), ["l0 relu", "l1 bn+relu"]);
+        assert_eq!(with(&[]), ["l0 relu", "l1 bn"]);
+        // A ReLU after the pooling is a step: the pooled pixels are what it cuts.
+        let pool = Op::MaxPool(Pool { kernel: 2, stride: 2, padding: 0 });
+        assert_eq!(with(&[pool, Op::Relu]), ["l0 relu", "l1 bn+max", "l3 relu"]);
+    }
+
+    #[test]
+    fn a_folded_batch_normalisation_is_its_formula() {
+        let layers = vec![Layer {
+            name: "bn".into(),
+            op: Op::BatchNorm(BatchNorm { epsilon: 0.1, momentum: 0.1 }),
+        }];
+        let network = Network { name: "test".into(), input: [2, 1, 1], layers };
+        let weights = Weights::random(&network, 3).unwrap();
+        let plan = Plan::of(&network, &weights).unwrap();
+        let Work::PoolEltwise(NonGemmOp::Affine { scale, shift, .. }) = &plan.steps[0].work else {
+            panic!("a batch normalisation alone")
+        };
+        for channel in 0..2 {
+            let of = |part: &str| f64::from(weights.get(&format!("bn.{part}")).unwrap()[channel]);
+            let x = 0.7;
+            let expected = of("weight") * (x - of("running_mean"))
+                / (of("running_var") + 0.1).sqrt()
+                + of("bias");
+            let found = f64::from(scale[channel]) * x + f64::from(shift[channel]);
+            approx::assert_relative_eq!(found, expected, epsilon = 1e-6, max_relative = 1e-5);
+        }
+    }
+
+    #[test]
+    fn every_step_reads_the_shape_that_the_one_before_it_wrote() {
+        for name in zoo::NAMES {
+            let network = zoo::narrow(name).unwrap();
+            let weights = Weights::random(&network, 1).unwrap();
+            let plan = Plan::of(&network, &weights).unwrap();
+            assert_eq!(plan.steps[0].input, plan.input);
+            for pair in plan.steps.windows(2) {
+                assert_eq!(pair[0].output, pair[1].input, "{name}: {}", pair[1].name);
+            }
+            assert_eq!(plan.steps.last().unwrap().output, plan.output);
+            // A matrix for each group of channels, with all outputs and all inputs between them.
+            for step in &plan.steps {
+                let Work::Conv { geometry, product } = &step.work else { continue };
+                let square = geometry.side * geometry.side;
+                let outputs: usize = product.matrices.iter().map(|m| m.nrows()).sum();
+                let inputs: usize = product.matrices.iter().map(|m| m.ncols() / square).sum();
+                assert_eq!((outputs, inputs), (step.output[0], geometry.channels), "{name}");
+            }
+        }
+    }
+}

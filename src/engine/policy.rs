@@ -25,14 +25,18 @@ use crate::sparse::Format;
 pub enum Policy {
     /// As if nothing had been pruned: every weight is stored and multiplied.
     Dense,
-    /// The weights that are left, in compressed rows.
-    Traditional,
+    /// The weights that are left, in compressed rows: what the paper calls traditional.
+    #[serde(alias = "traditional")]
+    #[value(alias = "traditional")]
+    Magnitude,
     /// The groups that are left, all nodes.
     Simd,
     /// The nodes that are left, dense.
     Node,
     /// The groups that are left of the nodes that are left.
-    Both,
+    #[serde(alias = "both")]
+    #[value(alias = "both")]
+    Combined,
     /// Of the nodes that are left, every layer in the format and by the kernel that is the fastest on this
     /// machine, or all in one format where the network is faster so.
     Scalpel,
@@ -41,16 +45,16 @@ pub enum Policy {
 impl Policy {
     /// All of them, as they stand in tables.
     pub const ALL: [Self; 6] =
-        [Self::Dense, Self::Traditional, Self::Simd, Self::Node, Self::Both, Self::Scalpel];
+        [Self::Dense, Self::Magnitude, Self::Simd, Self::Node, Self::Combined, Self::Scalpel];
 
     /// As it is written on a command line and in results.
     pub fn name(self) -> &'static str {
         match self {
             Self::Dense => "dense",
-            Self::Traditional => "traditional",
+            Self::Magnitude => "magnitude",
             Self::Simd => "simd",
             Self::Node => "node",
-            Self::Both => "both",
+            Self::Combined => "combined",
             Self::Scalpel => "scalpel",
         }
     }
@@ -63,10 +67,10 @@ impl Policy {
         masks: &NodeMasks,
     ) -> Result<(Network, Weights)> {
         match self {
-            Self::Dense | Self::Traditional | Self::Simd => {
+            Self::Dense | Self::Magnitude | Self::Simd => {
                 Ok((network.clone(), zero_masked(network, weights, masks)?))
             }
-            Self::Node | Self::Both | Self::Scalpel => compact(network, weights, masks),
+            Self::Node | Self::Combined | Self::Scalpel => compact(network, weights, masks),
         }
     }
 
@@ -75,8 +79,8 @@ impl Policy {
         let groups = Format::Groups(group_width);
         match self {
             Self::Dense | Self::Node => vec![vec![Format::Dense]],
-            Self::Traditional => vec![vec![Format::Csr]],
-            Self::Simd | Self::Both => vec![vec![groups]],
+            Self::Magnitude => vec![vec![Format::Csr]],
+            Self::Simd | Self::Combined => vec![vec![groups]],
             Self::Scalpel => {
                 let all = vec![groups, Format::Dense, Format::Csr];
                 vec![all, vec![groups], vec![Format::Dense]]

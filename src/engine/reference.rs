@@ -20,11 +20,8 @@ pub fn run(
     images: ArrayView4<'_, f32>,
 ) -> Result<Array2<f64>> {
     let (batch, channels, height, width) = images.dim();
-    if [channels, height, width] != network.input {
-        let expected = format!("images of shape {:?}", network.input);
-        let found = format!("{:?}", [channels, height, width]);
-        return Err(Error::argument(format!("run {}", network.name), expected, found));
-    }
+    let operation = format!("run {}", network.name);
+    Error::check_shape(&operation, "images", &network.input, &[channels, height, width])?;
     let shapes = network.shapes()?;
     let classes: usize = shapes.last().unwrap_or(&network.input).iter().product();
     let mut scores = Array2::zeros((batch, classes));

@@ -6,7 +6,7 @@ use ndarray::Array4;
 use rand::RngExt;
 
 use super::{AutotuneCache, Device, Executable, Policy, Request, compile, reference};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::kernels::gpu;
 use crate::kernels::masked_dense::DenseLibrary;
 use crate::network::{Conv, Groups, Layer, Linear, Network, NodeMasks, Op, Weights, zoo};
@@ -108,7 +108,7 @@ fn more_images_than_a_tile_has_columns_are_run() {
     for name in ["lenet-300-100", "lenet-5", "convnet"] {
         let pruned = Pruned::new(zoo::narrow(name).unwrap());
         for batch in [16, 35] {
-            for policy in [Policy::Dense, Policy::Both] {
+            for policy in [Policy::Dense, Policy::Combined] {
                 pruned.check(policy, batch, Device::Cpu, &mut AutotuneCache::in_memory());
             }
         }
@@ -121,7 +121,7 @@ fn threads_change_nothing() {
     for name in ["lenet-5", "nin", "alexnet"] {
         let pruned = Pruned::new(zoo::narrow(name).unwrap());
         for batch in [1, 2, 5] {
-            for policy in [Policy::Dense, Policy::Both, Policy::Traditional] {
+            for policy in [Policy::Dense, Policy::Combined, Policy::Magnitude] {
                 let mut autotune = AutotuneCache::in_memory();
                 pool.install(|| pruned.check(policy, batch, Device::Cpu, &mut autotune));
             }
@@ -142,7 +142,7 @@ fn only_a_network_with_work_to_share_is_measured_on_several_threads() {
         });
         autotune.save().unwrap();
         let text = std::fs::read_to_string(file).unwrap_or_default();
-        text.contains("\"Alone\"") || text.contains("\"Attended\"")
+        text.contains("\"Serial\"") || text.contains("\"Parallel\"")
     };
     assert!(!measured("lenet-300-100", 1), "some microseconds in all");
     assert!(measured("lenet-5", 2), "an image for each thread");
@@ -162,7 +162,7 @@ fn of_ways_to_run_a_network_the_one_that_was_the_fastest_is_remembered() {
         autotune.save().unwrap();
         let text = std::fs::read_to_string(&file).unwrap();
         let mut stored: serde_json::Value = serde_json::from_str(&text).unwrap();
-        for (way, policy) in [("dense", Policy::Node), ("groups of 8", Policy::Both)] {
+        for (way, policy) in [("dense", Policy::Node), ("groups of 8", Policy::Combined)] {
             let made = stored["autotune"].as_object_mut().unwrap();
             let of_networks = |(key, _): &(&String, &mut _)| {
                 key.contains("| lenet-300-100 x 1 |") && key.contains(" or ")
@@ -254,8 +254,10 @@ fn an_explanation_names_every_layer_with_its_kernel_its_size_and_its_share() {
             pruned.compile(policy, 1, device, &mut AutotuneCache::in_memory()).unwrap().bytes()
         };
         assert_eq!(bytes(Policy::Dense), 4 * (430_500 + 580));
-        assert!(bytes(Policy::Both) < bytes(Policy::Node) && bytes(Policy::Both) < simd.bytes());
-        assert!(simd.bytes() < bytes(Policy::Traditional));
+        assert!(
+            bytes(Policy::Combined) < bytes(Policy::Node) && bytes(Policy::Combined) < simd.bytes()
+        );
+        assert!(simd.bytes() < bytes(Policy::Magnitude));
     }
 }
 
@@ -268,7 +270,7 @@ fn what_does_not_fit_is_refused() {
             network: &pruned.network,
             weights: &pruned.weights,
             masks,
-            policy: Policy::Both,
+            policy: Policy::Combined,
             group_width: width,
             batch,
             library: None,
@@ -287,11 +289,17 @@ fn what_does_not_fit_is_refused() {
     assert!(refusal(1, 8, &wrong).contains("expected 20 nodes"));
 
     let mut executable =
-        pruned.compile(Policy::Both, 2, Device::Cpu, &mut AutotuneCache::in_memory()).unwrap();
-    let error = executable.load(&[0.0; 784]).unwrap_err().to_string();
-    assert!(error.contains("images of shape [2, 1, 28, 28]"), "{error}");
-    let error = executable.scores(&mut [0.0; 10]).unwrap_err().to_string();
-    assert!(error.contains("scores of shape [2, 10]"), "{error}");
+        pruned.compile(Policy::Combined, 2, Device::Cpu, &mut AutotuneCache::in_memory()).unwrap();
+    let error = executable.load(&[0.0; 784]).unwrap_err();
+    assert!(
+        matches!(error, Error::Length { argument: "images", expected: 1568, found: 784, .. }),
+        "{error}"
+    );
+    let error = executable.scores(&mut [0.0; 10]).unwrap_err();
+    assert!(
+        matches!(error, Error::Length { argument: "scores", expected: 20, found: 10, .. }),
+        "{error}"
+    );
 }
 
 #[test]

@@ -8,17 +8,17 @@ pub use summarise::summarise;
 
 use std::path::{Path, PathBuf};
 
-use clap::{Args, CommandFactory, FromArgMatches, Parser};
+use clap::Args;
 use serde::Serialize;
 
 use crate::bench::measure_latency;
-use crate::cli;
 use crate::data::fetch::sha256;
 use crate::data::{self, Source};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::import;
 use crate::network::{Weights, zoo};
+use crate::options::{CheckpointsArg, DeviceArg, JsonArg, ResultsArg, ThreadsArg, network_names};
 use crate::report::{Environment, Latency, ResultsTree, Summary, run_table};
 use crate::sparse::Format;
 use crate::timing::MeasureConfig;
@@ -34,8 +34,9 @@ const GROUP_WIDTH: usize = 8;
 
 /// Arguments of the binaries that run one technique.
 #[derive(Args, Clone, Debug)]
-pub struct Subject {
-    /// A network of the zoo, such as lenet-300-100
+pub struct RecipeArgs {
+    /// The network, such as lenet-300-100
+    #[arg(value_parser = network_names())]
     pub network: String,
     /// A recipe of your own
     #[arg(long, conflicts_with = "variant")]
@@ -71,42 +72,21 @@ pub struct Options {
     /// Numbers in which the layers multiply during training; the recipe's own, where absent
     #[arg(long, value_enum)]
     pub precision: Option<Precision>,
-    /// cpu, cuda or cuda:N
-    #[arg(long, default_value = "cpu")]
-    pub device: String,
-    /// Threads of libtorch; all cores, where absent
-    #[arg(long)]
-    pub threads: Option<u16>,
-    /// Where results go
-    #[arg(long, default_value = "results")]
-    pub results: PathBuf,
-    /// Where checkpoints go: a run that was cut goes on from there
-    #[arg(long, default_value = "checkpoints")]
-    pub checkpoints: PathBuf,
-    /// Print JSON instead of a table
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// What the binary of a technique takes.
-#[derive(Parser)]
-struct Cli {
+    /// What computes.
     #[command(flatten)]
-    subject: Subject,
+    pub device: DeviceArg,
+    /// Threads.
     #[command(flatten)]
-    options: Options,
-}
-
-/// The whole of a technique's binary: reads its arguments, runs it and prints the result.
-///
-/// # Errors
-/// As [`run`].
-pub fn main(technique: Technique) -> Result<()> {
-    let command = Cli::command().name(technique.experiment()).about(technique.about());
-    let matches = command.get_matches();
-    let Cli { subject, options } = Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
-    let report = run(&subject, technique, &options)?;
-    print(&[report], options.json)
+    pub threads: ThreadsArg,
+    /// Where results go.
+    #[command(flatten)]
+    pub results: ResultsArg,
+    /// Where checkpoints go.
+    #[command(flatten)]
+    pub checkpoints: CheckpointsArg,
+    /// How results are printed.
+    #[command(flatten)]
+    pub json: JsonArg,
 }
 
 /// What an experiment came to, and where it lies.
@@ -126,15 +106,15 @@ pub struct Report {
     pub weights: PathBuf,
 }
 
-/// The recipe that a subject, a technique and options come to.
+/// The recipe that a args, a technique and options come to.
 ///
 /// # Errors
 /// A recipe that there is not, or that is another network's or technique's.
-pub fn recipe(subject: &Subject, technique: Technique, options: &Options) -> Result<Recipe> {
-    let network = &subject.network;
-    let mut recipe = match &subject.recipe {
+pub fn recipe(args: &RecipeArgs, technique: Technique, options: &Options) -> Result<Recipe> {
+    let network = &args.network;
+    let mut recipe = match &args.recipe {
         Some(path) => Recipe::load(path)?,
-        None => Recipe::built_in(network, technique, subject.variant.as_deref())?,
+        None => Recipe::built_in(network, technique, args.variant.as_deref())?,
     };
     if recipe.network != *network || recipe.technique != technique {
         let expected = format!("a recipe for {} of {network}", technique.experiment());
@@ -172,7 +152,7 @@ fn begins_from(sha256: &str, found: String) -> Error {
 fn original(path: &Path, key: Option<&str>, recipe: &Recipe) -> Result<Weights> {
     let imported = import::read(path, key)?;
     let network = zoo::by_name(&recipe.network)?;
-    let weights = cli::used(&imported, &network)?;
+    let weights = import::matching(&imported, &network)?;
     if let Some(other) = imported.network.filter(|other| *other != network) {
         let expected = format!("{} as it was before pruning", network.name);
         let found = format!("a file that describes another network ({})", other.name);
@@ -181,14 +161,14 @@ fn original(path: &Path, key: Option<&str>, recipe: &Recipe) -> Result<Weights> 
     Ok(weights)
 }
 
-/// Runs one technique on one network, by the recipe that the program carries or by the subject's own,
+/// Runs one technique on one network, by the recipe that the program carries or by the args's own,
 /// and writes its results.
 ///
 /// # Errors
 /// Whatever keeps it from running; what was done before is kept, and the same command goes on from
 /// there.
-pub fn run(subject: &Subject, technique: Technique, options: &Options) -> Result<Report> {
-    let recipe = recipe(subject, technique, options)?;
+pub fn run(args: &RecipeArgs, technique: Technique, options: &Options) -> Result<Report> {
+    let recipe = recipe(args, technique, options)?;
     let mut progress = Progress::new(format!("{} {}", recipe.network, technique.experiment()));
     let report = run_recipe(&recipe, options, &mut progress);
     progress.finish();
@@ -204,9 +184,9 @@ pub fn run_recipe(
     options: &Options,
     observer: &mut dyn Observer,
 ) -> Result<Report> {
-    let device = torch::device(&options.device)?;
-    if let Some(threads) = options.threads {
-        tch::set_num_threads(i32::from(threads.max(1)));
+    let device = torch::device(&options.device.device)?;
+    if let Some(threads) = options.threads.threads {
+        tch::set_num_threads(i32::from(threads));
     }
     let original = options
         .original
@@ -216,7 +196,7 @@ pub fn run_recipe(
     let source = if options.synthetic { Source::Synthetic } else { Source::Real };
     let data = data::load(&recipe.dataset, source)?;
     let threads = Some(tch::get_num_threads() as usize);
-    let environment = Environment { threads, ..Environment::read(&options.device) };
+    let environment = Environment { threads, ..Environment::read(&options.device.device) };
     let (network, experiment) = (&recipe.network, recipe.technique.experiment());
     eprintln!("{network}, {experiment}, on {} ({})", data.name(), data.origin());
     if let Some(warning) = precision::warning(recipe.precision, device) {
@@ -225,10 +205,10 @@ pub fn run_recipe(
 
     // Results made on other data are another run: they must not take the place of the real ones.
     let filed = Recipe { dataset: data.name().to_owned(), ..recipe.clone() };
-    let folder = ResultsTree::at(&options.results).run(&filed);
+    let folder = ResultsTree::at(&options.results.results).run(&filed);
     // Better refused now than after hours of training.
     files::check_folder(folder.path())?;
-    let checkpoints = &options.checkpoints;
+    let checkpoints = &options.checkpoints.checkpoints;
     let original = original.as_ref();
     let outcome = Run { recipe, data: &data, original, device, checkpoints }.run(observer)?;
     let group_width = match recipe.storage_format() {

@@ -2,11 +2,13 @@
 //! leaves. They are read rightly or refused by name; what is done to them on the way, and what is passed over, is
 //! said ([`Imported::notes`]).
 
+mod matching;
 mod names;
 mod pickle;
 mod pytorch;
 mod safetensors;
 
+pub use matching::{matching, print_notes};
 use std::path::Path;
 
 use crate::error::{Error, Result};

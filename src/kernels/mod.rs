@@ -1,13 +1,13 @@
 //! The kernels that this project is for, one folder per operation.
 //!
-//! Each folder holds the contract and the dispatch (`mod.rs`), plain loops (`reference.rs`), the
-//! variants by instruction set, and one conformance suite that runs every variant of the `VARIANTS`
-//! table. `SCALPEL_KERNEL=<name>` forces a variant. [`convolution`] has no variants of its own: it is
+//! Each folder holds the contract and the dispatch (`mod.rs`), plain loops (`reference.rs`), the variants by
+//! instruction set, and one conformance suite (`tests.rs`) that runs every line of the `VARIANTS` table
+//! ([`registry`]). `SCALPEL_KERNEL=<name>` forces a variant. [`convolution`] has no variants of its own: it is
 //! `group_spmm` on operands that lie otherwise ([`layout`]).
 //!
 //! On GPUs ([`gpu`]) a kernel is an entry point in `cuda/<op>.cu` and one in `shaders/<op>.wgsl`, with one
 //! host side for both in the operation's `gpu.rs`, which has a table of variants of its own. What lies
-//! between products there is [`planes`].
+//! between products there is [`pool_eltwise`].
 
 mod aligned;
 pub mod convolution;
@@ -21,6 +21,7 @@ pub mod pool_eltwise;
 #[cfg(test)]
 mod programs;
 pub mod registry;
+mod simd;
 
 use std::ops::Range;
 
@@ -35,10 +36,9 @@ pub(crate) use self::parallel::{
 fn bias(operation: &str, bias: Option<&[f32]>, rows: usize) -> Result<Vec<f32>> {
     match bias {
         None => Ok(vec![0.0; rows]),
-        Some(bias) if bias.len() == rows => Ok(bias.to_vec()),
         Some(bias) => {
-            let expected = format!("a bias of {rows} entries");
-            Err(Error::argument(operation, expected, bias.len().to_string()))
+            Error::check_length(operation, "a bias", rows, bias.len())?;
+            Ok(bias.to_vec())
         }
     }
 }
@@ -63,11 +63,10 @@ fn check_plain(
     x: &[f32],
     y: &[f32],
 ) -> Result<()> {
-    if inner.checked_mul(n) == Some(x.len()) && rows.checked_mul(n) == Some(y.len()) {
-        return Ok(());
-    }
-    let expected = format!("x of {inner} x {n} and y of {rows} x {n}");
-    Err(Error::argument(operation, expected, format!("{} and {}", x.len(), y.len())))
+    // What memory cannot hold, no slice has.
+    let floats = |rows: usize| rows.saturating_mul(n);
+    Error::check_length(operation, "x", floats(inner), x.len())?;
+    Error::check_length(operation, "y", floats(rows), y.len())
 }
 
 /// Rows cut into `count` ranges of about equal work, each with its part of `out`, which has `each` values

@@ -85,10 +85,10 @@ pub(super) fn by_name<'t, D, T>(
     table: &'t [Variant<D, T>],
     name: &str,
 ) -> Result<&'t Variant<D, T>> {
-    table.iter().find(|variant| variant.name == name).ok_or_else(|| {
-        let names: Vec<&str> = table.iter().map(|variant| variant.name).collect();
-        Error::argument(VARIABLE, format!("one of {}", names.join(", ")), name)
-    })
+    table
+        .iter()
+        .find(|variant| variant.name == name)
+        .ok_or_else(|| Error::unknown(VARIABLE, table.iter().map(|variant| variant.name), name))
 }
 
 /// The variant of a table that [`VARIABLE`] forces: only where it names one of the operation of that prefix.
@@ -132,8 +132,11 @@ mod tests {
             Variant::new("op_f32_portable", Isa::Portable, ()),
         ];
         assert_eq!(by_name(&table, "op_f32_avx2").unwrap().target, Isa::Avx2);
-        let error = by_name(&table, "op_f32_neon").unwrap_err().to_string();
-        assert!(error.contains("op_f32_avx2, op_f32_portable"), "{error}");
+        let Error::Unknown { known, found, .. } = by_name(&table, "op_f32_neon").unwrap_err()
+        else {
+            panic!("another error")
+        };
+        assert_eq!((known.len(), found.as_str()), (2, "op_f32_neon"));
     }
 
     #[test]

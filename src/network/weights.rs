@@ -15,7 +15,7 @@ use crate::seed;
 /// absent blocks nothing.
 pub type NodeMasks = BTreeMap<String, Vec<bool>>;
 
-/// DeviceSpec arrays of f32. Node masks lie among them as the authors keep them: `mask_ip1.alpha` and
+/// Named arrays of f32. Node masks lie among them as the authors keep them: `mask_ip1.alpha` and
 /// `mask_ip1.beta`, each `[1, nodes]`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Weights {
@@ -109,11 +109,7 @@ impl Weights {
                 }
                 return Err(Error::malformed(what(), "a parameter of the network", "another name"));
             };
-            if array.shape() != shape {
-                let (expected, found) =
-                    (format!("shape {shape:?}"), format!("{:?}", array.shape()));
-                return Err(Error::malformed(what(), expected, found));
-            }
+            Error::check_shape(&what(), "an array", shape, array.shape())?;
             if let Some(value) = array.iter().find(|value| !value.is_finite()) {
                 return Err(Error::malformed(what(), "finite numbers", value.to_string()));
             }
@@ -298,12 +294,15 @@ mod tests {
         let spoilt = |spoil: &dyn Fn(&mut Weights)| {
             let mut weights = weights();
             spoil(&mut weights);
-            weights.check(&network).unwrap_err().to_string()
+            weights.check(&network).unwrap_err()
         };
+        let shape = spoilt(&|w| w.insert("ip3.weight", ArrayD::zeros(IxDyn(&[100, 10]))));
+        let Error::Shape { operation, expected, found, .. } = &shape else { panic!("{shape}") };
+        assert_eq!((&expected[..], &found[..]), (&[10, 100][..], &[100, 10][..]));
+        assert!(operation.contains("ip3.weight"), "{shape}");
+        let spoilt = |spoil: &dyn Fn(&mut Weights)| spoilt(spoil).to_string();
         let missing = spoilt(&|w| drop(w.remove("ip2.bias")));
         assert!(missing.contains("an array ip2.bias"), "{missing}");
-        let shape = spoilt(&|w| w.insert("ip3.weight", ArrayD::zeros(IxDyn(&[100, 10]))));
-        assert!(shape.contains("ip3.weight: expected shape [10, 100], found [100, 10]"), "{shape}");
         let unknown = spoilt(&|w| w.insert("ip4.weight", ArrayD::zeros(IxDyn(&[1, 1]))));
         assert!(unknown.contains("ip4.weight"), "{unknown}");
         let broken = spoilt(&|w| w.insert("ip1.bias", ArrayD::from_elem(IxDyn(&[300]), f32::NAN)));

@@ -22,7 +22,7 @@ pub fn by_name(name: &str) -> Result<Network> {
         "convnet" => Ok(convnet()),
         "nin" => Ok(nin()),
         "alexnet" => Ok(alexnet()),
-        _ => Err(Error::argument("network", format!("one of {}", NAMES.join(", ")), name)),
+        _ => Err(Error::unknown("network", NAMES, name)),
     }
 }
 

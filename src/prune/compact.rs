@@ -164,9 +164,8 @@ pub fn living_nodes(
     original.mask_sites()?.into_iter().map(living).collect()
 }
 
-/// For every convolution and dense layer, by its place, the nodes that are left.
-fn kept_nodes(network: &Network, masks: &NodeMasks) -> Result<Vec<Vec<usize>>> {
-    let shapes = network.shapes()?;
+/// Refuses masks that the network has no layer for, or of another size.
+fn check_masks(network: &Network, masks: &NodeMasks) -> Result<()> {
     let sites = network.mask_sites()?;
     for (name, alive) in masks {
         let site = sites.iter().find(|site| site.name == *name);
@@ -183,7 +182,13 @@ fn kept_nodes(network: &Network, masks: &NodeMasks) -> Result<Vec<Vec<usize>>> {
             ));
         }
     }
+    Ok(())
+}
 
+/// For every convolution and dense layer, by its place, the nodes that are left.
+fn kept_nodes(network: &Network, masks: &NodeMasks) -> Result<Vec<Vec<usize>>> {
+    let shapes = network.shapes()?;
+    check_masks(network, masks)?;
     let is_producer = |layer: &Layer| matches!(layer.op, Op::Conv(_) | Op::Linear(_));
     let last = network.layers.iter().rposition(is_producer);
     let mut kept = vec![Vec::new(); network.layers.len()];

@@ -27,10 +27,8 @@ pub type WeightMask = Array2<bool>;
 /// # Errors
 /// A mask of another size.
 pub fn apply(name: &str, weights: &mut ArrayD<f32>, mask: &WeightMask) -> Result<()> {
-    if as_matrix(name, weights)?.dim() != mask.dim() {
-        let expected = format!("a mask for weights {:?}", weights.shape());
-        return Err(Error::argument(format!("mask {name}"), expected, format!("{:?}", mask.dim())));
-    }
+    let (rows, columns) = as_matrix(name, weights)?.dim();
+    Error::check_shape(&format!("prune {name}"), "a mask", &[rows, columns], mask.shape())?;
     for (weight, &kept) in weights.iter_mut().zip(mask) {
         if !kept {
             *weight = 0.0;

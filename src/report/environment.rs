@@ -116,18 +116,10 @@ fn first_line(program: &str, arguments: &[&str]) -> Option<String> {
     text.lines().next().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty())
 }
 
+/// The commit that this program was built from, with `-dirty` where its sources differed; none where git did not say.
 fn commit() -> Option<String> {
-    // A bundle runs far from its checkout, and its script says where it is from.
-    if let Ok(told) = std::env::var("SCALPEL_COMMIT") {
-        return Some(told);
-    }
-    let commit = first_line("git", &["rev-parse", "--short=12", "HEAD"])?;
-    // Results are written while a run goes on; they do not make the program another one.
-    let changed = first_line(
-        "git",
-        &["status", "--porcelain", "--", ".", ":(exclude)results", ":(exclude)RESULTS.md"],
-    );
-    Some(if changed.is_some() { format!("{commit}+") } else { commit })
+    let stamped = env!("SCALPEL_COMMIT");
+    (!stamped.is_empty()).then(|| stamped.to_owned())
 }
 
 fn cpu_name() -> String {

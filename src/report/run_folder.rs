@@ -3,10 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use super::environment::Environment;
+use super::json::{read_json, read_json_where_it_is, write_json};
 use super::metrics::metrics_csv;
-use super::results::{
-    Latency, StageDuration, Summary, read_json, read_json_where_it_is, write_json,
-};
+use super::records::{Latency, StageDuration, Summary};
 use crate::error::Result;
 use crate::files;
 use crate::train::Outcome;
@@ -33,6 +32,14 @@ pub struct StoredRun {
     pub latency: Option<Latency>,
     /// How long training took, stage by stage, where that was counted.
     pub durations: Option<Vec<StageDuration>>,
+}
+
+impl StoredRun {
+    /// Where it lies, from the project's root.
+    pub(super) fn link(&self) -> String {
+        let Summary { technique, network, seed, .. } = &self.summary;
+        format!("results/{}/{network}/{}/seed-{seed}", technique.experiment(), self.hash)
+    }
 }
 
 impl RunFolder {

@@ -2,10 +2,10 @@
 
 use super::authors::Authors;
 use super::environment::Environment;
-use super::results::{Latency, Summary};
-use super::rows::{LATENCY_CANDIDATES, time_of};
+use super::pages::inference::{LATENCY_CANDIDATES, time_of};
+use super::records::{Latency, Summary};
 use super::runs::{NOT_STATED, fractions, percent, technique_name, weights_left};
-use super::text::Table;
+use super::table::Table;
 use crate::error::Result;
 use crate::train::recipe::Technique;
 

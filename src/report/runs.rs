@@ -1,8 +1,9 @@
 //! Runs of one recipe as a row of a table: means and deviations over the seeds, and how numbers are
 //! written.
 
-use super::results::{StageSummary, Summary};
+use super::records::{StageSummary, Summary};
 use super::run_folder::StoredRun;
+use super::table::Cell;
 use crate::train::recipe::{Recipe, Technique};
 
 /// What stands where a number is missing.
@@ -61,6 +62,33 @@ impl Group<'_> {
     }
 }
 
+impl Group<'_> {
+    /// The label, which leads to the runs.
+    pub(super) fn cell(&self) -> Cell {
+        let path = self.runs[0].link();
+        let recipe = path.rsplit_once('/').map_or(&*path, |(recipe, _)| recipe);
+        Cell::link(self.label(), recipe)
+    }
+
+    /// The nodes that are kept of each masked layer.
+    pub(super) fn nodes(&self) -> String {
+        let nodes = 0..self.first().nodes_kept.len();
+        let node = |i: usize| self.mean(|s| s.nodes_kept.get(i).map_or(0.0, |&n| n as f64), 0);
+        nodes.map(node).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Accuracy before and after pruning.
+    pub(super) fn before_and_after(&self) -> String {
+        let [before, after] = [0, 1].map(|place| self.mean(|s| accuracies(s)[place], 2));
+        format!("{before} → {after}")
+    }
+
+    /// Bytes before and after pruning.
+    pub(super) fn bytes(&self) -> String {
+        format!("{} → {}", self.first().bytes_dense, self.mean(|s| s.bytes_pruned as f64, 0))
+    }
+}
+
 /// Accuracies before, after, and after the last epoch, in percent: among the five highest scores where
 /// there are many classes, as the authors state them.
 pub(super) fn accuracies(summary: &Summary) -> [f64; 3] {
@@ -85,8 +113,8 @@ pub(super) fn technique_name(technique: Technique) -> &'static str {
     match technique {
         Technique::NodePruning => "node pruning",
         Technique::SimdPruning => "SIMD-aware",
-        Technique::CombinedPruning => "both",
-        Technique::MagnitudePruning => "traditional",
+        Technique::CombinedPruning => "combined",
+        Technique::MagnitudePruning => "magnitude",
         Technique::RandomPruning => "random groups",
     }
 }
@@ -135,16 +163,6 @@ pub(super) fn by_recipe(runs: &[StoredRun]) -> Vec<Group<'_>> {
         )
     });
     groups
-}
-
-/// Of `by_recipe`, what a reader looks for first: whole recipes, in f32, on real images. All of them, where
-/// there is no such run.
-pub(super) fn headlines(runs: &[StoredRun]) -> Vec<Group<'_>> {
-    let (first, others): (Vec<_>, Vec<_>) = by_recipe(runs).into_iter().partition(|group| {
-        let summary = group.first();
-        !summary.quick && !summary.is_synthetic() && summary.precision.is_f32()
-    });
-    if first.is_empty() { others } else { first }
 }
 
 #[cfg(test)]

@@ -98,7 +98,7 @@ impl Csr {
         &self.values
     }
 
-    /// StoredArray weights.
+    /// Stored weights.
     pub fn nnz(&self) -> usize {
         self.values.len()
     }

@@ -177,7 +177,7 @@ impl GroupSparse {
         &self.tail
     }
 
-    /// StoredArray weights.
+    /// Stored weights.
     pub fn nnz(&self) -> usize {
         self.values.len() + self.tail.len()
     }

@@ -1,10 +1,10 @@
 //! The forward pass of a network, which training differentiates and which kernels are compared with.
 
-use tch::{Kind, Tensor};
+use tch::{Kind, TchError, Tensor};
 
 use super::Tensors;
 use crate::error::{Error, Result};
-use crate::network::{Group, Groups, Network, Op};
+use crate::network::{BatchNorm, Conv, Group, Groups, LocalResponseNorm, Network, Op, Pool};
 
 /// What a forward pass is for.
 #[derive(Clone, Copy, Debug)]
@@ -18,7 +18,7 @@ pub enum Mode<'a> {
 
 /// Runs `network` on `images`, `[batch, channels, height, width]`, and returns the class scores,
 /// `[batch, classes]`, in f32. A convolution or dense layer multiplies in the numbers of its weights;
-/// normalisations work in f32. `mask tensors` multiplies the nodes of the masks that it names, each `[1, nodes]`.
+/// normalisations work in f32. `mask_tensors` multiplies the nodes of the masks that it names, each `[1, nodes]`.
 ///
 /// # Errors
 /// A parameter that is missing; whatever libtorch refuses.
@@ -32,103 +32,117 @@ pub fn forward(
     let mut x = images.shallow_clone();
     for (place, layer) in network.layers.iter().enumerate() {
         let name = &layer.name;
-        let get = |part: &str| {
-            let full = format!("{name}.{part}");
-            parameters.get(&full).ok_or_else(|| {
-                Error::malformed(
-                    format!("weights of {}", network.name),
-                    format!("an array {full}"),
-                    "none",
-                )
-            })
-        };
-        let refused = || Error::torch(format!("run {name} of {}", network.name));
-        x = match &layer.op {
-            Op::Conv(conv) => {
-                let x = in_kind_of(get("bias")?, &x).map_err(refused())?;
-                let (bias, stride, padding) =
-                    (get("bias")?, conv.stride as i64, conv.padding as i64);
-                match &conv.groups {
-                    Groups::Even(groups) => x
-                        .f_conv2d(get("weight")?, Some(bias), stride, padding, 1, *groups as i64)
-                        .map_err(refused())?,
-                    Groups::Uneven(groups) => {
-                        let kernels = (0..groups.len())
-                            .map(|place| get(&format!("weight.{place}")))
-                            .collect::<Result<Vec<_>>>()?;
-                        uneven(&x, groups, &kernels, bias, stride, padding).map_err(refused())?
-                    }
-                }
-            }
-            Op::Linear(_) => {
-                let (weight, bias) = (get("weight")?, get("bias")?);
-                let x = in_kind_of(bias, &x).map_err(refused())?;
-                x.f_flatten(1, -1).and_then(|x| x.f_linear(weight, Some(bias))).map_err(refused())?
-            }
+        let own = Parameters { network, parameters, layer: name };
+        let computed = match &layer.op {
+            Op::Conv(conv) => convolution(&own, conv, &x)?,
+            Op::Linear(_) => linear(own.get("weight")?, own.get("bias")?, &x),
             // What a layer has just written, and no gradient needs: half the memory, and its traffic. What is
             // timed runs plain calls.
             Op::Relu if matches!(mode, Mode::Training(_)) && writes_anew(network, place) => {
-                x.f_relu_().map_err(refused())?
+                x.f_relu_()
             }
-            Op::Relu => x.f_relu().map_err(refused())?,
+            Op::Relu => x.f_relu(),
             Op::MaxPool(pool) => {
-                let [kernel, stride, padding] =
-                    [pool.kernel, pool.stride, pool.padding].map(|n| n as i64);
-                x.f_max_pool2d(kernel, stride, padding, 1, false).map_err(refused())?
+                let [kernel, stride, padding] = sizes(pool);
+                x.f_max_pool2d(kernel, stride, padding, 1, false)
             }
             Op::AveragePool(pool) => {
-                let [kernel, stride, padding] =
-                    [pool.kernel, pool.stride, pool.padding].map(|n| n as i64);
-                x.f_avg_pool2d(kernel, stride, padding, false, true, None).map_err(refused())?
+                let [kernel, stride, padding] = sizes(pool);
+                x.f_avg_pool2d(kernel, stride, padding, false, true, None)
             }
-            Op::LocalResponseNorm(norm) => {
-                let size = norm.size as i64;
-                let normalise = || {
-                    let x = x.f_to_kind(Kind::Float)?;
-                    let mean = x.f_square()?.f_avg_pool2d(size, 1, size / 2, false, true, None)?;
-                    x.f_div(
-                        &mean
-                            .f_mul_scalar(norm.alpha)?
-                            .f_add_scalar(1.0)?
-                            .f_pow_tensor_scalar(norm.beta)?,
-                    )
-                };
-                normalise().map_err(refused())?
-            }
-            Op::BatchNorm(norm) => {
-                let training = matches!(mode, Mode::Training(_));
-                let x = x.f_to_kind(Kind::Float).map_err(refused())?;
-                x.f_batch_norm(
-                    Some(get("weight")?),
-                    Some(get("bias")?),
-                    Some(get("running_mean")?),
-                    Some(get("running_var")?),
-                    training,
-                    norm.momentum,
-                    norm.epsilon,
-                    true,
-                )
-                .map_err(refused())?
-            }
+            Op::LocalResponseNorm(norm) => local_response_norm(norm, &x),
+            Op::BatchNorm(norm) => batch_norm(&own, norm, mode, &x)?,
             Op::Dropout(dropout) => match mode {
-                Mode::Inference => x,
+                Mode::Inference => Ok(x),
                 Mode::Training(rates) => match rates.get(name) {
-                    None => x.f_dropout(dropout.p, true).map_err(refused())?,
-                    Some(rate) => dropped(&x, rate).map_err(refused())?,
+                    None => x.f_dropout(dropout.p, true),
+                    Some(rate) => dropped(&x, rate),
                 },
             },
             Op::Mask => match mask_tensors.get(name) {
-                None => x,
-                // In the numbers of the maps, which a mask tensor in f32 would turn into f32.
-                Some(mask_tensor) if x.dim() == 4 => in_kind_of(&x, mask_tensor)
-                    .and_then(|mask_tensor| x.f_mul(&mask_tensor.f_unsqueeze(-1)?.f_unsqueeze(-1)?))
-                    .map_err(refused())?,
-                Some(mask_tensor) => x.f_mul(mask_tensor).map_err(refused())?,
+                None => Ok(x),
+                Some(mask) => masked(mask, &x),
             },
         };
+        x = computed.map_err(Error::torch(format!("run {name} of {}", network.name)))?;
     }
     let scores = x.f_flatten(1, -1).and_then(|x| x.f_to_kind(Kind::Float));
     scores.map_err(Error::torch(format!("flatten the scores of {}", network.name)))
+}
+
+type Computed = Result<Tensor, TchError>;
+
+/// The parameters of one layer.
+struct Parameters<'a> {
+    network: &'a Network,
+    parameters: &'a Tensors,
+    layer: &'a str,
+}
+
+impl Parameters<'_> {
+    fn get(&self, part: &str) -> Result<&Tensor> {
+        let full = format!("{}.{part}", self.layer);
+        self.parameters.get(&full).ok_or_else(|| {
+            let place = format!("weights of {}", self.network.name);
+            Error::malformed(place, format!("an array {full}"), "none")
+        })
+    }
+}
+
+fn convolution(own: &Parameters<'_>, conv: &Conv, x: &Tensor) -> Result<Computed> {
+    let bias = own.get("bias")?;
+    let (stride, padding) = (conv.stride as i64, conv.padding as i64);
+    let of_kind = in_kind_of(bias, x);
+    Ok(match &conv.groups {
+        Groups::Even(groups) => {
+            let weight = own.get("weight")?;
+            of_kind.and_then(|x| x.f_conv2d(weight, Some(bias), stride, padding, 1, *groups as i64))
+        }
+        Groups::Uneven(groups) => {
+            let kernels = (0..groups.len())
+                .map(|place| own.get(&format!("weight.{place}")))
+                .collect::<Result<Vec<_>>>()?;
+            of_kind.and_then(|x| uneven(&x, groups, &kernels, bias, stride, padding))
+        }
+    })
+}
+
+fn linear(weight: &Tensor, bias: &Tensor, x: &Tensor) -> Computed {
+    in_kind_of(bias, x)?.f_flatten(1, -1)?.f_linear(weight, Some(bias))
+}
+
+/// Kernel, stride and padding.
+fn sizes(pool: &Pool) -> [i64; 3] {
+    [pool.kernel, pool.stride, pool.padding].map(|size| size as i64)
+}
+
+fn local_response_norm(norm: &LocalResponseNorm, x: &Tensor) -> Computed {
+    let (x, size) = (x.f_to_kind(Kind::Float)?, norm.size as i64);
+    let mean = x.f_square()?.f_avg_pool2d(size, 1, size / 2, false, true, None)?;
+    x.f_div(&mean.f_mul_scalar(norm.alpha)?.f_add_scalar(1.0)?.f_pow_tensor_scalar(norm.beta)?)
+}
+
+fn batch_norm(
+    own: &Parameters<'_>,
+    norm: &BatchNorm,
+    mode: Mode<'_>,
+    x: &Tensor,
+) -> Result<Computed> {
+    let training = matches!(mode, Mode::Training(_));
+    let [weight, bias] = [own.get("weight")?, own.get("bias")?].map(Some);
+    let [mean, var] = [own.get("running_mean")?, own.get("running_var")?].map(Some);
+    let (momentum, epsilon) = (norm.momentum, norm.epsilon);
+    Ok(x.f_to_kind(Kind::Float)
+        .and_then(|x| x.f_batch_norm(weight, bias, mean, var, training, momentum, epsilon, true)))
+}
+
+/// The nodes of `x`, each times its entry of `mask`, `[1, nodes]`.
+fn masked(mask: &Tensor, x: &Tensor) -> Computed {
+    if x.dim() != 4 {
+        return x.f_mul(mask);
+    }
+    // In the numbers of the maps, which a mask in f32 would turn into f32.
+    x.f_mul(&in_kind_of(x, mask)?.f_unsqueeze(-1)?.f_unsqueeze(-1)?)
 }
 
 /// Whether the layer before this one makes a tensor of its own that its gradients do not read.
@@ -138,14 +152,14 @@ fn writes_anew(network: &Network, place: usize) -> bool {
 }
 
 /// Dropout at a rate below 1 that lies on the device: nothing waits for its value.
-fn dropped(x: &Tensor, rate: &Tensor) -> Result<Tensor, tch::TchError> {
+fn dropped(x: &Tensor, rate: &Tensor) -> Computed {
     let kept = x.f_rand_like()?.f_ge_tensor(rate)?;
     let scale = kept.f_div(&rate.f_rsub_scalar(1.0)?)?;
     x.f_mul(&scale.f_to_kind(x.kind())?)
 }
 
 /// `x` in the numbers that `parameter` has.
-fn in_kind_of(parameter: &Tensor, x: &Tensor) -> Result<Tensor, tch::TchError> {
+fn in_kind_of(parameter: &Tensor, x: &Tensor) -> Computed {
     if x.kind() == parameter.kind() { Ok(x.shallow_clone()) } else { x.f_to_kind(parameter.kind()) }
 }
 
@@ -158,7 +172,7 @@ fn uneven(
     bias: &Tensor,
     stride: i64,
     padding: i64,
-) -> Result<Tensor, tch::TchError> {
+) -> Computed {
     let (mut first_input, mut first_output) = (0, 0);
     let mut outputs = Vec::with_capacity(groups.len());
     for (group, kernel) in groups.iter().zip(kernels) {

@@ -23,7 +23,7 @@ pub(super) fn keep_freed() {
     });
 }
 
-/// Hands back to the system what is free, wherever it lies in the heap. NonGemmOp an epoch's training and its
+/// Hands back to the system what is free, wherever it lies in the heap. Between an epoch's training and its
 /// scoring, which ask for blocks of other sizes, what one leaves would else stay beside what the other takes.
 pub(crate) fn give_back() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
@@ -58,14 +58,20 @@ mod tests {
         // A mapping of its own would be two dozen huge pages, or twelve thousand others.
         assert!(fill(48 << 20) < 10);
 
-        // In the midst of the heap, where glibc's own trimming does not look.
-        let block = black_box(vec![1_u8; 32 << 20]);
-        let behind = black_box(vec![1_u8; 1 << 20]);
-        drop(block);
-        let kept = fill(24 << 20);
-        give_back();
-        let given_back = fill(24 << 20);
-        assert!(kept < 10 && given_back >= 10, "{kept} pages, then {given_back}");
-        drop(black_box(behind));
+        // In the midst of the heap, where glibc's own trimming does not look. Another test may free as large a block
+        // into the same arena just then, so it has several tries.
+        let seen: Vec<[usize; 2]> = (0..5)
+            .map(|_| {
+                let block = black_box(vec![1_u8; 32 << 20]);
+                let after = black_box(vec![1_u8; 1 << 20]);
+                drop(block);
+                let kept = fill(24 << 20);
+                give_back();
+                let given_back = fill(24 << 20);
+                drop(black_box(after));
+                [kept, given_back]
+            })
+            .collect();
+        assert!(seen.iter().any(|&[kept, given_back]| kept < 10 && given_back >= 10), "{seen:?}");
     }
 }

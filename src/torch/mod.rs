@@ -1,5 +1,5 @@
 //! What training and the baseline share of libtorch: tensors by parameter name, the forward pass of a network
-//! ([`forward`]), a network ready to run ([`TorchNetwork`]), devices and memory formats.
+//! ([`forward()`]), a network ready to run ([`TorchNetwork`]), devices and memory formats.
 
 mod device;
 mod forward;

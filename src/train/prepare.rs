@@ -131,7 +131,7 @@ fn stored(path: &Path, features: usize) -> Option<Zca> {
     Zca::from_arrays(&arrays, features)
 }
 
-/// DeviceSpec after all that the whitening depends on.
+/// Named after all that the whitening depends on.
 fn cache_name(train: &Split, parameters: &Whitening) -> String {
     let mut hash = Sha256::new();
     hash.update(parameters.norm.to_le_bytes());

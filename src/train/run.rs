@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use tch::Device;
 
-use super::checkpoint::StageFolder;
+use super::checkpoint::{Checkpoint, StageFolder, State};
 use super::initial::initial_weights;
 use super::outcome::{Outcome, StageOutcome, stage_weights_path};
 use super::recipe::Recipe;
@@ -82,56 +82,85 @@ impl Run<'_> {
             let (train, test) = (train.as_ref(), test.as_ref());
             let context =
                 Context { recipe, original: &original, network: &network, train, test, device };
-            let hash = recipe.stage_hash(index, self.data.name());
-            let (root, name) = (self.checkpoints, &network.name);
-            let folder = StageFolder::open(root, name, &stage.name, &hash, recipe.seed)?;
-            let finished = folder.read(&folder.result())?;
-            let checkpoint = match finished {
-                Some(checkpoint) => checkpoint,
-                None => {
-                    outcome.trained = true;
-                    let progress = folder.read(&folder.progress())?;
-                    let done =
-                        progress.as_ref().map_or(0, |checkpoint| checkpoint.state.epochs_done);
-                    let later = &recipe.stages[index + 1..];
-                    let to_come = stage.epochs.saturating_sub(done)
-                        + later.iter().map(|s| s.epochs).sum::<usize>();
-                    observer.stage(stage, done, to_come);
-                    let trainer = Trainer::new(&context, index, &weights, &folder, progress)?;
-                    let checkpoint = trainer.run(&folder, observer)?;
-                    folder.write(&folder.result(), &checkpoint)?;
-                    checkpoint
-                }
-            };
-            folder.forget_progress();
+            let (checkpoint, trained) = self.stage(&context, index, &weights, observer)?;
+            outcome.trained |= trained;
             weights = checkpoint.kept;
-            let masks = weights.node_masks(&network)?;
-            let (small, small_weights) = compact(&network, &weights, &masks)?;
-            let last = checkpoint.state.metrics.last();
-            let (kept, start) = (checkpoint.state.top5_kept, checkpoint.state.top5_at_start);
-            let last_top5 = last.map_or(start, |metrics| metrics.test_correct_top5);
-            outcome.stages.push(StageOutcome {
-                name: stage.name.clone(),
-                correct: checkpoint.state.correct_kept,
-                correct_last_epoch: last
-                    .map_or(checkpoint.state.correct_at_start, |m| m.test_correct),
-                top5: kept.zip(last_top5).map(|(kept, last)| [kept, last]),
-                nodes_kept: living_nodes(&original, &network, &masks)?,
-                weights_kept: small_weights.count_kept(&small)?.0,
-                metrics: checkpoint.state.metrics,
-                seconds: checkpoint.state.seconds,
-            });
+            let stage = stage_outcome(&context, &stage.name, checkpoint.state, &weights)?;
+            outcome.stages.push(stage);
             if index == 0 || index + 1 == recipe.stages.len() {
-                // A network that is no longer the zoo's is described in the file.
-                let described = (network != original).then_some(&network);
-                let bytes = Model::new(&weights, described, Format::Dense)?.to_bytes()?;
-                outcome.path = stage_weights_path(root, recipe, index, self.data.name());
-                if !outcome.path.exists() || files::read(&outcome.path)? != bytes {
-                    files::replace(&outcome.path, bytes)?;
-                }
+                outcome.path = self.store(&context, index, &weights)?;
             }
         }
         (outcome.network, outcome.weights) = (network, weights);
         Ok(outcome)
     }
+
+    /// What a stage comes to: read where it is done, else trained from its last checkpoint, and then said to be.
+    fn stage(
+        &self,
+        context: &Context<'_>,
+        index: usize,
+        weights: &Weights,
+        observer: &mut dyn Observer,
+    ) -> Result<(Checkpoint, bool)> {
+        let stages = &self.recipe.stages;
+        let stage = &stages[index];
+        let hash = self.recipe.stage_hash(index, self.data.name());
+        let name = &context.network.name;
+        let folder =
+            StageFolder::open(self.checkpoints, name, &stage.name, &hash, self.recipe.seed)?;
+        let finished = folder.read(&folder.result())?;
+        let trained = finished.is_none();
+        let checkpoint = match finished {
+            Some(checkpoint) => checkpoint,
+            None => {
+                let progress = folder.read(&folder.progress())?;
+                let done = progress.as_ref().map_or(0, |checkpoint| checkpoint.state.epochs_done);
+                let later = stages[index + 1..].iter().map(|stage| stage.epochs).sum::<usize>();
+                observer.stage(stage, done, stage.epochs.saturating_sub(done) + later);
+                let trainer = Trainer::new(context, index, weights, &folder, progress)?;
+                let checkpoint = trainer.run(&folder, observer)?;
+                folder.write(&folder.result(), &checkpoint)?;
+                checkpoint
+            }
+        };
+        folder.forget_progress();
+        Ok((checkpoint, trained))
+    }
+
+    /// Stores what the first or the last stage came to, and says where.
+    fn store(&self, context: &Context<'_>, index: usize, weights: &Weights) -> Result<PathBuf> {
+        // A network that is no longer the zoo's is described in the file.
+        let described = (context.network != context.original).then_some(context.network);
+        let bytes = Model::new(weights, described, Format::Dense)?.to_bytes()?;
+        let path = stage_weights_path(self.checkpoints, self.recipe, index, self.data.name());
+        if !path.exists() || files::read(&path)? != bytes {
+            files::replace(&path, bytes)?;
+        }
+        Ok(path)
+    }
+}
+
+/// A stage's result: how right its network is, and what is left of it.
+fn stage_outcome(
+    context: &Context<'_>,
+    name: &str,
+    state: State,
+    weights: &Weights,
+) -> Result<StageOutcome> {
+    let (original, network) = (context.original, context.network);
+    let masks = weights.node_masks(network)?;
+    let (small, small_weights) = compact(network, weights, &masks)?;
+    let last = state.metrics.last();
+    let last_top5 = last.map_or(state.top5_at_start, |metrics| metrics.test_correct_top5);
+    Ok(StageOutcome {
+        name: name.to_owned(),
+        correct: state.correct_kept,
+        correct_last_epoch: last.map_or(state.correct_at_start, |m| m.test_correct),
+        top5: state.top5_kept.zip(last_top5).map(|(kept, last)| [kept, last]),
+        nodes_kept: living_nodes(original, network, &masks)?,
+        weights_kept: small_weights.count_kept(&small)?.0,
+        metrics: state.metrics,
+        seconds: state.seconds,
+    })
 }

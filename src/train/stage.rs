@@ -64,6 +64,26 @@ pub(super) struct Trainer<'a> {
     kept: Weights,
 }
 
+/// A network's parameters as tensors, and the names of those that learn.
+fn parameters_of(
+    network: &Network,
+    weights: &Weights,
+    format: MemoryFormat,
+    device: Device,
+) -> Result<(Tensors, Vec<String>)> {
+    let (mut parameters, mut trained) = (Tensors::new(), Vec::new());
+    for parameter in network.parameters()? {
+        let learns = parameter.role.is_trained();
+        let tensor = format.of(&to_tensor(weights.get(&parameter.name)?, device)?)?;
+        let tensor = tensor.set_requires_grad(learns);
+        if learns {
+            trained.push(parameter.name.clone());
+        }
+        parameters.insert(parameter.name, tensor);
+    }
+    Ok((parameters, trained))
+}
+
 impl<'a> Trainer<'a> {
     /// Begins stage `index` from `start`, or goes on from its checkpoint.
     pub fn new(
@@ -85,17 +105,7 @@ impl<'a> Trainer<'a> {
         }
         let weights = checkpoint.as_ref().map_or(&begin, |checkpoint| &checkpoint.weights);
         let target = node_target(stage.prune.as_ref());
-        let mut parameters = Tensors::new();
-        let mut trained = Vec::new();
-        for parameter in network.parameters()? {
-            let learns = parameter.role.is_trained();
-            let tensor = format.of(&to_tensor(weights.get(&parameter.name)?, device)?)?;
-            let tensor = tensor.set_requires_grad(learns);
-            if learns {
-                trained.push(parameter.name.clone());
-            }
-            parameters.insert(parameter.name, tensor);
-        }
+        let (parameters, trained) = parameters_of(network, weights, format, device)?;
         let mut weight_masks = BTreeMap::new();
         for (name, mask) in &masks {
             let flags = mask.map(|&kept| f32::from(u8::from(kept))).into_dyn();
@@ -139,26 +149,33 @@ impl<'a> Trainer<'a> {
             kept: Weights::default(),
         };
         match checkpoint {
-            Some(checkpoint) => {
-                let velocities = checkpoint.velocities.iter();
-                let copy = |(name, array): (&str, _)| {
-                    Ok((name.to_owned(), format.of(&to_tensor(array, device)?)?))
-                };
-                trainer.sgd.resume(velocities.map(copy).collect::<Result<_>>()?);
-                trainer.state = checkpoint.state;
-                trainer.kept = checkpoint.kept;
-            }
-            None => {
-                trainer.mask_tensors.update()?;
-                let score = trainer.score()?;
-                trainer.state.correct_at_start = score.correct;
-                trainer.state.correct_kept = score.correct;
-                trainer.state.top5_at_start = score.correct_top5;
-                trainer.state.top5_kept = score.correct_top5;
-                trainer.kept = trainer.weights()?;
-            }
+            Some(checkpoint) => trainer.go_on(checkpoint)?,
+            None => trainer.begin()?,
         }
         Ok(trainer)
+    }
+
+    /// Takes up what a checkpoint left off, whose weights are in place.
+    fn go_on(&mut self, checkpoint: Checkpoint) -> Result<()> {
+        let (format, device) = (self.format, self.context.device);
+        let copy = |(name, array): (&str, _)| {
+            Ok((name.to_owned(), format.of(&to_tensor(array, device)?)?))
+        };
+        let velocities = checkpoint.velocities.iter().map(copy);
+        self.sgd.resume(velocities.collect::<Result<_>>()?);
+        (self.state, self.kept) = (checkpoint.state, checkpoint.kept);
+        Ok(())
+    }
+
+    /// Scores what the stage begins with: what it keeps where nothing better comes.
+    fn begin(&mut self) -> Result<()> {
+        self.mask_tensors.update()?;
+        let score = self.score()?;
+        let state = &mut self.state;
+        (state.correct_at_start, state.correct_kept) = (score.correct, score.correct);
+        (state.top5_at_start, state.top5_kept) = (score.correct_top5, score.correct_top5);
+        self.kept = self.weights()?;
+        Ok(())
     }
 
     /// Runs the epochs that are left, with a checkpoint after each, and returns the last one.

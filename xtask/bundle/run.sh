@@ -99,8 +99,6 @@ prepare() {
   # Found out by libtorch at the first question about CUDA, for good: so it is there before any.
   export torch_cuda=
   [ -e "$torch/lib/libtorch_cuda.so" ] && torch_cuda=$torch/lib/libtorch_cuda.so
-  SCALPEL_COMMIT=$(cat "$here/COMMIT")
-  export SCALPEL_COMMIT
   # Dense layers multiply in TF32, as cuDNN's convolutions do by themselves.
   export TORCH_ALLOW_TF32_CUBLAS_OVERRIDE=${TORCH_ALLOW_TF32_CUBLAS_OVERRIDE:-1}
   export PYTHONUNBUFFERED=1 RUST_BACKTRACE=0
@@ -162,11 +160,11 @@ step_card() {
 networks() {
   local device=$1 of=$2 batch=$3
   shift 3
-  torch_program speedup --device "$device" --network "$of" --batch "$batch" --models "$here/zoo" \
+  torch_program speedup ${of//,/ } --device "$device" --batch "$batch" --zoo-dir "$here/zoo" \
     --results "$work/results" --threads 1 --fresh "$@"
 }
 
-step_smoke() { networks "$cuda" lenet-300-100 1 --explain; }
+step_smoke() { networks "$cuda" lenet-300-100 1 --profile; }
 
 step_speedup() {
   local python=()
@@ -187,8 +185,8 @@ step_conformance() {
   else
     export SCALPEL_REQUIRE=cuda,nvrtc
     groups=$(program conformance --list 2> /dev/null | sed -n 's/: test$//p' |
-      grep -E '^(kernels|device|engine::suite|baselines::(cuda|rotation))' |
-      sed -E 's/^(kernels::[a-z_]+|engine::suite|[a-z]+::[a-z_]+)::.*/\1::/' | sort -u)
+      grep -E '^(kernels|device|engine::tests|baselines::(cuda|rotation))' |
+      sed -E 's/^(kernels::[a-z_]+|engine::tests|[a-z]+::[a-z_]+)::.*/\1::/' | sort -u)
   fi
   for group in $groups; do
     if timeout -k 5 60 "$work/bin/conformance" "$group" --test-threads=4; then
@@ -259,7 +257,7 @@ step_wgpu() {
   local arguments=(--device wgpu --results "$work/results" --columns 1,128)
   [ -n "$rehearse" ] && arguments=(--device wgpu --results "$work/results" --columns 1 --shape 64x64 --density 0.2)
   program breakeven "${arguments[@]}" || status=1
-  networks wgpu lenet-300-100 1 --explain || status=1
+  networks wgpu lenet-300-100 1 --profile || status=1
   return $status
 }
 

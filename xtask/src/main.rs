@@ -143,3 +143,27 @@ fn cargo(root: &Path, fixed: &[&str], arguments: &[String]) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documents_commands_are_ours() {
+        let root = workspace_root().unwrap();
+        let mut parsed = 0;
+        for document in ["README.md", "CONTRIBUTING.md", "docs/experiments.md", "docs/gpu.md"] {
+            let text = std::fs::read_to_string(root.join(document)).unwrap();
+            for line in text.lines().filter_map(|line| line.strip_prefix("cargo xtask ")) {
+                // A comment may follow; a part in angle brackets is the reader's.
+                let line = line.split(" #").next().unwrap_or_default().replace(['<', '>'], "");
+                let words = ["xtask"].into_iter().chain(line.split_whitespace());
+                if let Err(error) = Cli::try_parse_from(words) {
+                    panic!("{document}: cargo xtask {line}: {error}");
+                }
+                parsed += 1;
+            }
+        }
+        assert!(parsed >= 6, "{parsed} commands");
+    }
+}

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 
 /// The wheel tags that serve this machine, most specific first, or why there are none.
 ///
-/// DeviceSpec one by one, since an old pip matches a tag literally and knows none newer than itself.
+/// Named one by one, since an old pip matches a tag literally and knows none newer than itself.
 pub fn platform_tags(os: &str, arch: &str) -> Result<Vec<String>> {
     let machine = match (os, arch) {
         ("linux", "x86_64") => "x86_64",

@@ -301,7 +301,7 @@ impl SparseSet {
 fn vectors(places: [(usize, *mut c_void); 2]) -> Result<[sys::cusparseDnVecDescr_t; 2]> {
     let mut both = [ptr::null_mut(); 2];
     for (operand, (rows, place)) in both.iter_mut().zip(places) {
-        // SAFETY: the caller's buffers hold as many values.
+        // SAFETY: `SparseSet::new`, the only caller, has allocated the buffers for as many values.
         let made = unsafe { sys::cusparseCreateDnVec(operand, rows as i64, place, FLOAT) };
         made.result().map_err(refused("describe a vector to cuSPARSE"))?;
     }

@@ -5,30 +5,26 @@
 //! the fastest on this hardware, with the kernels that are the fastest there, as the paper picks the technique
 //! by the hardware. Every candidate is compared with libtorch on the same weights before it is timed.
 
+mod context;
+mod densities;
 mod model_under_test;
+mod pruned_model;
 mod pytorch;
 
+pub use self::context::{BenchContext, BenchDevice};
+pub use self::model_under_test::ModelUnderTest;
 use self::model_under_test::SCALPELS_OWN;
-pub use self::model_under_test::{ModelUnderTest, PrunedModel};
-use self::pytorch::{Captured, PyTorch, Way};
+pub use self::pruned_model::PrunedModel;
+use self::pytorch::{Captured, Way};
 
-use std::cell::RefCell;
-use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use ndarray::{ArrayD, IxDyn};
 use rand::RngExt;
 use tch::Tensor;
 
-use crate::baselines::mkl::Mkl;
-use crate::device::DeviceSpec;
-use crate::device::cuda::{Cuda, shim::Shim};
-use crate::device::gpu::Gpu;
-use crate::device::wgpu::Wgpu;
-use crate::engine::{self, AutotuneCache, Executable, Policy, Request, compile};
+use crate::engine::{AutotuneCache, Executable, Policy, Request, compile};
 use crate::error::{Error, Result};
-use crate::kernels::masked_dense::DenseLibrary;
 use crate::models::Card;
 use crate::network::{Network, NodeMasks, Parameter, Weights};
 use crate::report::{LIBRARY, LIBRARY_COMPACTED, OF_THE_DENSE_NETWORK, SpeedupRow};
@@ -44,114 +40,8 @@ const BUDGET: f64 = 20.0;
 const FEWEST_ROUNDS: usize = 5;
 const MOST_ROUNDS: usize = 25;
 
-/// Where a contest takes place.
-pub struct BenchContext<'a> {
-    /// As it is called on the command line.
-    pub name: String,
-    /// What runs our networks.
-    pub device: engine::Device<'a>,
-    /// What runs the library's, where it is the same device.
-    pub library: Option<tch::Device>,
-    /// Threads of the CPU: those of the pool, and of libtorch.
-    pub threads: usize,
-    /// A library's dense product for our dense layers.
-    pub products: Option<Arc<dyn DenseLibrary>>,
-    /// PyTorch through Python, which captures networks in CUDA graphs.
-    pytorch: Option<Rc<RefCell<PyTorch>>>,
-}
-
-impl BenchContext<'_> {
-    /// Threads for the scores that everybody is compared with: all, where a GPU is timed and not the processor.
-    fn checking_threads(&self) -> usize {
-        match self.device {
-            engine::Device::Cpu => self.threads,
-            engine::Device::Gpu(_) => {
-                std::thread::available_parallelism().map_or(self.threads, usize::from)
-            }
-        }
-    }
-
-    /// The same with PyTorch in a Python as a further baseline, on the device on which libtorch runs, and its
-    /// version.
-    ///
-    /// # Errors
-    /// An interpreter without PyTorch; a device that PyTorch does not run on.
-    pub fn with_pytorch(mut self, interpreter: &str) -> Result<(Self, String)> {
-        let device = match self.library {
-            Some(tch::Device::Cuda(index)) => format!("cuda:{index}"),
-            Some(tch::Device::Cpu) => "cpu".into(),
-            _ => {
-                return Err(Error::argument(
-                    "--pytorch",
-                    "a device that PyTorch runs on",
-                    self.name,
-                ));
-            }
-        };
-        let pytorch = PyTorch::start(interpreter, &device)?;
-        let version = pytorch.version().to_owned();
-        self.pytorch = Some(Rc::new(RefCell::new(pytorch)));
-        Ok((self, version))
-    }
-}
-
-/// What a device's name stands for.
-pub struct BenchDevice {
-    name: String,
-    gpu: Option<Arc<dyn Gpu>>,
-}
-
-impl BenchDevice {
-    /// The device of that name: `cpu`, `cuda`, `cuda:1`, `cuda-shim` or `wgpu`.
-    ///
-    /// # Errors
-    /// Another name; what the device or its libraries lack.
-    pub fn open(name: &str) -> Result<Self> {
-        let gpu: Option<Arc<dyn Gpu>> = match DeviceSpec::parse(name)? {
-            DeviceSpec::Cpu => None,
-            DeviceSpec::Wgpu => Some(Arc::new(Wgpu::new()?)),
-            DeviceSpec::CudaShim => Some(Arc::new(Shim::new()?)),
-            DeviceSpec::Cuda(ordinal) => Some(Arc::new(Cuda::new(ordinal)?)),
-        };
-        Ok(Self { name: name.to_owned(), gpu })
-    }
-
-    /// The GPU, where it is one.
-    pub fn gpu(&self) -> Option<&dyn Gpu> {
-        self.gpu.as_deref()
-    }
-
-    /// Makes it a bench context, with so many threads of the processor: those of rayon's global pool and of libtorch
-    /// are set to them. On a GPU through CUDA, libtorch runs on the same one; through wgpu it cannot. MKL may
-    /// take dense layers of a CPU on one thread; the threads of a pool of its own would be in our way.
-    ///
-    /// # Errors
-    /// The global pool has been made already; a libtorch without CUDA.
-    pub fn context(&self, threads: usize) -> Result<BenchContext<'_>> {
-        let library = match self.name.as_str() {
-            "wgpu" => None,
-            // What stands in for a GPU is the processor.
-            "cuda-shim" => Some(tch::Device::Cpu),
-            name => Some(crate::torch::device(name)?),
-        };
-        tch::set_num_threads(threads as i32);
-        // The calling thread is one of the pool's: nobody has to be woken for the first step.
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).use_current_thread();
-        pool.build_global().map_err(|error| {
-            Error::argument("set the threads", "a pool that is not made yet", error.to_string())
-        })?;
-        let products = match (&self.gpu, threads) {
-            (None, 1) => Mkl::load(1).ok().map(|mkl| mkl as Arc<dyn DenseLibrary>),
-            _ => None,
-        };
-        let device = self.gpu().map_or(engine::Device::Cpu, engine::Device::Gpu);
-        let name = self.name.clone();
-        Ok(BenchContext { name, device, library, threads, products, pytorch: None })
-    }
-}
-
 /// A candidate that has been compared with libtorch.
-struct Contestant<'a> {
+struct Candidate<'a> {
     policy: &'static str,
     bytes: usize,
     from: String,
@@ -286,7 +176,7 @@ pub fn measure(
         };
         candidates.extend(candidate);
     }
-    let timings = contest(&mut candidates, context.threads)?;
+    let timings = time_in_turns(&mut candidates, context.threads)?;
     let time = |policy: &str| {
         let place = candidates.iter().position(|candidate| candidate.policy == policy)?;
         Some(timings[place].median)
@@ -312,8 +202,8 @@ pub fn measure(
     Ok(rows.collect())
 }
 
-fn ours<'a>(policy: Policy, model: &PrunedModel, executable: Executable<'a>) -> Contestant<'a> {
-    Contestant {
+fn ours<'a>(policy: Policy, model: &PrunedModel, executable: Executable<'a>) -> Candidate<'a> {
+    Candidate {
         policy: policy.name(),
         bytes: executable.bytes(),
         from: model.from.clone(),
@@ -332,7 +222,7 @@ fn baselines<'a>(
     under_test: &ModelUnderTest,
     batch: usize,
     context: &BenchContext<'_>,
-) -> Result<Vec<Contestant<'a>>> {
+) -> Result<Vec<Candidate<'a>>> {
     let Some(device) = context.library else { return Ok(Vec::new()) };
     let mut candidates = Vec::new();
     let mut push = |policy, network: &Network, weights: &Weights, from: &str| -> Result<()> {
@@ -341,7 +231,7 @@ fn baselines<'a>(
         let bytes = 4 * parameters.iter().map(Parameter::len).sum::<usize>();
         let network = TorchNetwork::new(network, weights, &NodeMasks::new(), device)?;
         let network = network.fastest_on(&images)?;
-        candidates.push(Contestant {
+        candidates.push(Candidate {
             policy,
             bytes,
             from: from.to_owned(),
@@ -366,14 +256,14 @@ fn captured<'a>(
     under_test: &ModelUnderTest,
     batch: usize,
     context: &BenchContext<'_>,
-) -> Result<Vec<Contestant<'a>>> {
+) -> Result<Vec<Candidate<'a>>> {
     let Some(pytorch) = &context.pytorch else { return Ok(Vec::new()) };
     pytorch.borrow_mut().forget()?;
     let mut candidates = Vec::new();
     for way in Way::ALL {
         let policy = match (way.compacted, way.sparse) {
             (true, _) => Policy::Node,
-            (_, true) => Policy::Traditional,
+            (_, true) => Policy::Magnitude,
             _ => Policy::Dense,
         };
         let untouched = under_test.untouched();
@@ -387,7 +277,7 @@ fn captured<'a>(
         let expected = scores_of(&network, &weights, &masks, &images, threads)?;
         match Captured::new(pytorch, way, &network, &weights, &images, &expected) {
             Err(error) => eprintln!("left out, {} of {}: {error}", way.policy, network.name),
-            Ok(captured) => candidates.push(Contestant {
+            Ok(captured) => candidates.push(Candidate {
                 policy: way.policy,
                 bytes: 4 * network.parameters()?.iter().map(Parameter::len).sum::<usize>(),
                 from: model.from.clone(),
@@ -423,20 +313,20 @@ fn scalpel<'a>(
     batch: usize,
     context: &BenchContext<'a>,
     autotune: &mut AutotuneCache,
-) -> Result<Option<Contestant<'a>>> {
+) -> Result<Option<Candidate<'a>>> {
     let mut candidates = Vec::new();
     for model in SCALPELS_OWN.iter().filter_map(|&policy| model_of(under_test, policy)) {
         let executable = compiled(model, Policy::Scalpel, batch, context, autotune)?;
         candidates.push(ours(Policy::Scalpel, model, executable));
     }
-    let timings = contest(&mut candidates, context.threads)?;
+    let timings = time_in_turns(&mut candidates, context.threads)?;
     let times = timings.iter().map(|timing| timing.median).enumerate();
     let best = times.min_by(|a, b| a.1.total_cmp(&b.1)).map(|(place, _)| place);
     Ok(best.map(|place| candidates.swap_remove(place)))
 }
 
 /// Times candidates in turns, for as many rounds as they bear.
-fn contest(candidates: &mut [Contestant<'_>], threads: usize) -> Result<Vec<Timing>> {
+fn time_in_turns(candidates: &mut [Candidate<'_>], threads: usize) -> Result<Vec<Timing>> {
     let turn = MeasureConfig::DEFAULT.min_turn.as_secs_f64();
     let mut round = 0.0;
     for candidate in &mut *candidates {
@@ -447,10 +337,71 @@ fn contest(candidates: &mut [Contestant<'_>], threads: usize) -> Result<Vec<Timi
     let config = MeasureConfig::new(rounds, MeasureConfig::DEFAULT.min_turn).on_threads(threads);
     let mut candidates: Vec<_> = candidates
         .iter_mut()
-        .map(|Contestant { runner, .. }| ThreadedCandidate {
+        .map(|Candidate { runner, .. }| ThreadedCandidate {
             keeps_spinning: threads > 1 && runner.is_library(),
             seconds: Box::new(|calls| runner.seconds(calls)),
         })
         .collect();
     interleave_with_rest(&mut candidates, SETTLING, config)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::zoo;
+
+    fn lenet(seed: u64) -> PrunedModel {
+        let network = zoo::lenet_300_100();
+        PrunedModel {
+            policy: Policy::Dense,
+            weights: Weights::random(&network, seed).unwrap(),
+            network,
+            masks: NodeMasks::new(),
+            group_width: 8,
+            from: "random".into(),
+            card: None,
+        }
+    }
+
+    #[test]
+    fn a_network_that_computes_something_else_is_not_timed() {
+        let PrunedModel { network, weights, masks, .. } = lenet(1);
+        let request =
+            Request { batch: 2, policy: Policy::Dense, ..Request::new(&network, &weights) };
+        let device = crate::engine::Device::Cpu;
+        let mut executable = compile(&request, device, &mut AutotuneCache::in_memory()).unwrap();
+        verify(&mut executable, &network, &weights, &masks, 2, 1).unwrap();
+        // One bias of the last layer more: one class of ten scores otherwise.
+        let mut other = weights.clone();
+        let mut bias = weights.get("ip3.bias").unwrap().clone();
+        bias[7] += 0.5;
+        other.insert("ip3.bias", bias);
+        let error = verify(&mut executable, &network, &other, &masks, 2, 1).unwrap_err();
+        assert!(error.to_string().contains("libtorch's score"), "{error}");
+    }
+
+    #[test]
+    fn candidates_are_timed_in_turns_each_by_its_own_calls() {
+        let model = lenet(1);
+        let make = |policy| {
+            let request = Request { policy, ..Request::new(&model.network, &model.weights) };
+            let device = crate::engine::Device::Cpu;
+            let executable = compile(&request, device, &mut AutotuneCache::in_memory()).unwrap();
+            ours(policy, &model, executable)
+        };
+        // Dense weights in compressed rows: about twice the bytes, and slower for it.
+        let mut candidates = [make(Policy::Dense), make(Policy::Magnitude)];
+        assert!(candidates[1].bytes > candidates[0].bytes);
+        let timings = time_in_turns(&mut candidates, 1).unwrap();
+        assert!(timings[1].median > timings[0].median, "{timings:?}");
+        assert!(timings.iter().all(|timing| timing.low <= timing.median), "{timings:?}");
+    }
+
+    #[test]
+    fn images_are_the_same_on_each_call_and_others_for_another_batch() {
+        let network = zoo::lenet_5();
+        assert_eq!(images(&network, 3), images(&network, 3));
+        assert_eq!(images(&network, 3).shape(), [3, 1, 28, 28]);
+        assert_ne!(images(&network, 2).iter().next(), images(&network, 3).iter().next());
+    }
 }

@@ -4,20 +4,15 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use serde::Deserialize;
-
+use super::densities::{Densities, layers};
+use super::pruned_model::{GROUP_WIDTH, PrunedModel, published};
 use crate::engine::Policy;
 use crate::error::{Error, Result};
-use crate::models::{self, Card};
-use crate::network::{Network, NodeKind, NodeMasks, Op, ParameterRole, Weights, as_matrix, zoo};
+use crate::network::{Network, NodeKind, NodeMasks, ParameterRole, Weights, as_matrix, zoo};
 use crate::prune::compact::compact;
 use crate::prune::{apply, magnitude, random};
 use crate::report::Authors;
-use crate::sparse::StoredArray;
 use crate::train::recipe::{Prune, Recipe, Target, Technique};
-
-/// Weights in a group, where nothing says otherwise.
-const GROUP_WIDTH: usize = 8;
 
 /// The start of every random choice.
 const SEED: u64 = 1;
@@ -33,35 +28,16 @@ pub struct ModelUnderTest {
     pub models: Vec<PrunedModel>,
 }
 
-/// What a technique makes of a network.
-#[derive(Clone, Debug)]
-pub struct PrunedModel {
-    /// The policy that it is pruned for.
-    pub policy: Policy,
-    /// The network, compacted or with masks.
-    pub network: Network,
-    /// Its weights; those that were removed are 0.
-    pub weights: Weights,
-    /// The nodes that are blocked.
-    pub masks: NodeMasks,
-    /// Weights in a group.
-    pub group_width: usize,
-    /// Where the weights come from.
-    pub from: String,
-    /// What is known of its accuracy, where it was trained.
-    pub card: Option<Card>,
-}
-
 /// The policies that have a technique of their own, and that technique.
 const TECHNIQUES: [(Policy, Technique); 4] = [
-    (Policy::Traditional, Technique::MagnitudePruning),
+    (Policy::Magnitude, Technique::MagnitudePruning),
     (Policy::Simd, Technique::SimdPruning),
     (Policy::Node, Technique::NodePruning),
-    (Policy::Both, Technique::CombinedPruning),
+    (Policy::Combined, Technique::CombinedPruning),
 ];
 
 /// The policies whose techniques are Scalpel's own.
-pub(super) const SCALPELS_OWN: [Policy; 3] = [Policy::Simd, Policy::Node, Policy::Both];
+pub(super) const SCALPELS_OWN: [Policy; 3] = [Policy::Simd, Policy::Node, Policy::Combined];
 
 impl ModelUnderTest {
     /// The network of that name, with what is published in the folder `models`.
@@ -111,145 +87,6 @@ impl ModelUnderTest {
     }
 }
 
-/// The published model of a technique: of the plain one and its variants the one that is most often right
-/// after pruning, and the plain one where several are.
-fn published(
-    network: &str,
-    policy: Policy,
-    technique: Technique,
-    folder: &Path,
-) -> Result<Option<PrunedModel>> {
-    let plain = format!("{network}-{}", technique.experiment().replace('_', "-"));
-    let is_of_it = |name: &String| {
-        name.strip_prefix(&plain).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
-    };
-    let mut best = None;
-    for name in models::names(folder).into_iter().filter(is_of_it) {
-        let (card, model) = models::open(folder, &name)?;
-        if best.as_ref().is_none_or(|(_, other, _): &(_, Card, _)| card.accuracy > other.accuracy) {
-            best = Some((name, card, model));
-        }
-    }
-    let Some((name, card, model)) = best else { return Ok(None) };
-    let width = model.iter().find_map(|(_, stored)| match stored {
-        StoredArray::Groups(groups, _) => Some(groups.width()),
-        _ => None,
-    });
-    let weights = model.to_weights()?;
-    let network = match model.network() {
-        Some(network) => network.clone(),
-        None => zoo::by_name(network)?,
-    };
-    Ok(Some(PrunedModel {
-        policy,
-        masks: weights.node_masks(&network)?,
-        network,
-        weights,
-        group_width: width.unwrap_or(GROUP_WIDTH),
-        from: format!("zoo/{name}"),
-        card: Some(card),
-    }))
-}
-
-/// The share of each layer's weights that is left.
-struct Densities {
-    of: BTreeMap<String, f64>,
-    source: String,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Table {
-    network: Vec<Row>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Row {
-    name: String,
-    source: Option<String>,
-    #[serde(default)]
-    density: BTreeMap<String, f64>,
-    like: Option<String>,
-}
-
-impl Densities {
-    /// Those of a network's own published model, else those of the table.
-    fn of(network: &Network, folder: &Path) -> Result<Self> {
-        if let Some(own) = Self::published(&network.name, folder)? {
-            return Ok(own);
-        }
-        let missing = |reason: &str, remedy: String| Error::Unavailable {
-            what: format!("the share of {}'s weights that pruning leaves", network.name),
-            reason: reason.into(),
-            remedy,
-        };
-        let table: Table = toml::from_str(include_str!("densities.toml"))
-            .map_err(|error| Error::malformed("densities.toml", "densities", error.to_string()))?;
-        let Some(row) = table.network.into_iter().find(|row| row.name == network.name) else {
-            let remedy = format!("run simd_pruning on {} and publish its model", network.name);
-            return Err(missing("no SIMD-aware pruning of it is published", remedy));
-        };
-        let Some(other) = row.like else {
-            return Ok(Self { of: row.density, source: row.source.unwrap_or_default() });
-        };
-        let Some(like) = Self::published(&other, folder)? else {
-            let remedy = format!("run simd_pruning on {other} and publish its model");
-            return Err(missing(&format!("that of {other} is not published either"), remedy));
-        };
-        let theirs = layers(&zoo::by_name(&other)?);
-        let density = |name: &String| like.of.get(name).copied().unwrap_or(1.0);
-        let [first, between @ .., last] = theirs.as_slice() else {
-            return Err(missing("the network like it has no layers", "name another".into()));
-        };
-        let middle = between.iter().filter(|(_, kind)| *kind == NodeKind::Conv);
-        let middle: Vec<f64> = middle.map(|(name, _)| density(name)).collect();
-        let mean = middle.iter().sum::<f64>() / middle.len().max(1) as f64;
-        let own = layers(network);
-        let count = own.len();
-        let of = own.into_iter().enumerate().map(|(place, (name, _))| {
-            let share = match place {
-                0 => density(&first.0),
-                _ if place + 1 == count => density(&last.0),
-                _ => mean,
-            };
-            (name, share)
-        });
-        Ok(Self { of: of.collect(), source: format!("{}, by position", like.source) })
-    }
-
-    fn published(name: &str, folder: &Path) -> Result<Option<Self>> {
-        let model = published(name, Policy::Simd, Technique::SimdPruning, folder)?;
-        let Some(PrunedModel { network, weights, from, .. }) = model else { return Ok(None) };
-        let mut of = BTreeMap::new();
-        for (layer, _) in layers(&network) {
-            let array = weights.get(&format!("{layer}.weight"))?;
-            let kept = array.iter().filter(|&&weight| weight != 0.0).count();
-            of.insert(layer, kept as f64 / array.len().max(1) as f64);
-        }
-        Ok(Some(Self { of, source: format!("densities of {from}") }))
-    }
-
-    /// The share of a layer's weights that is left.
-    fn share(&self, layer: &str) -> Result<f64> {
-        self.of
-            .get(layer)
-            .copied()
-            .ok_or_else(|| Error::malformed("densities", format!("one of {layer}"), "none"))
-    }
-}
-
-/// The convolutions and dense layers of a network.
-fn layers(network: &Network) -> Vec<(String, NodeKind)> {
-    let kind = |op: &Op| match op {
-        Op::Conv(_) => Some(NodeKind::Conv),
-        Op::Linear(_) => Some(NodeKind::Ip),
-        _ => None,
-    };
-    let all = network.layers.iter();
-    all.filter_map(|layer| Some((layer.name.clone(), kind(&layer.op)?))).collect()
-}
-
 /// A random model of the sparsity that pruning for a policy comes to.
 fn drawn(
     original: &Network,
@@ -264,7 +101,7 @@ fn drawn(
             (network, weights) = compact(original, dense, &authors_masks(original)?)?;
             "random, nodes as the authors kept".to_owned()
         }
-        Policy::Both => {
+        Policy::Combined => {
             // Nodes and groups of the layers that our recipe prunes them of.
             let (nodes, groups) = targets(&original.name)?;
             let mut masks = authors_masks(original)?;
@@ -286,7 +123,7 @@ fn drawn(
             prune_groups(&network, &mut weights, Some(groups), share)?;
             format!("random, nodes as the authors kept, {source}")
         }
-        Policy::Traditional => {
+        Policy::Magnitude => {
             for name in weight_names(&network)? {
                 let (layer, key) = name;
                 let share = densities.share(&layer)?;
@@ -403,10 +240,10 @@ mod tests {
     fn published_models_are_taken_where_they_exist() {
         let under_test = ModelUnderTest::open("lenet-5", zoo_folder()).unwrap();
         let policies: Vec<Policy> = under_test.models.iter().map(|model| model.policy).collect();
-        assert_eq!(policies, [Policy::Traditional, Policy::Simd, Policy::Node, Policy::Both]);
+        assert_eq!(policies, [Policy::Magnitude, Policy::Simd, Policy::Node, Policy::Combined]);
         let simd = &under_test.models[1];
         assert_eq!(simd.from, "zoo/lenet-5-simd-pruning-high-rate");
-        let (plain, _) = models::open(zoo_folder(), "lenet-5-simd-pruning").unwrap();
+        let (plain, _) = crate::models::open(zoo_folder(), "lenet-5-simd-pruning").unwrap();
         assert!(simd.card.as_ref().unwrap().accuracy > plain.accuracy, "the more accurate one");
         simd.weights.check(&simd.network).unwrap();
     }
@@ -419,7 +256,7 @@ mod tests {
             let array = model.weights.get(key).unwrap();
             array.iter().filter(|&&w| w != 0.0).count() as f64 / array.len() as f64
         };
-        for policy in [Policy::Simd, Policy::Traditional] {
+        for policy in [Policy::Simd, Policy::Magnitude] {
             let model = of(policy);
             assert!(model.from.contains("Han et al."), "{}", model.from);
             for (key, expected) in [("conv1.weight", 0.84), ("ip6.weight", 0.09)] {
@@ -434,7 +271,7 @@ mod tests {
         assert!(share(node, "ip6.weight") > 0.999_999);
         // Both: nodes of the convolutions, groups of the dense layers, of which as many weights are left
         // as without nodes.
-        let both = of(Policy::Both);
+        let both = of(Policy::Combined);
         assert!(share(both, "conv3.weight") > 0.999_99);
         assert_eq!(both.weights.get("conv3.weight").unwrap().shape()[0], 233);
         let ip6 = both.weights.get("ip6.weight").unwrap();

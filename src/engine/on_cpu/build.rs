@@ -91,11 +91,11 @@ impl<'a, 'p> Builder<'a, 'p> {
                     });
                     (ImageWork::Conv { convolution, split, to: to.layout }, about)
                 }
-                Work::PoolEltwise(between) => {
-                    let planes =
-                        PoolEltwise::new(&between.op(), step.input, [value.layout, to.layout])?;
-                    let about = about_planes(step, between, &planes);
-                    (ImageWork::PoolEltwise(planes), about)
+                Work::PoolEltwise(non_gemm) => {
+                    let pool_eltwise =
+                        PoolEltwise::new(&non_gemm.op(), step.input, [value.layout, to.layout])?;
+                    let about = about_pool_eltwise(step, non_gemm, &pool_eltwise);
+                    (ImageWork::PoolEltwise(pool_eltwise), about)
                 }
                 Work::Linear(_) => return Err(self.after_dense(step)), // steps end before it
             };
@@ -196,14 +196,14 @@ impl<'a, 'p> Builder<'a, 'p> {
                 Ok(BatchStep { work: BatchWork::Dense(kernel, shape), about })
             }
             Work::PoolEltwise(
-                between @ (NonGemmOp::Relu | NonGemmOp::Affine { .. } | NonGemmOp::Copy),
+                non_gemm @ (NonGemmOp::Relu | NonGemmOp::Affine { .. } | NonGemmOp::Copy),
             ) if height * width == 1 => {
                 // The images of a feature lie side by side, as the pixels of a row.
                 let shape = [features, 1, self.batch];
                 let plain = ImageLayout::plain(shape);
-                let planes = PoolEltwise::new(&between.op(), shape, [plain, plain])?;
-                let about = about_planes(step, between, &planes);
-                Ok(BatchStep { work: BatchWork::PoolEltwise(planes), about })
+                let pool_eltwise = PoolEltwise::new(&non_gemm.op(), shape, [plain, plain])?;
+                let about = about_pool_eltwise(step, non_gemm, &pool_eltwise);
+                Ok(BatchStep { work: BatchWork::PoolEltwise(pool_eltwise), about })
             }
             Work::PoolEltwise(_) | Work::Conv { .. } => Err(self.after_dense(step)),
         }
@@ -243,8 +243,8 @@ impl<'a, 'p> Builder<'a, 'p> {
                         let make = move || {
                             let layer = masked_dense::MaskedLayer {
                                 weights: matrix,
-                                inputs: Nodes { living: inputs, compacted: true },
-                                outputs: Nodes { living: outputs, compacted: true },
+                                inputs: Nodes { kept: inputs, compacted: true },
+                                outputs: Nodes { kept: outputs, compacted: true },
                                 bias,
                                 relu,
                             };
@@ -306,19 +306,29 @@ impl<'a, 'p> Builder<'a, 'p> {
 
 /// A step that copies a value between zeros.
 fn border(step: &Step<'_>, from: Value, to: Value) -> Result<ImageStep> {
-    let planes = PoolEltwise::new(&NonGemmOp::Copy.op(), step.input, [from.layout, to.layout])?;
-    let mut about = about_planes(step, &NonGemmOp::Copy, &planes);
+    let pool_eltwise =
+        PoolEltwise::new(&NonGemmOp::Copy.op(), step.input, [from.layout, to.layout])?;
+    let mut about = about_pool_eltwise(step, &NonGemmOp::Copy, &pool_eltwise);
     about.layer = format!("{} input", step.name);
     about.shape = format!("{:?}", step.input);
-    Ok(ImageStep { work: ImageWork::PoolEltwise(planes), from: from.place, to: to.place, about })
+    Ok(ImageStep {
+        work: ImageWork::PoolEltwise(pool_eltwise),
+        from: from.place,
+        to: to.place,
+        about,
+    })
 }
 
-fn about_planes(step: &Step<'_>, between: &NonGemmOp, planes: &PoolEltwise) -> Description {
+fn about_pool_eltwise(
+    step: &Step<'_>,
+    non_gemm: &NonGemmOp,
+    pool_eltwise: &PoolEltwise,
+) -> Description {
     Description {
         layer: step.name.to_owned(),
         shape: format!("{:?}", step.output),
-        kernel: planes.variant().name.to_owned(),
-        bytes: between.bytes(),
+        kernel: pool_eltwise.variant().name.to_owned(),
+        bytes: non_gemm.bytes(),
         ..Description::default()
     }
 }
@@ -327,4 +337,69 @@ fn about_planes(step: &Step<'_>, between: &NonGemmOp, planes: &PoolEltwise) -> D
 fn random(floats: usize) -> Vec<f32> {
     let mut rng = crate::seed::stream(1, "activations", &[]);
     (0..floats).map(|_| rng.random_range(-1.0..1.0)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::{Weights, zoo};
+
+    /// The image steps of a network, and the buffers that they use.
+    fn built(name: &str) -> (Vec<ImageStep>, Vec<Planned>) {
+        let network = zoo::narrow(name).unwrap();
+        let weights = Weights::random(&network, 1).unwrap();
+        let plan = Plan::of(&network, &weights).unwrap();
+        let (mut autotune, spinning) = (AutotuneCache::in_memory(), SpinningWorkers::default());
+        let formats = [Format::Dense];
+        let mut builder = Builder::new(&plan, &formats, 1, None, &mut autotune, &spinning);
+        let first_dense = |step: &Step<'_>| matches!(step.work, Work::Linear(_));
+        let end = plan.steps.iter().position(first_dense).unwrap_or(plan.steps.len());
+        let steps = builder.image_steps(&plan.steps[..end]).unwrap();
+        (steps, builder.buffers)
+    }
+
+    #[test]
+    fn every_step_reads_what_the_one_before_it_wrote_and_none_writes_what_it_reads() {
+        for name in zoo::NAMES {
+            let (steps, buffers) = built(name);
+            let Some(first) = steps.first() else { continue };
+            assert_eq!(first.from, Place::Image, "{name}");
+            assert_eq!(steps.last().unwrap().to, Place::End, "{name}");
+            for pair in steps.windows(2) {
+                assert_eq!(pair[0].to, pair[1].from, "{name}: {}", pair[1].about.layer);
+            }
+            for step in &steps {
+                assert_ne!(step.from, step.to, "{name}: {}", step.about.layer);
+                if let Place::Buffer(place) = step.to {
+                    assert!(place < buffers.len(), "{name}: {}", step.about.layer);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn zeros_around_an_image_are_written_by_nobody() {
+        let mut bordered_seen = 0;
+        for name in zoo::NAMES {
+            let (steps, buffers) = built(name);
+            for (place, buffer) in buffers.iter().enumerate().filter(|(_, own)| own.bordered) {
+                let writes = steps.iter().filter(|step| step.to == Place::Buffer(place)).count();
+                let splits = steps.iter().filter(|step| {
+                    matches!(&step.work, ImageWork::Conv { split: Some(own), .. } if *own == place)
+                });
+                // Of its own: one step writes it, at the image's places alone, or splits an image into it.
+                assert_eq!(writes + splits.count(), 1, "{name}: buffer {place} of {buffer:?}");
+                bordered_seen += 1;
+            }
+        }
+        assert!(bordered_seen > 5, "{bordered_seen}");
+    }
+
+    #[test]
+    fn plain_values_take_turns_in_two_buffers() {
+        // LeNet-5 has no padding: its maps are plain, whatever their number.
+        let (steps, buffers) = built("lenet-5");
+        assert!(buffers.iter().all(|buffer| !buffer.bordered), "{buffers:?}");
+        assert_eq!((steps.len(), buffers.len()), (4, 2), "{buffers:?}");
+    }
 }

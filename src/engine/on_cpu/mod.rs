@@ -313,7 +313,7 @@ impl OnCpu {
                 BatchWork::Dense(kernel, [outputs, inputs]) => {
                     kernel.run(&here[..inputs * batch], batch, &mut there[..outputs * batch])?;
                 }
-                BatchWork::PoolEltwise(planes) => planes.run(here, there)?,
+                BatchWork::PoolEltwise(kernel) => kernel.run(here, there)?,
             }
             std::mem::swap(here, there);
             if let Some(start) = start {
@@ -369,7 +369,7 @@ impl Workspace {
             };
             let y = if step.to == Place::End { &mut *end } else { &mut taken[..] };
             match &step.work {
-                ImageWork::PoolEltwise(planes) => planes.run(self.input(step.from, image), y)?,
+                ImageWork::PoolEltwise(kernel) => kernel.run(self.input(step.from, image), y)?,
                 ImageWork::Conv { convolution, split: None, to } => {
                     convolution.run_map(self.input(step.from, image), y, to)?;
                 }

@@ -116,9 +116,8 @@ impl<'a> ConvLayer<'a> {
         let square = side * side;
         let shapes = self.weights.shapes();
         let outputs: usize = shapes.iter().map(|shape| shape[0]).sum();
-        if let Some(bias) = self.bias.filter(|bias| bias.len() != outputs) {
-            let expected = format!("a bias of {outputs} entries");
-            return Err(Error::argument("convolution", expected, bias.len().to_string()));
+        if let Some(bias) = self.bias {
+            Error::check_length("convolution", "a bias", outputs, bias.len())?;
         }
         let inputs: usize = shapes.iter().map(|shape| shape[1] / square).sum();
         if inputs != channels || shapes.iter().any(|shape| shape[1] % square != 0) {
@@ -249,12 +248,10 @@ impl Convolution {
         let Geometry { channels, height, width, .. } = self.geometry;
         let (input, output) =
             (channels * height * width, self.outputs * self.output[0] * self.output[1]);
-        if input.checked_mul(images) != Some(x.len()) || output.checked_mul(images) != Some(y.len())
-        {
-            let expected = format!("{images} images of {input} and of {output} floats");
-            let found = format!("{} and {}", x.len(), y.len());
-            return Err(Error::argument("convolution", expected, found));
-        }
+        // What memory cannot hold, no slice has.
+        let floats = |image: usize| image.saturating_mul(images);
+        Error::check_length("convolution", "x", floats(input), x.len())?;
+        Error::check_length("convolution", "y", floats(output), y.len())?;
         if output == 0 {
             return Ok(());
         }
@@ -300,11 +297,8 @@ impl Convolution {
     /// Slices that are too short.
     pub fn split(&self, image: &[f32], map: &mut [f32]) -> Result<()> {
         let Geometry { channels, height, width, .. } = self.geometry;
-        let expected = [channels * height * width, self.map.floats()];
-        if image.len() < expected[0] || map.len() < expected[1] {
-            let found = format!("{:?}", [image.len(), map.len()]);
-            return Err(Error::argument("convolution", format!("{expected:?} floats"), found));
-        }
+        Error::check_room("convolution", "the image", channels * height * width, image.len())?;
+        Error::check_room("convolution", "the map", self.map.floats(), map.len())?;
         self.map.fill(image, map);
         Ok(())
     }
@@ -316,13 +310,11 @@ impl Convolution {
     /// A map of another length; places that `y` does not have.
     pub fn run_map(&self, map: &[f32], y: &mut [f32], to: &ImageLayout) -> Result<()> {
         let [_, width] = self.output;
-        if map.len() < self.map.floats()
-            || to.pixel_stride != 1
-            || to.floats(self.output(), 1) > y.len()
-        {
-            let expected = format!("{} floats of x, and y as {to:?} says", self.map.floats());
-            let found = format!("{} and {}", map.len(), y.len());
-            return Err(Error::argument("convolution", expected, found));
+        Error::check_room("convolution", "the map", self.map.floats(), map.len())?;
+        Error::check_room("convolution", "y", to.floats(self.output(), 1), y.len())?;
+        if to.pixel_stride != 1 {
+            let expected = "a y whose pixels of a row are neighbours";
+            return Err(Error::argument("convolution", expected, format!("{to:?}")));
         }
         let columns = ColumnLayout::lines(self.map.pitch(), width, to.row_stride);
         for group in &self.groups {

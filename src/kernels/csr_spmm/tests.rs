@@ -165,8 +165,11 @@ fn what_does_not_fit_is_refused() {
     let weights = Csr::from_dense(Array2::ones((3, 4)).view()).unwrap();
     let bias = [0.0; 2];
     let layer = CsrLayer { weights: &weights, bias: Some(&bias), relu: false };
-    let error = CsrSpmm::new(&layer).unwrap_err().to_string();
-    assert!(error.contains("a bias of 3 entries"), "{error}");
+    let error = CsrSpmm::new(&layer).unwrap_err();
+    assert!(
+        matches!(error, Error::Length { argument: "a bias", expected: 3, found: 2, .. }),
+        "{error}"
+    );
     let packed = CsrSpmm::new(&CsrLayer { bias: None, ..layer }).unwrap();
     assert!(packed.run(&[0.0; 7], 2, &mut [0.0; 6]).is_err());
     assert!(packed.run(&[0.0; 8], 2, &mut [0.0; 5]).is_err());

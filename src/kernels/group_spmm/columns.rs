@@ -17,7 +17,7 @@ use std::cell::{Cell, RefCell};
 use std::ops::Range;
 
 use super::output::{Placed, SharedOutput};
-use super::pack::{KBlockView, RowBlock};
+use super::pack::{KBlockView, RowBlock, WorkItem};
 use super::tiles::{Computed, Operand, Tile};
 use super::{GroupLayer, Kernel};
 use crate::kernels::aligned::Aligned;
@@ -32,14 +32,6 @@ const PANELS_FROM: usize = 3;
 
 /// Floats that a thread copies in a microsecond.
 const COPIED_PER_MICROSECOND: usize = 1_000;
-
-/// What a group column takes beside its entries, by [`ColumnsKernel::estimate`]: to read its rows of X, and to
-/// begin with entries that lie elsewhere (measured: a core that computes 384x2304 and 1000x4096 slice by slice,
-/// densities .08 and .3, takes 35 to 100 for each column more).
-const UNITS_OF_A_COLUMN: usize = 50;
-
-/// Useful operations that a thread does in a microsecond.
-const PER_MICROSECOND: usize = 110_000;
 
 /// What an instruction set brings: tiles of some widths, and the ways into and out of them.
 ///
@@ -60,12 +52,12 @@ pub(super) struct Functions {
 
 impl Functions {
     /// Columns of a vector.
-    fn lanes(&self) -> usize {
+    pub(super) fn lanes(&self) -> usize {
         self.tiles[0].width
     }
 
     /// The widest tile.
-    fn widest(&self) -> TileFunction {
+    pub(super) fn widest(&self) -> TileFunction {
         self.tiles[self.tiles.len() - 1]
     }
 
@@ -92,17 +84,17 @@ pub(super) struct TileFunction {
 /// A layer in the order of its group columns, with the functions that run it.
 #[derive(Debug)]
 pub(super) struct ColumnsKernel {
-    blocks: Vec<RowBlock>,
+    pub(super) blocks: Vec<RowBlock>,
     bias: Vec<f32>,
     relu: bool,
-    nnz: usize,
+    pub(super) nnz: usize,
     /// Group columns of all blocks.
-    columns: usize,
+    pub(super) columns: usize,
     /// Their entries.
-    entries: usize,
+    pub(super) entries: usize,
     /// Rows of X.
-    inner: usize,
-    functions: Functions,
+    pub(super) inner: usize,
+    pub(super) functions: Functions,
 }
 
 impl ColumnsKernel {
@@ -128,7 +120,10 @@ impl ColumnsKernel {
     }
 
     /// The tiles of some columns: each one's first column and function.
-    fn tiles(&self, columns: Range<usize>) -> impl Iterator<Item = (usize, TileFunction)> + use<> {
+    pub(super) fn tiles(
+        &self,
+        columns: Range<usize>,
+    ) -> impl Iterator<Item = (usize, TileFunction)> + use<> {
         let functions = self.functions;
         let mut first = columns.start;
         std::iter::from_fn(move || {
@@ -147,7 +142,7 @@ impl ColumnsKernel {
     }
 
     /// Computes one part of Y.
-    fn part(&self, part: &WorkItem<'_>, x: &Operand<'_>, y: &SharedOutput<'_>) {
+    pub(super) fn part(&self, part: &WorkItem<'_>, x: &Operand<'_>, y: &SharedOutput<'_>) {
         let WorkItem { block, row_slice, ref columns } = *part;
         let tiles = || self.tiles(columns.clone());
         SCRATCH.with_borrow_mut(|scratch| {
@@ -196,7 +191,7 @@ impl ColumnsKernel {
     ) {
         let rows = part.rows();
         let bias = &self.bias[part.block.first_row..][rows.clone()];
-        // SAFETY: whoever made this kernel vouched for the processor.
+        // SAFETY: `ColumnsKernel::new` asks that the processor has what the functions were compiled for.
         unsafe {
             (self.functions.fill)(&mut tile[width * rows.start..width * rows.end], width, bias)
         };
@@ -214,7 +209,7 @@ impl ColumnsKernel {
         let valid = width.min(part.columns.end - first);
         assert!(tile.len() >= width * part.block.rows, "room for the block's rows");
         let tile = x.tile(first, valid, self.functions.lanes(), tile.as_mut_ptr());
-        // SAFETY: whoever made this kernel vouched for the processor. X has K rows of n floats, and every
+        // SAFETY: `ColumnsKernel::new` asks that the processor has what the functions were compiled for. X has K rows of n floats, and every
         // group column lies below K; the tile's columns are of these n. The tile of Y has the block's rows,
         // and every entry's row lies below them.
         unsafe { add(k_block, &tile) };
@@ -233,7 +228,7 @@ impl ColumnsKernel {
         y.place(first, valid, self.functions.lanes(), |places| {
             let placed = Placed { width, first_row, places, relu };
             let tile = &tile[width * rows.start..width * rows.end];
-            // SAFETY: whoever made this kernel vouched for the processor; no two calls write the same rows
+            // SAFETY: `ColumnsKernel::new` asks that the processor has what the functions were compiled for; no two calls write the same rows
             // and columns of Y.
             unsafe { (self.functions.write)(y, tile, &placed) };
         });
@@ -317,108 +312,15 @@ impl Kernel for ColumnsKernel {
     }
 }
 
-/// Some columns of the rows of a block, or of one of its slices.
-#[derive(Clone)]
-struct WorkItem<'a> {
-    block: &'a RowBlock,
-    row_slice: Option<usize>,
-    columns: Range<usize>,
-}
-
-impl WorkItem<'_> {
-    /// Its rows, counted from the block's first.
-    fn rows(&self) -> Range<usize> {
-        self.row_slice
-            .map_or(0..self.block.rows, |row_slice| self.block.row_slices[row_slice].clone())
-    }
-}
-
-/// What parts a product is cut into.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Partition {
-    /// Columns of a part.
-    width: usize,
-    /// Whether a part has the rows of one slice only.
-    row_slices: bool,
-}
-
-impl ColumnsKernel {
-    /// The partition where `parts` are wanted of all blocks together. Tiles are whole, since narrow ones spread
-    /// each weight over less. If those are too few for all threads, each thread has a part of the columns; or of
-    /// the rows, if that should be faster.
-    fn partition(&self, n: usize, parts: usize, threads: usize) -> Partition {
-        let (blocks, row_slices) = (self.units(false), self.units(true));
-        let width = |parts: usize, units: usize| n.div_ceil(parts.div_ceil(units));
-        let whole = |units| width(parts, units).next_multiple_of(self.functions.widest().width);
-        let each =
-            |units| width(parts.min(threads), units).next_multiple_of(self.functions.lanes());
-        if n.div_ceil(whole(blocks)) * blocks >= 2 * threads {
-            return Partition { width: whole(blocks), row_slices: false };
-        }
-        let by_columns = Partition { width: each(blocks), row_slices: false };
-        if row_slices == blocks || row_slices > parts {
-            return by_columns;
-        }
-        let by_rows = [whole(row_slices), each(row_slices)]
-            .map(|width| Partition { width, row_slices: true });
-        let all = [by_columns].into_iter().chain(by_rows);
-        all.min_by_key(|&partition| self.estimate(n, partition, threads)).unwrap_or(by_columns)
-    }
-
-    /// Into how many parts the rows are cut.
-    fn units(&self, row_slices: bool) -> usize {
-        if row_slices {
-            self.blocks.iter().map(|block| block.row_slices.len()).sum()
-        } else {
-            self.blocks.len()
-        }
-    }
-
-    /// About how long the busiest thread takes. The unit is what an entry takes for itself, and again for each
-    /// vector: half a nanosecond (AVX2, updates of rank 4).
-    fn estimate(&self, n: usize, partition: Partition, threads: usize) -> usize {
-        let units = self.units(partition.row_slices);
-        let (entries, columns) = (self.entries / units, self.columns / self.blocks.len());
-        let part = |columns_of_y: Range<usize>| -> usize {
-            let vectors = |tile: TileFunction| tile.width / self.functions.lanes();
-            self.tiles(columns_of_y)
-                .map(|(_, tile)| entries * (1 + vectors(tile)) + UNITS_OF_A_COLUMN * columns)
-                .sum()
-        };
-        let rounds = (n.div_ceil(partition.width) * units).div_ceil(threads);
-        rounds * part(0..partition.width.min(n))
-    }
-
-    /// Computes all blocks.
-    fn blocks_of(&self, x: &Operand<'_>, n: usize, output: &SharedOutput<'_>) {
-        let whole = |block| WorkItem { block, row_slice: None, columns: 0..n };
-        let parts = task_count(2 * self.nnz * n, PER_MICROSECOND);
-        if parts == 1 {
-            self.blocks.iter().for_each(|block| self.part(&whole(block), x, output));
-            return;
-        }
-        let Partition { width, row_slices } = self.partition(n, parts, threads());
-        let units = self.blocks.iter().flat_map(|block| {
-            let count = if row_slices { block.row_slices.len() } else { 1 };
-            let row_slice = move |row_slice| if count > 1 { Some(row_slice) } else { None };
-            (0..count).map(move |index| WorkItem { row_slice: row_slice(index), ..whole(block) })
-        });
-        let ranges = || (0..n).step_by(width).map(|first| first..n.min(first + width));
-        let work = units
-            .flat_map(|unit| ranges().map(move |columns| WorkItem { columns, ..unit.clone() }));
-        parallel_for(work.collect(), |part| self.part(&part, x, output));
-    }
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::kernels::layout::RowTable;
     use crate::sparse::GroupSparse;
     use ndarray::Array2;
 
     /// A kernel that does nothing, in tiles of 8 and 24 columns.
-    fn idle(layer: &GroupLayer<'_>) -> ColumnsKernel {
+    pub(in super::super) fn idle(layer: &GroupLayer<'_>) -> ColumnsKernel {
         const IDLE: &[TileFunction] = &[
             TileFunction { width: 8, add: |_, _| () },
             TileFunction { width: 24, add: |_, _| () },
@@ -432,51 +334,6 @@ mod tests {
         unsafe { ColumnsKernel::new(layer, 4, functions) }
     }
 
-    /// The partition of a product with so many rows, packed for as many threads as run it.
-    fn partition(rows: usize, n: usize, parts: usize, threads: usize) -> (usize, bool) {
-        let weights = GroupSparse::from_dense(Array2::ones((rows, 8)).view(), 8).unwrap();
-        let layer = GroupLayer { weights: &weights, bias: None, relu: false };
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        let Partition { width, row_slices } =
-            pool.install(|| idle(&layer).partition(n, parts, crate::kernels::threads()));
-        (width, row_slices)
-    }
-
-    #[test]
-    fn parts_are_whole_tiles_where_there_are_enough_for_all_threads() {
-        assert_eq!(partition(10, 1024, 8, 2), (144, false));
-        assert_eq!(partition(10, 256, 8, 2), (48, false));
-        assert_eq!(partition(10, 64, 8, 2), (32, false), "no 24, 24 and 16");
-        assert_eq!(partition(10, 20, 8, 4), (8, false));
-        assert_eq!(partition(10, 1024, 3, 64), (344, false), "no more parts than are worth it");
-        assert_eq!(partition(2000, 1024, 8, 2), (528, false), "of each of four blocks");
-        assert_eq!(partition(2000, 10, 4, 2), (24, false), "all columns of each block");
-    }
-
-    #[test]
-    fn rows_are_parted_where_columns_are_few() {
-        assert_eq!(partition(300, 24, 8, 2), (24, true), "of two row_slices");
-        assert_eq!(partition(300, 8, 8, 2), (24, true), "one tile");
-        assert_eq!(partition(300, 48, 8, 2), (24, false), "two tiles, one for each thread");
-        assert_eq!(partition(300, 64, 8, 2), (32, false), "two tiles for each thread");
-        assert_eq!(partition(300, 64, 32, 8), (24, true));
-        assert_eq!(
-            partition(40, 64, 64, 16),
-            (8, true),
-            "of two row_slices: columns are parted, too"
-        );
-        assert_eq!(
-            partition(300, 64, 5, 8),
-            (16, false),
-            "eight row_slices are more than are worth it"
-        );
-        assert_eq!(
-            partition(4096, 24, 64, 16),
-            (24, true),
-            "two row_slices of each of eight blocks"
-        );
-    }
-
     #[test]
     fn only_a_large_x_whose_rows_lie_apart_is_copied() {
         let weights = GroupSparse::from_dense(Array2::ones((2000, 4)).view(), 4).unwrap();
@@ -487,7 +344,10 @@ mod tests {
         assert!(wants(Rows::Every(n), n));
         assert!(!wants(Rows::Every(1), n), "rows that overlap");
         assert!(!wants(Rows::At(&RowTable::new(vec![0, 1, 2, 3])), n), "taps of a convolution");
-        assert!(wants(Rows::At(&RowTable::new(vec![0, 3 * n, n, 2 * n])), n), "living rows");
+        assert!(
+            wants(Rows::At(&RowTable::new(vec![0, 3 * n, n, 2 * n])), n),
+            "rows that were kept"
+        );
         let small = Input { values: &values[..64], rows: Rows::Every(16) };
         assert!(!kernel.wants_panels(&small, 16));
     }

@@ -20,8 +20,10 @@
 
 mod columns;
 pub mod gpu;
+mod micro_kernel;
 mod output;
 mod pack;
+mod partition;
 mod portable;
 pub mod reference;
 mod rows;

@@ -2,6 +2,7 @@
 
 use super::tiles::MOST_VECTORS;
 use crate::kernels::layout::{ColumnLayout, Output, Rows};
+use crate::kernels::simd::{Simd, copy_at_least};
 
 /// Where a tile goes.
 pub(super) struct Placed<'a> {
@@ -115,61 +116,85 @@ impl<'a> SharedOutput<'a> {
         &room[..count]
     }
 
-    /// Writes a tile's rows to their places by `copy`, which is given a source, a target and their length; all
-    /// lie within the tile and the output. The length is `L` where vectors of as many floats are written.
+    /// Writes a tile's rows to their places, what is below `bound` as `bound`.
     ///
     /// # Safety
     /// No other thread writes these rows and columns.
     #[inline(always)]
-    pub(super) unsafe fn write<const L: usize>(
+    pub(super) unsafe fn write<S: Simd>(
         &self,
+        simd: S,
+        bound: S::Vector,
         tile: &[f32],
         placed: &Placed<'_>,
-        copy: impl Fn(*const f32, *mut f32, usize),
     ) {
         let rows = (placed.first_row..).zip(tile.chunks_exact(placed.width));
-        let rows = rows.map(|(row, from)| (self.rows.start(row), from));
-        match placed.places {
-            // SAFETY: by the caller's word. (Loops over numbers that the compiler knows become none.)
-            Places::Vectors(places) => unsafe {
-                match *places {
-                    [a] => self.write_vectors::<L, 1>(rows, [a], copy),
-                    [a, b] => self.write_vectors::<L, 2>(rows, [a, b], copy),
-                    [a, b, c] => self.write_vectors::<L, 3>(rows, [a, b, c], copy),
-                    [a, b, c, d] => self.write_vectors::<L, 4>(rows, [a, b, c, d], copy),
-                    _ => unreachable!("a tile has up to {MOST_VECTORS} vectors"),
+        // SAFETY: as this function asks. (Loops over numbers that the compiler knows become none.)
+        unsafe {
+            match placed.places {
+                Places::Vectors(&[a]) => self.write_vectors(simd, bound, rows, [a]),
+                Places::Vectors(&[a, b]) => self.write_vectors(simd, bound, rows, [a, b]),
+                Places::Vectors(&[a, b, c]) => self.write_vectors(simd, bound, rows, [a, b, c]),
+                Places::Vectors(&[a, b, c, d]) => {
+                    self.write_vectors(simd, bound, rows, [a, b, c, d]);
                 }
-            },
-            Places::Segments(segments) => {
-                for (start, from) in rows {
-                    for &Segment { from: first, to, length } in segments {
-                        let to = start + to;
-                        assert!(to + length <= self.length && first + length <= from.len());
-                        // SAFETY: both lie within their slices, as asserted.
-                        unsafe { copy(from.as_ptr().add(first), self.start.add(to), length) };
-                    }
+                Places::Vectors(_) => unreachable!("a tile has up to {MOST_VECTORS} vectors"),
+                Places::Segments(segments) => self.write_segments(simd, bound, rows, segments),
+            }
+        }
+    }
+
+    /// Writes the first `V` vectors of rows, each given with its number, to their places.
+    ///
+    /// # Safety
+    /// As for [`SharedOutput::write`].
+    #[inline(always)]
+    unsafe fn write_vectors<'t, S: Simd, const V: usize>(
+        &self,
+        simd: S,
+        bound: S::Vector,
+        rows: impl Iterator<Item = (usize, &'t [f32])>,
+        places: [usize; V],
+    ) {
+        let mut end = 0;
+        for &furthest in &places {
+            end = end.max(furthest + S::LANES);
+        }
+        for (row, from) in rows {
+            let start = self.rows.start(row);
+            assert!(start + end <= self.length && V * S::LANES <= from.len());
+            for (vector, &to) in places.iter().enumerate() {
+                // SAFETY: both lie within their slices, as asserted.
+                unsafe {
+                    let values = simd.load(from.as_ptr().add(vector * S::LANES));
+                    simd.store(simd.at_least(bound, values), self.start.add(start + to));
                 }
             }
         }
     }
 
-    /// Writes the first `V` vectors of rows, each given with its start in Y, to their places.
+    /// Writes rows, each given with its number, by segments.
     ///
     /// # Safety
     /// As for [`SharedOutput::write`].
     #[inline(always)]
-    unsafe fn write_vectors<'t, const L: usize, const V: usize>(
+    unsafe fn write_segments<'t, S: Simd>(
         &self,
+        simd: S,
+        bound: S::Vector,
         rows: impl Iterator<Item = (usize, &'t [f32])>,
-        places: [usize; V],
-        copy: impl Fn(*const f32, *mut f32, usize),
+        segments: &[Segment],
     ) {
-        let end = places.iter().max().map_or(0, |&furthest| furthest + L);
-        for (start, from) in rows {
-            assert!(start + end <= self.length && V * L <= from.len());
-            for (vector, &to) in places.iter().enumerate() {
+        for (row, from) in rows {
+            let start = self.rows.start(row);
+            for &Segment { from: first, to, length } in segments {
+                let to = start + to;
+                assert!(to + length <= self.length && first + length <= from.len());
                 // SAFETY: both lie within their slices, as asserted.
-                unsafe { copy(from.as_ptr().add(vector * L), self.start.add(start + to), L) };
+                unsafe {
+                    let from = from.as_ptr().add(first);
+                    copy_at_least(simd, bound, from, self.start.add(to), length);
+                }
             }
         }
     }

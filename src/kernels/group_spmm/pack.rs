@@ -155,6 +155,22 @@ impl RowBlock {
     }
 }
 
+/// Some columns of the rows of a block, or of one of its slices.
+#[derive(Clone)]
+pub(super) struct WorkItem<'a> {
+    pub block: &'a RowBlock,
+    pub row_slice: Option<usize>,
+    pub columns: Range<usize>,
+}
+
+impl WorkItem<'_> {
+    /// Its rows, counted from the block's first.
+    pub fn rows(&self) -> Range<usize> {
+        self.row_slice
+            .map_or(0..self.block.rows, |row_slice| self.block.row_slices[row_slice].clone())
+    }
+}
+
 /// Rows cut into `count` ranges of at most `most` rows, with as equal shares of the stored groups as that
 /// allows.
 fn split(row_ptr: &[u32], count: usize, most: usize) -> Vec<Range<usize>> {

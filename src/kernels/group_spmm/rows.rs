@@ -214,7 +214,7 @@ impl Kernel for RowsKernel {
         out.resize(rows.bias.len(), [0.0; ROWS]);
         let slices = rows.bias.len();
         let parts = task_count(rows.values.len(), PER_MICROSECOND);
-        // SAFETY (of both calls): whoever made this kernel vouched for the processor; the copy is that
+        // SAFETY (of both calls): `RowsKernel::new` asks that the processor has what the function was compiled for; the copy is that
         // of these rows, and the output has an entry for each slice.
         if parts == 1 {
             unsafe { (self.function)(rows, &copy, 0..slices, &mut out) };

@@ -72,7 +72,7 @@ pub(super) struct Span {
     pub valid: usize,
 }
 
-/// WorkItem of Y and the part of X above it.
+/// A part of Y and the part of X above it.
 pub(super) struct Tile {
     /// Where places in X are counted from.
     x: *const f32,

@@ -8,14 +8,16 @@ use std::arch::x86_64::*;
 use std::ops::Range;
 
 use super::columns::{self, CACHED_FLOATS, ColumnsKernel, Functions, TileFunction};
+use super::micro_kernel;
 use super::output::{Placed, SharedOutput};
-use super::pack::{GroupColumn, KBlockView};
+use super::pack::KBlockView;
 use super::rows::{ROWS, Rows, RowsKernel, Slice, SlicesFunction};
-use super::tiles::{Span, Tile};
+use super::tiles::Tile;
 use super::{GroupLayer, Kernel};
 use crate::device::cpu::Avx2;
+use crate::kernels::simd::Simd;
 
-const LANES: usize = 8;
+const LANES: usize = Avx2::LANES;
 
 /// Floats of a stream of weights between what is used and what is fetched: 4 KiB, where a processor's own
 /// fetching stops at each page.
@@ -42,7 +44,7 @@ unsafe fn slices<const W: usize>(
     range: Range<usize>,
     out: &mut [[f32; ROWS]],
 ) {
-    // SAFETY: by the caller's word.
+    // SAFETY: `compute` asks what `SlicesFunction` asks.
     unsafe { rows.compute::<W, true>(x, range, out) };
 }
 
@@ -156,74 +158,8 @@ fn fill(tile: &mut [f32], width: usize, bias: &[f32]) {
 /// As [`Functions`] asks; the processor has AVX2 and FMA.
 #[target_feature(enable = "avx2,fma")]
 unsafe fn write(y: &SharedOutput<'_>, tile: &[f32], placed: &Placed<'_>) {
-    // What is below it becomes the bound: 0, or nothing. A NaN stays, as `max` gives its second operand.
-    let bound = _mm256_set1_ps(if placed.relu { 0.0 } else { f32::NEG_INFINITY });
-    let copy = |from: *const f32, to: *mut f32, length: usize| {
-        let whole = length / LANES * LANES;
-        // SAFETY: whole vectors, and a mask for the rest, keep within the length. (Masked stores are
-        // slow on some processors, so that whole vectors do without.)
-        unsafe {
-            for done in (0..whole).step_by(LANES) {
-                let values = _mm256_loadu_ps(from.add(done));
-                _mm256_storeu_ps(to.add(done), _mm256_max_ps(bound, values));
-            }
-            if whole < length {
-                let mask = mask(length - whole);
-                let values = _mm256_maskload_ps(from.add(whole), mask);
-                _mm256_maskstore_ps(to.add(whole), mask, _mm256_max_ps(bound, values));
-            }
-        }
-    };
-    // SAFETY: by the caller's word.
-    unsafe { y.write::<LANES>(tile, placed, copy) };
-}
-
-/// The first `length` lanes.
-#[inline]
-#[target_feature(enable = "avx2,fma")]
-fn mask(length: usize) -> __m256i {
-    let length = _mm256_set1_epi32(length.min(LANES) as i32);
-    _mm256_cmpgt_epi32(length, _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7))
-}
-
-/// What a vector takes of a row of X, as masks: the lanes of one line, and those of the next.
-#[derive(Clone, Copy)]
-struct Load {
-    /// Whether all lanes are of one line.
-    whole: bool,
-    at: usize,
-    own: __m256i,
-    /// Where the next line's lanes would start if they were the vector's first.
-    next: usize,
-    rest: __m256i,
-}
-
-impl Load {
-    #[inline]
-    #[target_feature(enable = "avx2,fma")]
-    fn new(&Span { at, own, next, valid }: &Span) -> Self {
-        let rest = _mm256_andnot_si256(mask(own), mask(valid));
-        let (whole, next) = (own == LANES, next.wrapping_sub(own));
-        Self { whole, at, own: mask(own), next, rest }
-    }
-
-    /// The vector, 0 after what it takes. `WHOLE` says that it is whole.
-    ///
-    /// # Safety
-    /// The row has these columns.
-    #[inline]
-    #[target_feature(enable = "avx2,fma")]
-    unsafe fn of<const WHOLE: bool>(&self, row: *const f32) -> __m256 {
-        // SAFETY: the masks keep within the columns.
-        unsafe {
-            let first = row.wrapping_add(self.at);
-            if WHOLE || self.whole {
-                return _mm256_loadu_ps(first);
-            }
-            let own = _mm256_maskload_ps(first, self.own);
-            _mm256_or_ps(own, _mm256_maskload_ps(row.wrapping_add(self.next), self.rest))
-        }
-    }
+    // SAFETY: the processor has AVX2 and FMA, and no other thread writes there, as this function asks.
+    unsafe { micro_kernel::write(Avx2::promised(), y, tile, placed) };
 }
 
 /// Adds a K block, whose columns have ranks up to `MOST`, to a tile of `V` vectors.
@@ -232,85 +168,6 @@ impl Load {
 /// As [`Functions`] asks; the processor has AVX2 and FMA.
 #[target_feature(enable = "avx2,fma")]
 unsafe fn add<const MOST: usize, const V: usize>(k_block: &KBlockView<'_>, tile: &Tile) {
-    // SAFETY: by the caller's word.
-    unsafe {
-        if tile.is_whole(V, LANES) {
-            add_loaded::<MOST, V, true>(k_block, tile);
-        } else {
-            add_loaded::<MOST, V, false>(k_block, tile);
-        }
-    }
-}
-
-/// # Safety
-/// As for [`add`]; the tile is whole where it is said to be.
-#[inline]
-#[target_feature(enable = "avx2,fma")]
-unsafe fn add_loaded<const MOST: usize, const V: usize, const WHOLE: bool>(
-    k_block: &KBlockView<'_>,
-    tile: &Tile,
-) {
-    let loads: [Load; V] = std::array::from_fn(|v| Load::new(&tile.spans()[v]));
-    for (index, column) in k_block.columns.iter().enumerate() {
-        if tile.ahead
-            && let Some(next) = k_block.columns.get(index + 1)
-        {
-            for lane in 0..next.width() {
-                // SAFETY: row first + lane of X exists; a prefetch faults nowhere.
-                unsafe {
-                    let row = tile.row(next.first() + lane).wrapping_add(loads[0].at);
-                    _mm_prefetch::<_MM_HINT_T0>(row.cast());
-                }
-            }
-        }
-        // SAFETY: by the caller's word.
-        unsafe {
-            match column.rank() {
-                4 if MOST >= 4 => update::<4, V, WHOLE>(k_block, column, tile, &loads),
-                2 => update::<2, V, WHOLE>(k_block, column, tile, &loads),
-                _ => update::<1, V, WHOLE>(k_block, column, tile, &loads),
-            }
-        }
-    }
-}
-
-/// # Safety
-/// As for [`add_loaded`]; the column is one of the K block, of rank `E`.
-#[inline]
-#[target_feature(enable = "avx2,fma")]
-unsafe fn update<const E: usize, const V: usize, const WHOLE: bool>(
-    k_block: &KBlockView<'_>,
-    column: &GroupColumn,
-    tile: &Tile,
-    loads: &[Load; V],
-) {
-    let mut x = [[_mm256_setzero_ps(); V]; E];
-    for (lane, x) in x.iter_mut().enumerate() {
-        if lane < column.width() {
-            // SAFETY: row first + lane of X exists, and has the tile's columns.
-            unsafe {
-                let row = tile.row(column.first() + lane);
-                for (x, load) in x.iter_mut().zip(loads) {
-                    *x = load.of::<WHOLE>(row);
-                }
-            }
-        }
-    }
-    let (rows, weights) = k_block.entries::<E>(column);
-    for (&row, weights) in rows.iter().zip(weights) {
-        // SAFETY: the tile of Y has that row, of V vectors.
-        unsafe {
-            let y = tile.y.add(row as usize * V * LANES);
-            let mut sums: [__m256; V] = std::array::from_fn(|v| _mm256_loadu_ps(y.add(v * LANES)));
-            for (&weight, x) in weights.iter().zip(&x) {
-                let weight = _mm256_set1_ps(weight);
-                for (sum, &x) in sums.iter_mut().zip(x) {
-                    *sum = _mm256_fmadd_ps(weight, x, *sum);
-                }
-            }
-            for (v, &sum) in sums.iter().enumerate() {
-                _mm256_storeu_ps(y.add(v * LANES), sum);
-            }
-        }
-    }
+    // SAFETY: the processor has AVX2 and FMA, and the operands have the rows, as this function asks.
+    unsafe { micro_kernel::add::<_, MOST, V>(Avx2::promised(), k_block, tile) };
 }

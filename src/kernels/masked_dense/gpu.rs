@@ -113,7 +113,7 @@ pub struct Product<'a> {
     pub relu: bool,
 }
 
-/// Packs the living part of a layer for `n` columns: for the variant that `SCALPEL_KERNEL` names, else
+/// Packs the kept part of a layer for `n` columns: for the variant that `SCALPEL_KERNEL` names, else
 /// for the one that suits it.
 ///
 /// # Errors

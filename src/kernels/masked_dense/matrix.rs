@@ -60,7 +60,7 @@ impl fmt::Debug for LibraryKernel {
 }
 
 thread_local! {
-    /// The living inputs and outputs, kept from call to call.
+    /// The gathered inputs and the results, reused from call to call.
     static SCRATCH: Cell<(Vec<f32>, Vec<f32>)> = const { Cell::new((Vec::new(), Vec::new())) };
 }
 
@@ -68,17 +68,17 @@ impl Kernel for LibraryKernel {
     fn run(&self, x: &[f32], y: &mut [f32]) -> Result<()> {
         let layer = &self.layer;
         let ((m, k), n) = (layer.weights.dim(), layer.n);
-        let (mut living, mut results) = SCRATCH.take();
-        living.clear();
+        let (mut gathered, mut results) = SCRATCH.take();
+        gathered.clear();
         for &place in layer.inputs.starts() {
-            living.extend(&x[place..place + n]);
+            gathered.extend(&x[place..place + n]);
         }
         results.resize(m * n, 0.0);
         let done = if m * k * n == 0 {
             results.fill(0.0);
             Ok(())
         } else {
-            self.library.multiply([m, k, n], &self.weights, &living, &mut results)
+            self.library.multiply([m, k, n], &self.weights, &gathered, &mut results)
         };
         if done.is_ok() && n > 0 {
             let rows = results.chunks_exact(n).zip(&layer.bias);
@@ -88,7 +88,7 @@ impl Kernel for LibraryKernel {
                 }
             }
         }
-        SCRATCH.set((living, results));
+        SCRATCH.set((gathered, results));
         done
     }
 }

@@ -1,9 +1,9 @@
-//! A dense layer of which only some nodes live: Y = act(W X + b) over living inputs and outputs.
+//! A dense layer of which only some nodes are kept: Y = act(W X + b) over kept inputs and outputs.
 //!
-//! W is `[M, K]` dense, X is `[K, n]`, Y is `[M, n]`, all f32. The weights between living nodes are
+//! W is `[M, K]` dense, X is `[K, n]`, Y is `[M, n]`, all f32. The weights between kept nodes are
 //! gathered once, at packing, into a smaller dense matrix: what node pruning leaves. X and Y may hold all
-//! nodes, in which case the kernel reads and writes the living ones where they lie and never touches the
-//! others, or only the living ones, where the neighbouring layer is compacted too.
+//! nodes, in which case the kernel reads and writes the kept ones where they lie and never touches the
+//! others, or only the kept ones, where the neighbouring layer is compacted too.
 //!
 //! **One column (n = 1):** eight rows at a time, their weights interleaved in one stream. Bound by the
 //! memory or cache that the weights come from.
@@ -45,20 +45,20 @@ pub trait DenseLibrary: Send + Sync {
 /// The nodes on one side of a layer.
 #[derive(Clone, Copy, Debug)]
 pub struct Nodes<'a> {
-    /// The living ones, ascending.
-    pub living: &'a [usize],
-    /// Whether the activations hold the living nodes alone, or all.
+    /// The kept ones, ascending.
+    pub kept: &'a [usize],
+    /// Whether the activations hold the kept nodes alone, or all.
     pub compacted: bool,
 }
 
 impl Nodes<'_> {
     /// Refuses nodes that are not there or that do not ascend.
     fn check(&self, side: &str, total: usize) -> Result<()> {
-        let ascend = self.living.windows(2).all(|pair| pair[0] < pair[1]);
-        match self.living.last() {
+        let ascend = self.kept.windows(2).all(|pair| pair[0] < pair[1]);
+        match self.kept.last() {
             Some(&last) if last >= total || !ascend => {
                 let expected = format!("ascending {side} below {total}");
-                Err(Error::argument("masked_dense", expected, format!("{:?}", self.living)))
+                Err(Error::argument("masked_dense", expected, format!("{:?}", self.kept)))
             }
             _ => Ok(()),
         }
@@ -66,12 +66,12 @@ impl Nodes<'_> {
 
     /// Rows of the activations, of `total` nodes.
     fn rows(&self, total: usize) -> usize {
-        if self.compacted { self.living.len() } else { total }
+        if self.compacted { self.kept.len() } else { total }
     }
 
-    /// Where the living nodes' rows of `n` start.
+    /// Where the kept nodes' rows of `n` start.
     fn table(&self, n: usize) -> RowTable {
-        let places = self.living.iter().enumerate();
+        let places = self.kept.iter().enumerate();
         RowTable::new(
             places.map(|(index, &node)| if self.compacted { index } else { node } * n).collect(),
         )
@@ -94,13 +94,13 @@ pub struct MaskedLayer<'a> {
 }
 
 impl MaskedLayer<'_> {
-    /// Weights `[living outputs, living inputs]` and bias of the living nodes.
+    /// Weights `[kept outputs, kept inputs]` and bias of the kept nodes.
     fn gather(&self) -> Result<(Array2<f32>, Vec<f32>)> {
         let (m, k) = self.weights.dim();
         self.inputs.check("inputs", k)?;
         self.outputs.check("outputs", m)?;
         let bias = super::bias("masked_dense", self.bias, m)?;
-        let (inputs, outputs) = (self.inputs.living, self.outputs.living);
+        let (inputs, outputs) = (self.inputs.kept, self.outputs.kept);
         let weights = Array2::from_shape_fn((outputs.len(), inputs.len()), |(row, column)| {
             self.weights[[outputs[row], inputs[column]]]
         });
@@ -124,7 +124,7 @@ pub enum Backend {
 pub type Variant = registry::Variant<Backend>;
 
 impl Variant {
-    /// Whether a product of `n` columns and `rows` living rows is best given to it.
+    /// Whether a product of `n` columns and `rows` kept rows is best given to it.
     pub fn suits(&self, rows: usize, n: usize) -> bool {
         match self.design {
             Backend::Vector(_) => n == 1,
@@ -206,7 +206,7 @@ pub fn candidates(n: usize, library: bool) -> Result<Vec<&'static Variant>> {
 /// The gathered weights of one layer, and where its operands' rows lie.
 #[derive(Debug)]
 struct Gathered {
-    /// `[living outputs, living inputs]`.
+    /// `[kept outputs, kept inputs]`.
     weights: Array2<f32>,
     bias: Vec<f32>,
     relu: bool,
@@ -217,7 +217,7 @@ struct Gathered {
 
 /// A layer packed for a backend.
 trait Kernel: Send + Sync + std::fmt::Debug {
-    /// Computes the living rows of y. The lengths have been checked.
+    /// Computes the kept rows of y. The lengths have been checked.
     fn run(&self, x: &[f32], y: &mut [f32]) -> Result<()>;
 }
 
@@ -246,7 +246,7 @@ impl MaskedDense {
         if let Some(variant) = registry::forced(VARIANTS, "masked_dense_")? {
             return Self::with(variant, layer, n, library);
         }
-        let fits = VARIANTS.iter().filter(|variant| variant.suits(layer.outputs.living.len(), n));
+        let fits = VARIANTS.iter().filter(|variant| variant.suits(layer.outputs.kept.len(), n));
         registry::first_available(fits, |variant| Self::with(variant, layer, n, library))
     }
 
@@ -302,8 +302,8 @@ impl MaskedDense {
         self.variant
     }
 
-    /// Computes the living rows of `y = act(W x + b)`: x is `[inputs, n]`, y is `[outputs, n]`, of all
-    /// nodes or of the living ones, as the layer says. Rows of other nodes are neither read nor written.
+    /// Computes the kept rows of `y = act(W x + b)`: x is `[inputs, n]`, y is `[outputs, n]`, of all
+    /// nodes or of the kept ones, as the layer says. Rows of other nodes are neither read nor written.
     ///
     /// # Errors
     /// Slices of other lengths; what a library refuses.

@@ -49,9 +49,9 @@ fn check_with(
     run: &Candidates<'_>,
 ) {
     let mut rng = seed::stream(seed, "masked_dense", &[]);
-    let mut living =
+    let mut kept_nodes =
         |total: usize| -> Vec<usize> { (0..total).filter(|_| rng.random_bool(alive)).collect() };
-    let (inputs, outputs) = (living(k), living(m));
+    let (inputs, outputs) = (kept_nodes(k), kept_nodes(m));
     let weights = Array2::<f32>::from_shape_fn((m, k), |_| rng.random_range(-1.0..1.0));
     let bias: Vec<f32> = (0..m).map(|_| rng.random_range(-1.0..1.0)).collect();
     let rows = |nodes: &Vec<usize>, total, compacted| if compacted { nodes.len() } else { total };
@@ -66,8 +66,8 @@ fn check_with(
     for (bias, relu) in [(None, false), (Some(&bias[..]), true)] {
         let layer = MaskedLayer {
             weights: weights.view(),
-            inputs: Nodes { living: &inputs, compacted: compacted[0] },
-            outputs: Nodes { living: &outputs, compacted: compacted[1] },
+            inputs: Nodes { kept: &inputs, compacted: compacted[0] },
+            outputs: Nodes { kept: &outputs, compacted: compacted[1] },
             bias,
             relu,
         };
@@ -179,7 +179,7 @@ proptest! {
 #[test]
 fn what_does_not_fit_is_refused() {
     let weights = Array2::<f32>::ones((3, 4));
-    let nodes = |living| Nodes { living, compacted: false };
+    let nodes = |kept| Nodes { kept, compacted: false };
     let layer = |inputs, outputs| MaskedLayer {
         weights: weights.view(),
         inputs: nodes(inputs),
@@ -194,7 +194,11 @@ fn what_does_not_fit_is_refused() {
     assert!(refusal(&layer(&[0], &[1, 1])).contains("ascending outputs below 3"));
     let fits = layer(&[0, 3], &[1]);
     let bias = [0.0; 1];
-    assert!(refusal(&MaskedLayer { bias: Some(&bias), ..fits }).contains("a bias of 3 entries"));
+    let error = MaskedDense::new(&MaskedLayer { bias: Some(&bias), ..fits }, 1, None).unwrap_err();
+    assert!(
+        matches!(error, Error::Length { argument: "a bias", expected: 3, found: 1, .. }),
+        "{error}"
+    );
     let packed = MaskedDense::new(&fits, 1, None).unwrap();
     assert!(packed.variant().one_column());
     assert!(packed.run(&[0.0; 2], &mut [0.0; 3]).is_err());
@@ -238,8 +242,8 @@ fn a_layer_larger_than_a_binding_is_split_on_gpus() {
     let (inputs, outputs): (Vec<usize>, Vec<usize>) = ((0..k).collect(), (0..m).collect());
     let layer = MaskedLayer {
         weights: weights.view(),
-        inputs: Nodes { living: &inputs, compacted: true },
-        outputs: Nodes { living: &outputs, compacted: true },
+        inputs: Nodes { kept: &inputs, compacted: true },
+        outputs: Nodes { kept: &outputs, compacted: true },
         bias: None,
         relu: false,
     };

@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::kernels::activate;
 use crate::kernels::aligned::Aligned;
 use crate::kernels::parallel::{parallel_for, task_count};
+use crate::kernels::simd::Simd;
 
 /// Rows of a block.
 const ROWS: usize = 8;
@@ -41,56 +42,52 @@ pub(super) fn avx512() -> Option<VectorFunction> {
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use std::arch::x86_64::*;
-
-    use super::ROWS;
+    use super::{ROWS, blocks_of_vectors};
+    use crate::device::cpu::{Avx2, Avx512};
 
     /// # Safety
     /// The processor has AVX2 and FMA.
     #[target_feature(enable = "avx2,fma")]
     pub(super) unsafe fn avx2(weights: &[f32], x: &[f32], sums: &mut [[f32; ROWS]]) {
-        let (vectors, _) = weights.as_chunks::<8>();
-        let (steps, _) = vectors.as_chunks::<ROWS>();
-        let (x, _) = x.as_chunks::<8>();
-        for (block, out) in sums.iter_mut().enumerate() {
-            let mut lanes = [_mm256_setzero_ps(); ROWS];
-            for (rows, x) in steps[block * x.len()..(block + 1) * x.len()].iter().zip(x) {
-                // SAFETY: arrays of eight floats.
-                unsafe {
-                    let x = _mm256_loadu_ps(x.as_ptr());
-                    for (sum, weights) in lanes.iter_mut().zip(rows) {
-                        *sum = _mm256_fmadd_ps(_mm256_loadu_ps(weights.as_ptr()), x, *sum);
-                    }
-                }
-            }
-            *out = lanes.map(|lanes| {
-                // SAFETY: both are eight floats.
-                let lanes: [f32; 8] = unsafe { std::mem::transmute(lanes) };
-                ((lanes[0] + lanes[4]) + (lanes[1] + lanes[5]))
-                    + ((lanes[2] + lanes[6]) + (lanes[3] + lanes[7]))
-            });
-        }
+        // SAFETY: the processor has them, as this function asks.
+        blocks_of_vectors::<_, 8>(unsafe { Avx2::promised() }, weights, x, sums);
     }
 
     /// # Safety
     /// The processor has AVX-512F.
     #[target_feature(enable = "avx512f")]
     pub(super) unsafe fn avx512(weights: &[f32], x: &[f32], sums: &mut [[f32; ROWS]]) {
-        let (vectors, _) = weights.as_chunks::<16>();
-        let (steps, _) = vectors.as_chunks::<ROWS>();
-        let (x, _) = x.as_chunks::<16>();
-        for (block, out) in sums.iter_mut().enumerate() {
-            let mut lanes = [_mm512_setzero_ps(); ROWS];
-            for (rows, x) in steps[block * x.len()..(block + 1) * x.len()].iter().zip(x) {
-                // SAFETY: arrays of sixteen floats.
-                unsafe {
-                    let x = _mm512_loadu_ps(x.as_ptr());
-                    for (sum, weights) in lanes.iter_mut().zip(rows) {
-                        *sum = _mm512_fmadd_ps(_mm512_loadu_ps(weights.as_ptr()), x, *sum);
-                    }
+        // SAFETY: the processor has it, as this function asks.
+        blocks_of_vectors::<_, 16>(unsafe { Avx512::promised() }, weights, x, sums);
+    }
+}
+
+/// Per block and step of a vector of `L` inputs, the weights of eight rows. x is padded to whole steps.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn blocks_of_vectors<S: Simd, const L: usize>(
+    simd: S,
+    weights: &[f32],
+    x: &[f32],
+    sums: &mut [[f32; ROWS]],
+) {
+    const { assert!(L == S::LANES) };
+    let (vectors, _) = weights.as_chunks::<L>();
+    let (steps, _) = vectors.as_chunks::<ROWS>();
+    let (x, _) = x.as_chunks::<L>();
+    for (block, out) in sums.iter_mut().enumerate() {
+        let mut lanes = [simd.splat(0.0); ROWS];
+        for (rows, x) in steps[block * x.len()..(block + 1) * x.len()].iter().zip(x) {
+            // SAFETY: arrays of as many floats as a vector has.
+            unsafe {
+                let x = simd.load(x.as_ptr());
+                for (sum, weights) in lanes.iter_mut().zip(rows) {
+                    *sum = simd.multiply_add(simd.load(weights.as_ptr()), x, *sum);
                 }
             }
-            *out = lanes.map(|lanes| _mm512_reduce_add_ps(lanes));
+        }
+        for (sum, &lanes) in out.iter_mut().zip(&lanes) {
+            *sum = simd.sum(lanes);
         }
     }
 }
@@ -144,7 +141,7 @@ impl VectorKernel {
 }
 
 thread_local! {
-    /// The living inputs, and the sums of all blocks, kept from call to call.
+    /// The gathered inputs, and the sums of all blocks, reused from call to call.
     static SCRATCH: Cell<(Aligned, Vec<[f32; ROWS]>)> =
         const { Cell::new((Aligned::new(), Vec::new())) };
 }
@@ -153,9 +150,9 @@ impl Kernel for VectorKernel {
     fn run(&self, x: &[f32], y: &mut [f32]) -> Result<()> {
         let layer = &self.layer;
         // Taken and put back, since another product may run on this thread while it waits for others.
-        let (mut living, mut sums) = SCRATCH.take();
-        living.set_length(self.padded);
-        let (own, remaining) = living.split_at_mut(layer.inputs.starts().len());
+        let (mut gathered, mut sums) = SCRATCH.take();
+        gathered.set_length(self.padded);
+        let (own, remaining) = gathered.split_at_mut(layer.inputs.starts().len());
         own.iter_mut().zip(layer.inputs.starts()).for_each(|(to, &place)| *to = x[place]);
         remaining.fill(0.0);
         let blocks = layer.bias.len().div_ceil(ROWS);
@@ -165,8 +162,8 @@ impl Kernel for VectorKernel {
         let floats = self.padded * ROWS;
         let run = |first: usize, sums: &mut [[f32; ROWS]]| {
             let weights = &self.packed[first * floats..(first + sums.len()) * floats];
-            // SAFETY: whoever made this kernel vouched for the processor.
-            unsafe { (self.function.blocks)(weights, &living, sums) };
+            // SAFETY: `VectorKernel::new` asks that the processor has what the function was compiled for.
+            unsafe { (self.function.blocks)(weights, &gathered, sums) };
         };
         if parts == 1 {
             run(0, &mut sums);
@@ -178,7 +175,7 @@ impl Kernel for VectorKernel {
         for (&place, (&sum, &bias)) in layer.outputs.starts().iter().zip(results) {
             y[place] = activate(sum + bias, layer.relu);
         }
-        SCRATCH.set((living, sums));
+        SCRATCH.set((gathered, sums));
         Ok(())
     }
 }

@@ -4,8 +4,9 @@ use std::cell::Cell;
 use std::ops::Range;
 
 use super::Op;
-use super::lanes::{Lanes, Portable};
-use super::windows::{AffineMaximum, Maximum, Mean, Normalised, Reduction, RowScratch, Windows};
+use super::lanes::Lanes;
+use super::reductions::{AffineMaximum, Maximum, Mean, Normalised, Reduction};
+use super::windows::{RowScratch, Windows};
 #[cfg(target_arch = "x86_64")]
 use crate::device::cpu::{Avx2, Avx512};
 use crate::error::{Error, Result};
@@ -13,6 +14,7 @@ use crate::kernels::activate;
 use crate::kernels::layout::ImageLayout;
 use crate::kernels::parallel::{parallel_for, task_count};
 use crate::kernels::registry::{self, Isa};
+use crate::kernels::simd::Portable;
 
 /// Pixels that a thread reads in a microsecond.
 const PER_MICROSECOND: usize = 7_000;
@@ -43,7 +45,7 @@ pub const VARIANTS: &[Variant] = &[
 ];
 
 fn portable() -> Option<ChannelsFunction> {
-    Some(|planes, x, channels, y| planes.channels(Portable, x, channels, y))
+    Some(|kernel, x, channels, y| kernel.channels(Portable, x, channels, y))
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -51,9 +53,9 @@ fn avx2() -> Option<ChannelsFunction> {
     /// # Safety
     /// The processor has AVX2 and FMA.
     #[target_feature(enable = "avx2,fma")]
-    unsafe fn channels(planes: &PoolEltwise, x: &[f32], channels: Range<usize>, y: &mut [f32]) {
-        // SAFETY: by the caller's word.
-        planes.channels(unsafe { Avx2::promised() }, x, channels, y);
+    unsafe fn channels(kernel: &PoolEltwise, x: &[f32], channels: Range<usize>, y: &mut [f32]) {
+        // SAFETY: the processor has them, as this function asks of whoever calls it.
+        kernel.channels(unsafe { Avx2::promised() }, x, channels, y);
     }
     Avx2::new().map(|_| channels as ChannelsFunction)
 }
@@ -63,9 +65,9 @@ fn avx512() -> Option<ChannelsFunction> {
     /// # Safety
     /// The processor has AVX-512F.
     #[target_feature(enable = "avx512f,avx2,fma")]
-    unsafe fn channels(planes: &PoolEltwise, x: &[f32], channels: Range<usize>, y: &mut [f32]) {
-        // SAFETY: by the caller's word: who has AVX-512 has AVX2.
-        planes.channels(unsafe { Avx2::promised() }, x, channels, y);
+    unsafe fn channels(kernel: &PoolEltwise, x: &[f32], channels: Range<usize>, y: &mut [f32]) {
+        // SAFETY: the processor has AVX-512F, as this function asks of whoever calls it, and so AVX2.
+        kernel.channels(unsafe { Avx2::promised() }, x, channels, y);
     }
     Avx512::new().map(|_| channels as ChannelsFunction)
 }
@@ -175,11 +177,8 @@ impl PoolEltwise {
         let [rows, columns] = self.output;
         let [from, to] = &self.maps;
         let needed = [from.floats(self.input, 1), to.floats([channels, rows, columns], 1)];
-        if x.len() < needed[0] || y.len() < needed[1] {
-            let expected = format!("{} floats of x and {} of y", needed[0], needed[1]);
-            let found = format!("{} and {}", x.len(), y.len());
-            return Err(Error::argument(self.variant.name, expected, found));
-        }
+        Error::check_room(self.variant.name, "x", needed[0], x.len())?;
+        Error::check_room(self.variant.name, "y", needed[1], y.len())?;
         if channels * rows * columns == 0 {
             return Ok(());
         }

@@ -1,4 +1,6 @@
-//! Eight values side by side, by the instructions of a processor or by plain loops.
+//! What pooling and the like do with eight values at once, beyond [`Simd`].
+
+use crate::kernels::simd::{Portable, Simd};
 
 /// Values side by side.
 pub(super) const LANES: usize = 8;
@@ -6,47 +8,19 @@ pub(super) const LANES: usize = 8;
 /// As they lie in memory.
 pub(super) type Chunk = [f32; LANES];
 
-/// Something that computes with [`LANES`] values at once. Nothing of it may be called through a closure: only
-/// what is inlined into a function that was compiled for the instructions becomes them.
-pub(super) trait Lanes: Copy {
-    /// The values.
-    type Values: Copy;
-
-    fn splat(self, value: f32) -> Self::Values;
-    fn load(self, from: &Chunk) -> Self::Values;
-    fn store(self, values: Self::Values, to: &mut Chunk);
-    fn add(self, a: Self::Values, b: Self::Values) -> Self::Values;
-    fn multiply(self, a: Self::Values, b: Self::Values) -> Self::Values;
-    fn divide(self, a: Self::Values, b: Self::Values) -> Self::Values;
-    fn root(self, a: Self::Values) -> Self::Values;
+/// Something that computes with [`LANES`] values at once.
+pub(super) trait Lanes: Simd {
+    fn add(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    fn multiply(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    fn divide(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    fn root(self, a: Self::Vector) -> Self::Vector;
     /// The larger ones; NaN where either is.
-    fn larger(self, a: Self::Values, b: Self::Values) -> Self::Values;
+    fn larger(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
     /// Every second value of `low` and then of `high`, from the first on.
-    fn evens(self, low: Self::Values, high: Self::Values) -> Self::Values;
+    fn evens(self, low: Self::Vector, high: Self::Vector) -> Self::Vector;
 }
 
-/// Plain loops.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Portable;
-
 impl Lanes for Portable {
-    type Values = Chunk;
-
-    #[inline(always)]
-    fn splat(self, value: f32) -> Chunk {
-        [value; LANES]
-    }
-
-    #[inline(always)]
-    fn load(self, from: &Chunk) -> Chunk {
-        *from
-    }
-
-    #[inline(always)]
-    fn store(self, values: Chunk, to: &mut Chunk) {
-        *to = values;
-    }
-
     #[inline(always)]
     fn add(self, a: Chunk, b: Chunk) -> Chunk {
         std::array::from_fn(|lane| a[lane] + b[lane])
@@ -89,28 +63,11 @@ impl Lanes for Portable {
 mod avx2 {
     use std::arch::x86_64::*;
 
-    use super::{Chunk, Lanes};
+    use super::Lanes;
     use crate::device::cpu::Avx2;
 
-    // SAFETY, of every call of an instruction: `self` is the proof that the processor has it.
+    // SAFETY, of every instruction: `self` is the proof that the processor has it.
     impl Lanes for Avx2 {
-        type Values = __m256;
-
-        #[inline(always)]
-        fn splat(self, value: f32) -> __m256 {
-            unsafe { _mm256_set1_ps(value) }
-        }
-
-        #[inline(always)]
-        fn load(self, from: &Chunk) -> __m256 {
-            unsafe { _mm256_loadu_ps(from.as_ptr()) }
-        }
-
-        #[inline(always)]
-        fn store(self, values: __m256, to: &mut Chunk) {
-            unsafe { _mm256_storeu_ps(to.as_mut_ptr(), values) }
-        }
-
         #[inline(always)]
         fn add(self, a: __m256, b: __m256) -> __m256 {
             unsafe { _mm256_add_ps(a, b) }

@@ -4,6 +4,7 @@
 
 pub mod cpu;
 mod lanes;
+mod reductions;
 pub mod reference;
 #[cfg(test)]
 mod tests;

@@ -48,17 +48,17 @@ fn check(on: On, op: &Op<'_>, input: [usize; 3], images: usize, spoil: impl Fn(&
             On::Cpu => {
                 for variant in cpu::VARIANTS {
                     let maps = [ImageLayout::plain(input), to];
-                    let planes = match cpu::PoolEltwise::with(variant, op, input, maps) {
+                    let kernel = match cpu::PoolEltwise::with(variant, op, input, maps) {
                         Err(Error::Unavailable { reason, .. }) => {
                             crate::test_support::skip(variant.target.feature(), &reason);
                             continue;
                         }
-                        planes => planes.unwrap(),
+                        kernel => kernel.unwrap(),
                     };
                     let mut y = untouched();
                     let pixels = channels * height * width;
                     for (index, image) in x.chunks(pixels).enumerate() {
-                        planes.run(image, &mut y[index * to.image_stride..]).unwrap();
+                        kernel.run(image, &mut y[index * to.image_stride..]).unwrap();
                     }
                     compare(&format!("{op:?} {}", variant.name), &expected, y, output, &to);
                 }
@@ -150,9 +150,9 @@ fn channels_are_shared_among_threads() {
     let to = ImageLayout::padded([37, 60, 60], 1);
     let run = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        let planes = cpu::PoolEltwise::new(&op, input, [ImageLayout::plain(input), to]).unwrap();
+        let kernel = cpu::PoolEltwise::new(&op, input, [ImageLayout::plain(input), to]).unwrap();
         let mut y = vec![UNTOUCHED; to.image_stride];
-        pool.install(|| planes.run(&x, &mut y)).unwrap();
+        pool.install(|| kernel.run(&x, &mut y)).unwrap();
         y
     };
     let serial = run(1);
@@ -171,9 +171,12 @@ fn maps_that_a_cpu_does_not_take_are_refused() {
         let error = cpu::PoolEltwise::new(&copy, [2, 4, 4], maps).unwrap_err().to_string();
         assert!(error.contains("side by side"), "{error}");
     }
-    let planes = cpu::PoolEltwise::new(&copy, [2, 4, 4], [plain, plain]).unwrap();
-    let error = planes.run(&[0.0; 31], &mut [0.0; 32]).unwrap_err().to_string();
-    assert!(error.contains("32 floats of x"), "{error}");
+    let kernel = cpu::PoolEltwise::new(&copy, [2, 4, 4], [plain, plain]).unwrap();
+    let error = kernel.run(&[0.0; 31], &mut [0.0; 32]).unwrap_err();
+    assert!(
+        matches!(error, Error::Length { argument: "x", expected: 32, found: 31, .. }),
+        "{error}"
+    );
 }
 
 #[test]

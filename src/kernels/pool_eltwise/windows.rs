@@ -8,142 +8,8 @@
 
 use super::Window;
 use super::lanes::{LANES, Lanes};
+use super::reductions::Reduction;
 use crate::kernels::layout::ImageLayout;
-
-/// What a window is reduced to.
-pub(super) trait Reduction<L: Lanes>: Copy {
-    /// What lies beyond the plane; joined to a pixel, it changes nothing.
-    const BORDER: f32;
-
-    /// Whether [`Reduction::last`] looks at the pixel amid the window. Where it does, there is one for each.
-    const OWN: bool = false;
-
-    /// What is reduced of a pixel.
-    #[inline(always)]
-    fn first(self, _: L, pixels: L::Values) -> L::Values {
-        pixels
-    }
-
-    /// Two of them.
-    fn join(self, lanes: L, a: L::Values, b: L::Values) -> L::Values;
-
-    /// What becomes of the whole window's.
-    fn last(self, lanes: L, reduced: L::Values, own: L::Values) -> L::Values;
-}
-
-/// The maximum.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Maximum;
-
-impl<L: Lanes> Reduction<L> for Maximum {
-    const BORDER: f32 = f32::NEG_INFINITY;
-
-    #[inline(always)]
-    fn join(self, lanes: L, a: L::Values, b: L::Values) -> L::Values {
-        lanes.larger(a, b)
-    }
-
-    #[inline(always)]
-    fn last(self, _: L, largest: L::Values, _: L::Values) -> L::Values {
-        largest
-    }
-}
-
-/// The maximum of scale x + shift, as |scale| times that of the pixels, taken with the sign of the scale.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct AffineMaximum {
-    sign: f32,
-    scale: f32,
-    shift: f32,
-}
-
-impl AffineMaximum {
-    pub(super) fn new(scale: f32, shift: f32) -> Self {
-        let sign = if scale < 0.0 { -1.0 } else { 1.0 };
-        Self { sign, scale: sign * scale, shift }
-    }
-}
-
-impl<L: Lanes> Reduction<L> for AffineMaximum {
-    const BORDER: f32 = f32::NEG_INFINITY;
-
-    #[inline(always)]
-    fn first(self, lanes: L, pixels: L::Values) -> L::Values {
-        lanes.multiply(lanes.splat(self.sign), pixels)
-    }
-
-    #[inline(always)]
-    fn join(self, lanes: L, a: L::Values, b: L::Values) -> L::Values {
-        lanes.larger(a, b)
-    }
-
-    #[inline(always)]
-    fn last(self, lanes: L, largest: L::Values, _: L::Values) -> L::Values {
-        lanes.add(lanes.multiply(lanes.splat(self.scale), largest), lanes.splat(self.shift))
-    }
-}
-
-/// The mean.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Mean {
-    /// That of a pixel: 1 over their number.
-    pub share: f32,
-}
-
-impl<L: Lanes> Reduction<L> for Mean {
-    const BORDER: f32 = 0.0;
-
-    #[inline(always)]
-    fn join(self, lanes: L, a: L::Values, b: L::Values) -> L::Values {
-        lanes.add(a, b)
-    }
-
-    #[inline(always)]
-    fn last(self, lanes: L, sum: L::Values, _: L::Values) -> L::Values {
-        lanes.multiply(lanes.splat(self.share), sum)
-    }
-}
-
-/// The window's own pixel over (1 + share times the sum of squares)^beta.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Normalised {
-    /// Weight of a square.
-    pub share: f32,
-    /// The exponent.
-    pub beta: f32,
-}
-
-impl<L: Lanes> Reduction<L> for Normalised {
-    const BORDER: f32 = 0.0;
-    const OWN: bool = true;
-
-    #[inline(always)]
-    fn first(self, lanes: L, pixels: L::Values) -> L::Values {
-        lanes.multiply(pixels, pixels)
-    }
-
-    #[inline(always)]
-    fn join(self, lanes: L, a: L::Values, b: L::Values) -> L::Values {
-        lanes.add(a, b)
-    }
-
-    #[inline(always)]
-    fn last(self, lanes: L, sum: L::Values, own: L::Values) -> L::Values {
-        let base = lanes.add(lanes.splat(1.0), lanes.multiply(lanes.splat(self.share), sum));
-        let power = if self.beta == 0.75 {
-            let root = lanes.root(base);
-            lanes.multiply(root, lanes.root(root))
-        } else {
-            let mut powers = [0.0; LANES];
-            lanes.store(base, &mut powers);
-            for value in &mut powers {
-                *value = value.powf(self.beta);
-            }
-            lanes.load(&powers)
-        };
-        lanes.divide(own, power)
-    }
-}
 
 /// The windows of planes of one shape.
 #[derive(Clone, Debug)]
@@ -314,8 +180,8 @@ impl Windows {
                         let next = pick(lanes, line.add(start * stride + shift), stride);
                         sum = reduction.join(lanes, sum, next);
                     }
-                    let own = if R::OWN { load(lanes, own.add(start)) } else { lanes.splat(0.0) };
-                    store(lanes, reduction.last(lanes, sum, own), out.add(start));
+                    let own = if R::OWN { lanes.load(own.add(start)) } else { lanes.splat(0.0) };
+                    lanes.store(reduction.last(lanes, sum, own), out.add(start));
                     if start == last {
                         break;
                     }
@@ -348,12 +214,12 @@ unsafe fn columns<L: Lanes, R: Reduction<L>>(
     loop {
         // SAFETY: `start` is at most `last`, from which on each row has `LANES` pixels.
         unsafe {
-            let mut sum = reduction.first(lanes, load(lanes, x.add(start)));
+            let mut sum = reduction.first(lanes, lanes.load(x.add(start)));
             for row in 1..rows {
-                let pixels = reduction.first(lanes, load(lanes, x.add(row * pitch + start)));
+                let pixels = reduction.first(lanes, lanes.load(x.add(row * pitch + start)));
                 sum = reduction.join(lanes, sum, pixels);
             }
-            store(lanes, sum, line.add(start));
+            lanes.store(sum, line.add(start));
         }
         if start == last {
             break;
@@ -379,12 +245,12 @@ unsafe fn few_columns<L: Lanes, R: Reduction<L>>(
     unsafe {
         let mut chunk = [0.0; LANES];
         chunk.as_mut_ptr().copy_from_nonoverlapping(x, width);
-        let mut sum = reduction.first(lanes, lanes.load(&chunk));
+        let mut sum = reduction.first(lanes, lanes.load(chunk.as_ptr()));
         for row in 1..rows {
             chunk.as_mut_ptr().copy_from_nonoverlapping(x.add(row * pitch), width);
-            sum = reduction.join(lanes, sum, reduction.first(lanes, lanes.load(&chunk)));
+            sum = reduction.join(lanes, sum, reduction.first(lanes, lanes.load(chunk.as_ptr())));
         }
-        lanes.store(sum, &mut chunk);
+        lanes.store(sum, chunk.as_mut_ptr());
         line.copy_from_nonoverlapping(chunk.as_ptr(), width);
     }
 }
@@ -394,35 +260,19 @@ unsafe fn few_columns<L: Lanes, R: Reduction<L>>(
 /// # Safety
 /// There are [`LANES`] of them, and as many others after the last as lie between two.
 #[inline(always)]
-unsafe fn pick<L: Lanes>(lanes: L, line: *const f32, stride: usize) -> L::Values {
-    // SAFETY: by the caller's word.
+unsafe fn pick<L: Lanes>(lanes: L, line: *const f32, stride: usize) -> L::Vector {
+    // SAFETY: as many values can be read as this function asks of whoever calls it: `along` has a line of `reach`.
     unsafe {
         match stride {
-            1 => load(lanes, line),
-            2 => lanes.evens(load(lanes, line), load(lanes, line.add(LANES))),
+            1 => lanes.load(line),
+            2 => lanes.evens(lanes.load(line), lanes.load(line.add(LANES))),
             _ => {
                 let mut values = [0.0; LANES];
                 for (lane, value) in values.iter_mut().enumerate() {
                     *value = *line.add(lane * stride);
                 }
-                lanes.load(&values)
+                lanes.load(values.as_ptr())
             }
         }
     }
-}
-
-/// # Safety
-/// There are [`LANES`] values.
-#[inline(always)]
-unsafe fn load<L: Lanes>(lanes: L, from: *const f32) -> L::Values {
-    // SAFETY: by the caller's word.
-    lanes.load(unsafe { &*from.cast() })
-}
-
-/// # Safety
-/// There is room for [`LANES`] values, which nothing else refers to.
-#[inline(always)]
-unsafe fn store<L: Lanes>(lanes: L, values: L::Values, to: *mut f32) {
-    // SAFETY: by the caller's word.
-    lanes.store(values, unsafe { &mut *to.cast() });
 }

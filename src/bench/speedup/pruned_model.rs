@@ -1,0 +1,72 @@
+//! What a technique makes of a network, and the published one of several.
+
+use std::path::Path;
+
+use crate::engine::Policy;
+use crate::error::Result;
+use crate::models::{self, Card};
+use crate::network::{Network, NodeMasks, Weights, zoo};
+use crate::sparse::StoredArray;
+use crate::train::recipe::Technique;
+
+/// Weights in a group, where nothing says otherwise.
+pub(super) const GROUP_WIDTH: usize = 8;
+
+/// What a technique makes of a network.
+#[derive(Clone, Debug)]
+pub struct PrunedModel {
+    /// The policy that it is pruned for.
+    pub policy: Policy,
+    /// The network, compacted or with masks.
+    pub network: Network,
+    /// Its weights; those that were removed are 0.
+    pub weights: Weights,
+    /// The nodes that are blocked.
+    pub masks: NodeMasks,
+    /// Weights in a group.
+    pub group_width: usize,
+    /// Where the weights come from.
+    pub from: String,
+    /// What is known of its accuracy, where it was trained.
+    pub card: Option<Card>,
+}
+
+/// The published model of a technique: of the plain one and its variants the one that is most often right
+/// after pruning, and the plain one where several are.
+pub(super) fn published(
+    network: &str,
+    policy: Policy,
+    technique: Technique,
+    folder: &Path,
+) -> Result<Option<PrunedModel>> {
+    let plain = format!("{network}-{}", technique.experiment().replace('_', "-"));
+    let is_of_it = |name: &String| {
+        name.strip_prefix(&plain).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+    };
+    let mut best = None;
+    for name in models::names(folder).into_iter().filter(is_of_it) {
+        let (card, model) = models::open(folder, &name)?;
+        if best.as_ref().is_none_or(|(_, other, _): &(_, Card, _)| card.accuracy > other.accuracy) {
+            best = Some((name, card, model));
+        }
+    }
+    let Some((name, card, model)) = best else { return Ok(None) };
+    let width = model.iter().find_map(|(_, stored)| match stored {
+        StoredArray::Groups(groups, _) => Some(groups.width()),
+        _ => None,
+    });
+    let weights = model.to_weights()?;
+    let network = match model.network() {
+        Some(network) => network.clone(),
+        None => zoo::by_name(network)?,
+    };
+    Ok(Some(PrunedModel {
+        policy,
+        masks: weights.node_masks(&network)?,
+        network,
+        weights,
+        group_width: width.unwrap_or(GROUP_WIDTH),
+        from: format!("zoo/{name}"),
+        card: Some(card),
+    }))
+}

@@ -1,0 +1,49 @@
+use anyhow::anyhow;
+use clap::Parser;
+
+use crate::options::{DeviceArg, JsonArg, ResultsArg, ThreadsArg};
+
+/// Measures where group sparsity pays: our products beside the best library's, over shapes and densities
+#[derive(Clone, Debug, Parser)]
+#[command(
+    name = "breakeven",
+    after_help = "Examples:
+  breakeven --threads 1
+  breakeven --threads 1 --shape 300x784,4096x4096 --density 0.1,0.5,1 --columns 1,64"
+)]
+pub struct Breakeven {
+    /// Shapes M x K of the weights, such as 300x784,4096x9216
+    #[arg(long, value_delimiter = ',', value_parser = shape)]
+    pub shape: Vec<[usize; 2]>,
+    /// Shares of the groups that are stored, such as 0.08,0.2,0.4
+    #[arg(long, value_delimiter = ',')]
+    pub density: Vec<f64>,
+    /// Columns N of the activations, such as 1,64
+    #[arg(long, value_delimiter = ',')]
+    pub columns: Vec<usize>,
+    /// Weights in a group, such as 4,8
+    #[arg(long, value_delimiter = ',')]
+    pub width: Vec<usize>,
+    /// Hold our kernels to an instruction set: avx512, avx2 or portable
+    #[arg(long)]
+    pub isa: Option<String>,
+    /// What computes.
+    #[command(flatten)]
+    pub device: DeviceArg,
+    /// Threads.
+    #[command(flatten)]
+    pub threads: ThreadsArg,
+    /// Where results go.
+    #[command(flatten)]
+    pub results: ResultsArg,
+    /// How they are printed.
+    #[command(flatten)]
+    pub json: JsonArg,
+}
+
+/// A shape such as `300x784`.
+pub(super) fn shape(text: &str) -> anyhow::Result<[usize; 2]> {
+    let expected = || anyhow!("expected a shape such as 300x784");
+    let (rows, columns) = text.split_once('x').ok_or_else(expected)?;
+    Ok([rows.parse().map_err(|_| expected())?, columns.parse().map_err(|_| expected())?])
+}

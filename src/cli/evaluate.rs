@@ -1,0 +1,43 @@
+use std::path::PathBuf;
+
+use clap::Parser;
+
+use crate::options::{DeviceArg, JsonArg, ThreadsArg, ZooDirArg, network_names};
+
+/// Measures the test accuracy of weights: ours or the authors', masked, compacted or sparse
+#[derive(Clone, Debug, Parser)]
+#[command(
+    name = "evaluate",
+    after_help = "Examples:
+  evaluate lenet-5 --weights w.safetensors
+  evaluate --zoo lenet-5-simd-pruning"
+)]
+pub struct Evaluate {
+    /// The network that the weights are of, such as lenet-5
+    #[arg(required_unless_present = "zoo", value_parser = network_names())]
+    pub network: Option<String>,
+    /// safetensors or a state dict of PyTorch, under the authors' parameter names, with or without masks
+    #[arg(long, value_name = "FILE", required_unless_present = "zoo")]
+    pub weights: Option<PathBuf>,
+    /// Which dictionary of tensors, where a file of PyTorch has several
+    #[arg(long, conflicts_with = "zoo")]
+    pub key: Option<String>,
+    /// A published model, such as lenet-300-100-simd-pruning: is it what its card says?
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["network", "weights", "synthetic"])]
+    pub zoo: Option<String>,
+    /// Test on digits drawn by this program
+    #[arg(long)]
+    pub synthetic: bool,
+    /// Where published models lie.
+    #[command(flatten)]
+    pub zoo_dir: ZooDirArg,
+    /// What computes.
+    #[command(flatten)]
+    pub device: DeviceArg,
+    /// Threads.
+    #[command(flatten)]
+    pub threads: ThreadsArg,
+    /// How results are printed.
+    #[command(flatten)]
+    pub json: JsonArg,
+}

@@ -1,0 +1,48 @@
+use clap::Parser;
+
+use crate::engine::Policy;
+use crate::options::{DeviceArg, JsonArg, ResultsArg, ThreadsArg, ZooDirArg, network_names};
+
+/// Measures how much faster pruned networks are than dense ones on this machine
+#[derive(Clone, Debug, Parser)]
+#[command(
+    name = "speedup",
+    after_help = "Examples:
+  speedup --threads 1 --batch 1,16
+  speedup alexnet --threads 1 --batch 1 --profile"
+)]
+pub struct Speedup {
+    /// Networks, such as lenet-5 nin; all, where absent
+    #[arg(value_name = "NETWORK", value_parser = network_names())]
+    pub networks: Vec<String>,
+    /// Images in a batch, such as 1,16,128
+    #[arg(long, value_delimiter = ',', default_value = "1,16,128")]
+    pub batch: Vec<usize>,
+    /// Policies to run beside the library; all, where absent
+    #[arg(long, value_enum, value_delimiter = ',')]
+    pub policy: Vec<Policy>,
+    /// A Python that has PyTorch, such as python3: its networks, captured in CUDA graphs, are timed in turns with ours
+    #[arg(long, value_name = "PYTHON")]
+    pub pytorch: Option<String>,
+    /// Print each step of the networks as the policies run them: kernel, density, bytes, time
+    #[arg(long, alias = "explain")]
+    pub profile: bool,
+    /// Measure which kernel is the fastest anew, instead of remembering it
+    #[arg(long)]
+    pub fresh: bool,
+    /// Where published models lie.
+    #[command(flatten)]
+    pub zoo_dir: ZooDirArg,
+    /// What computes.
+    #[command(flatten)]
+    pub device: DeviceArg,
+    /// Threads.
+    #[command(flatten)]
+    pub threads: ThreadsArg,
+    /// Where results go.
+    #[command(flatten)]
+    pub results: ResultsArg,
+    /// How they are printed.
+    #[command(flatten)]
+    pub json: JsonArg,
+}

@@ -1,0 +1,189 @@
+//! The tables of the paper and of the authors' README, ours beside theirs, from the results tree alone: a section
+//! for each topic, README's headline, and RESULTS.md, which leads to them.
+
+mod accuracy;
+mod breakeven;
+mod headline;
+pub(super) mod inference;
+mod precision;
+mod runs;
+mod speedup;
+mod trials;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::authors::Authors;
+use super::document::{Block, Document, Section, Svg};
+use super::html;
+use super::plots::stages_plot;
+use super::records::Summary;
+use super::run_folder::StoredRun;
+use super::runs::{Group, by_recipe, technique_name};
+use super::tree::ResultsTree;
+use crate::error::{Error, Result};
+use crate::network::zoo;
+use crate::train::recipe::Technique;
+
+pub use speedup::speedup_table;
+
+const BEGIN: &str = "<!-- results:begin -->";
+const END: &str = "<!-- results:end -->";
+
+/// Everything that `tables` writes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tables {
+    document: Document,
+    /// What stands between the markers of README.md.
+    headline: String,
+    plots: Vec<Svg>,
+}
+
+impl Tables {
+    /// Builds every table and plot from what lies in the tree. `kept` says of published models, by name, which share
+    /// of the weights they keep.
+    ///
+    /// # Errors
+    /// A file in the tree that is not what its name says.
+    pub fn build(tree: &ResultsTree, kept: &BTreeMap<String, f64>) -> Result<Self> {
+        let authors = Authors::published()?;
+        let experiments = Experiment::all(tree)?;
+        let stored = tree.speedups()?;
+        let (headline, mut plots) = headline::headline(&stored, kept)?;
+        let (speedup, of_speedup) = speedup::section(&stored)?;
+        let (breakeven, of_breakeven) = breakeven::section(&tree.sweeps()?)?;
+        let (stages, of_stages) = stages(&experiments)?;
+        let mut sections = vec![
+            accuracy::node(&authors, &experiments),
+            accuracy::simd(&authors, &experiments),
+            accuracy::techniques(&experiments),
+            speedup,
+            breakeven,
+            inference::section(&experiments),
+        ];
+        sections.extend(precision::section(&experiments)?);
+        sections.extend(trials::section(&experiments)?);
+        sections.extend(stages);
+        sections.push(runs::section(&experiments));
+        plots.extend(of_speedup.into_iter().chain(of_breakeven).chain(of_stages));
+        let document = Document { sections, plots: plots.clone() };
+        Ok(Self { document, headline, plots })
+    }
+
+    /// All plots by name.
+    pub fn plots(&self) -> &[Svg] {
+        &self.plots
+    }
+
+    /// RESULTS.md, and each section as Markdown and CSV, by their paths from the project's root.
+    pub fn files(&self) -> Vec<(PathBuf, String)> {
+        let folder = Path::new(Section::FOLDER);
+        let mut files = vec![(PathBuf::from("RESULTS.md"), self.results())];
+        for section in &self.document.sections {
+            files.push((folder.join(format!("{}.md", section.name)), section.markdown()));
+            if let Some(csv) = section.csv() {
+                files.push((folder.join(format!("{}.csv", section.name)), csv));
+            }
+        }
+        files
+    }
+
+    /// One self-contained page with all sections and plots.
+    pub fn html(&self) -> String {
+        html::page(&self.document)
+    }
+
+    fn results(&self) -> String {
+        let mut text = format!(
+            "# Results\n\nWritten by `cargo run --release --bin tables` from the files under `results/`; no number is \
+             typed by hand.\n`tables --html report.html` writes all of it as one page with sortable tables.\n\n{}\n\
+             ## By topic\n\n",
+            self.headline
+        );
+        for Section { name, title, about, .. } in &self.document.sections {
+            text += &format!("- [{title}]({}/{name}.md): {about}\n", Section::FOLDER);
+        }
+        text
+    }
+
+    /// README.md with our part of it replaced.
+    ///
+    /// # Errors
+    /// A README without the two markers.
+    pub fn into_readme(&self, readme: &str) -> Result<String> {
+        let parts = readme.split_once(BEGIN).and_then(|(before, rest)| {
+            let (_, after) = rest.split_once(END)?;
+            Some((before, after))
+        });
+        let Some((before, after)) = parts else {
+            let expected = format!("the markers {BEGIN} and {END}");
+            return Err(Error::malformed("README.md", expected, "not both of them"));
+        };
+        Ok(format!("{before}{BEGIN}\n\n{}\n{END}{after}", self.headline))
+    }
+}
+
+/// What lies in the tree of one technique on one network.
+struct Experiment {
+    network: &'static str,
+    technique: Technique,
+    /// Scored on the test set.
+    runs: Vec<StoredRun>,
+    /// Scored on held-out training images.
+    trials: Vec<StoredRun>,
+}
+
+impl Experiment {
+    /// Each technique on each network, whether or not it has run.
+    fn all(tree: &ResultsTree) -> Result<Vec<Self>> {
+        let each = zoo::NAMES
+            .into_iter()
+            .flat_map(|network| Technique::ALL.map(|technique| (network, technique)));
+        each.map(|(network, technique)| {
+            let on_test_set = |run: &StoredRun| run.summary.validation_images.is_none();
+            let (runs, trials) = tree.runs(technique, network)?.into_iter().partition(on_test_set);
+            Ok(Self { network, technique, runs, trials })
+        })
+        .collect()
+    }
+
+    /// Those of one technique.
+    fn of(all: &[Self], technique: Technique) -> impl Iterator<Item = &Self> {
+        all.iter().filter(move |experiment| experiment.technique == technique)
+    }
+}
+
+/// The section of the plots of accuracy over what is left, and these; none where no full run is stored.
+fn stages(experiments: &[Experiment]) -> Result<(Option<Section>, Vec<Svg>)> {
+    let (mut blocks, mut plots) = (Vec::new(), Vec::new());
+    for group in experiments.iter().flat_map(|experiment| by_recipe(&experiment.runs)) {
+        let Some((name, title, svg)) = plot(&group)? else { continue };
+        blocks.push(Block::Plot { name: name.clone(), title });
+        plots.push((name, svg));
+    }
+    let section = Section {
+        name: "stages",
+        title: "Accuracy, stage by stage",
+        about: "Plots of accuracy over the share of weights that is left, every recipe.",
+        blocks,
+        csv: None,
+    };
+    Ok(((!plots.is_empty()).then_some(section), plots))
+}
+
+/// A plot of a recipe's full runs: its name, its title and itself.
+fn plot(group: &Group<'_>) -> Result<Option<(String, String, String)>> {
+    let first = group.first();
+    if first.quick {
+        return Ok(None);
+    }
+    let name = format!("{}-{}-{}", first.technique.experiment(), first.network, group.runs[0].hash);
+    let title =
+        format!("{} of {} on {}", technique_name(first.technique), first.network, first.dataset);
+    let runs: Vec<&Summary> = group.summaries().collect();
+    let svg = stages_plot(&title, &runs)?;
+    Ok(Some((name, title, svg)))
+}
+
+#[cfg(test)]
+mod tests;

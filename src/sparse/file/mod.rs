@@ -1,0 +1,349 @@
+//! Models whose arrays are stored dense or sparse, each as it is smallest, in one `safetensors` file.
+//!
+//! A sparse array `ip1.weight` is stored as `ip1.weight/values`, `/indices`, `/row_ptr` and, in
+//! groups, `/tail`. The file's metadata says its shape and format.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use bytemuck::Pod;
+use ndarray::{ArrayD, IxDyn};
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use serde::{Deserialize, Serialize};
+
+use super::group::GroupParts;
+use super::{Bytes, Csr, GroupSparse};
+use crate::error::{Error, Result};
+use crate::files;
+use crate::network::weights::{dense, elements, is_counter, open, serialize};
+use crate::network::{Network, Weights, as_matrix};
+
+/// How to store the weights of a layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// All of them.
+    Dense,
+    /// Aligned groups of this width.
+    Groups(usize),
+    /// Compressed sparse rows.
+    Csr,
+}
+
+/// An array as it is stored.
+#[derive(Clone, Debug, PartialEq)]
+pub enum StoredArray {
+    /// All of it.
+    Dense(ArrayD<f32>),
+    /// In groups, with the shape of the array that it is.
+    Groups(GroupSparse, Vec<usize>),
+    /// In sparse rows, with the shape of the array that it is.
+    Csr(Csr, Vec<usize>),
+}
+
+impl StoredArray {
+    /// Its size in a file.
+    pub fn bytes(&self) -> Bytes {
+        match self {
+            Self::Dense(array) => Bytes { values: 4 * array.len(), indices: 0 },
+            Self::Groups(groups, _) => groups.bytes(),
+            Self::Csr(csr, _) => csr.bytes(),
+        }
+    }
+
+    /// The shape of the array that it is.
+    pub fn shape(&self) -> &[usize] {
+        match self {
+            Self::Dense(array) => array.shape(),
+            Self::Groups(_, shape) | Self::Csr(_, shape) => shape,
+        }
+    }
+
+    fn to_dense(&self) -> Result<ArrayD<f32>> {
+        let (matrix, shape) = match self {
+            Self::Dense(array) => return Ok(array.clone()),
+            Self::Groups(groups, shape) => (groups.to_dense(), shape),
+            Self::Csr(csr, shape) => (csr.to_dense(), shape),
+        };
+        matrix.into_shape_with_order(IxDyn(shape)).map_err(|error| {
+            Error::malformed("a sparse array", format!("shape {shape:?}"), error.to_string())
+        })
+    }
+}
+
+/// The arrays of a network as they are stored.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Model {
+    arrays: BTreeMap<String, StoredArray>,
+    network: Option<Network>,
+}
+
+/// What a file says of its arrays.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Description {
+    #[serde(default)]
+    network: Option<Network>,
+    #[serde(default)]
+    sparse: BTreeMap<String, SparseArray>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SparseArray {
+    shape: Vec<usize>,
+    format: SparseFormat,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum SparseFormat {
+    Groups { width: usize },
+    Csr,
+}
+
+impl Model {
+    /// Key of a file's metadata under which a description of its arrays lies, as JSON.
+    pub const DESCRIPTION_KEY: &str = "scalpel";
+
+    /// Stores every array of two or more axes in `format`, masks and vectors dense. `network` is
+    /// described in the file where it is not one of the zoo.
+    ///
+    /// # Errors
+    /// Arrays too large for the format.
+    pub fn new(weights: &Weights, network: Option<&Network>, format: Format) -> Result<Self> {
+        let mut arrays = BTreeMap::new();
+        for (name, array) in weights.iter() {
+            let is_mask = name.ends_with(".alpha") || name.ends_with(".beta");
+            let sparse = format != Format::Dense && array.ndim() >= 2 && !is_mask;
+            let shape = array.shape().to_vec();
+            let stored = match format {
+                Format::Groups(width) if sparse => StoredArray::Groups(
+                    GroupSparse::from_dense(as_matrix(name, array)?, width)?,
+                    shape,
+                ),
+                Format::Csr if sparse => {
+                    StoredArray::Csr(Csr::from_dense(as_matrix(name, array)?)?, shape)
+                }
+                _ => StoredArray::Dense(array.clone()),
+            };
+            arrays.insert(name.to_owned(), stored);
+        }
+        Ok(Self { arrays, network: network.cloned() })
+    }
+
+    /// Its arrays, in order of name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &StoredArray)> {
+        self.arrays.iter().map(|(name, stored)| (name.as_str(), stored))
+    }
+
+    /// The network that the file describes, if it does.
+    pub fn network(&self) -> Option<&Network> {
+        self.network.as_ref()
+    }
+
+    /// The size of the arrays that a network needs to run: all but its masks.
+    pub fn bytes(&self) -> Bytes {
+        let needed =
+            self.iter().filter(|(name, _)| !name.ends_with(".alpha") && !name.ends_with(".beta"));
+        needed.map(|(_, stored)| stored.bytes()).sum()
+    }
+
+    /// All arrays, dense.
+    ///
+    /// # Errors
+    /// A sparse array that does not fill its shape.
+    pub fn to_weights(&self) -> Result<Weights> {
+        self.iter().map(|(name, stored)| Ok((name.to_owned(), stored.to_dense()?))).collect()
+    }
+
+    /// Reads a file of dense or sparse arrays.
+    ///
+    /// # Errors
+    /// A file that cannot be read, is no `safetensors`, or whose arrays contradict each other.
+    pub fn load(path: &Path) -> Result<Self> {
+        Self::from_bytes(&files::read(path)?, &path.display().to_string())
+    }
+
+    /// Writes a file, whole or not at all.
+    ///
+    /// # Errors
+    /// What the file system refuses.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        files::replace(path, self.to_bytes()?)
+    }
+
+    /// As [`Model::load`], from bytes; `name` is for messages.
+    ///
+    /// # Errors
+    /// As [`Model::load`].
+    pub fn from_bytes(bytes: &[u8], name: &str) -> Result<Self> {
+        let (file, metadata) = open(bytes, name)?;
+        let description: Description = match metadata.get(Self::DESCRIPTION_KEY) {
+            None => Description::default(),
+            Some(text) => serde_json::from_str(text).map_err(|error| {
+                let what = format!("{name}, metadata {}", Self::DESCRIPTION_KEY);
+                Error::malformed(what, "a description of its arrays", error.to_string())
+            })?,
+        };
+        let mut model = Self { network: description.network, ..Self::default() };
+        for (array, sparse) in &description.sparse {
+            let reader = Reader { file: &file, what: format!("{name}, array {array}"), array };
+            model.arrays.insert(array.clone(), reader.sparse(sparse)?);
+        }
+        for (array, view) in file.iter() {
+            let owner = array.rsplit_once('/').map(|(owner, _)| owner);
+            let is_part = owner.is_some_and(|owner| description.sparse.contains_key(owner));
+            if !is_part && !is_counter(array) {
+                let dense = dense(&format!("{name}, array {array}"), &view)?;
+                model.arrays.insert(array.to_owned(), StoredArray::Dense(dense));
+            }
+        }
+        Ok(model)
+    }
+
+    /// The bytes of its file; equal models give equal bytes.
+    ///
+    /// # Errors
+    /// Arrays that the format cannot hold.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        let mut description =
+            Description { network: self.network.clone(), ..Description::default() };
+        let mut parts: Vec<ArrayPart> = Vec::new();
+        for (name, stored) in self.iter() {
+            match stored {
+                StoredArray::Dense(array) => {
+                    let values: Vec<f32> = array.iter().copied().collect();
+                    parts.push(ArrayPart::new(
+                        name.to_owned(),
+                        array.shape().to_vec(),
+                        Dtype::F32,
+                        &values,
+                    ));
+                }
+                StoredArray::Groups(groups, shape) => {
+                    let format = SparseFormat::Groups { width: groups.width() };
+                    description
+                        .sparse
+                        .insert(name.into(), SparseArray { shape: shape.clone(), format });
+                    parts.push(ArrayPart::vector(name, "values", Dtype::F32, groups.values()));
+                    parts.push(ArrayPart::indices(name, groups.groups(), groups.index_bytes()));
+                    parts.push(ArrayPart::vector(name, "row_ptr", Dtype::U32, groups.row_ptr()));
+                    parts.push(ArrayPart::vector(name, "tail", Dtype::F32, groups.tail()));
+                }
+                StoredArray::Csr(csr, shape) => {
+                    let format = SparseFormat::Csr;
+                    description
+                        .sparse
+                        .insert(name.into(), SparseArray { shape: shape.clone(), format });
+                    parts.push(ArrayPart::vector(name, "values", Dtype::F32, csr.values()));
+                    parts.push(ArrayPart::indices(name, csr.columns(), csr.index_bytes()));
+                    parts.push(ArrayPart::vector(name, "row_ptr", Dtype::U32, csr.row_ptr()));
+                }
+            }
+        }
+        let mut views = Vec::with_capacity(parts.len());
+        for part in &parts {
+            let view = TensorView::new(part.dtype, part.shape.clone(), &part.bytes);
+            let view = view.map_err(|error| {
+                Error::argument(
+                    format!("store {}", part.name),
+                    "a storable array",
+                    error.to_string(),
+                )
+            })?;
+            views.push((part.name.as_str(), view));
+        }
+        let is_plain = description.network.is_none() && description.sparse.is_empty();
+        if is_plain {
+            return serialize(views, None);
+        }
+        let text = serde_json::to_string(&description).map_err(|error| {
+            Error::argument("describe a file's arrays", "finite numbers", error.to_string())
+        })?;
+        serialize(views, Some((Self::DESCRIPTION_KEY, text)))
+    }
+}
+
+/// One array of the file, ready to be written.
+struct ArrayPart {
+    name: String,
+    shape: Vec<usize>,
+    dtype: Dtype,
+    bytes: Vec<u8>,
+}
+
+impl ArrayPart {
+    fn new<T: Pod>(name: String, shape: Vec<usize>, dtype: Dtype, values: &[T]) -> Self {
+        Self { name, shape, dtype, bytes: bytemuck::cast_slice(values).to_vec() }
+    }
+
+    fn vector<T: Pod>(array: &str, part: &str, dtype: Dtype, values: &[T]) -> Self {
+        Self::new(format!("{array}/{part}"), vec![values.len()], dtype, values)
+    }
+
+    fn indices(array: &str, indices: &[u32], bytes: usize) -> Self {
+        if bytes == 2 {
+            // `bytes_for` has seen that every index fits.
+            let short: Vec<u16> = indices.iter().map(|&index| index as u16).collect();
+            return Self::vector(array, "indices", Dtype::U16, &short);
+        }
+        Self::vector(array, "indices", Dtype::U32, indices)
+    }
+}
+
+/// Reads the parts of one sparse array.
+struct Reader<'a> {
+    file: &'a SafeTensors<'a>,
+    what: String,
+    array: &'a str,
+}
+
+impl Reader<'_> {
+    fn sparse(&self, description: &SparseArray) -> Result<StoredArray> {
+        let shape = &description.shape;
+        let columns = shape.iter().skip(1).try_fold(1_usize, |product, &n| product.checked_mul(n));
+        let (Some(&rows), Some(columns), true) = (shape.first(), columns, shape.len() >= 2) else {
+            let expected = "a shape of two or more axes";
+            return Err(Error::malformed(&self.what, expected, format!("{shape:?}")));
+        };
+        // The dense array must be one that memory can hold, or `to_dense` could not make it.
+        if rows.checked_mul(columns).is_none_or(|count| count > 1 << 32) {
+            return Err(Error::malformed(&self.what, "at most 2^32 weights", format!("{shape:?}")));
+        }
+        let (row_ptr, indices) = (self.part("row_ptr", Dtype::U32)?, self.indices()?);
+        let values = self.part("values", Dtype::F32)?;
+        match description.format {
+            SparseFormat::Groups { width } => {
+                let tail = self.part("tail", Dtype::F32)?;
+                let parts = GroupParts { row_ptr, groups: indices, values, tail };
+                let groups = GroupSparse::from_parts(&self.what, [rows, columns], width, parts)?;
+                Ok(StoredArray::Groups(groups, shape.clone()))
+            }
+            SparseFormat::Csr => {
+                let csr = Csr::from_parts(&self.what, [rows, columns], row_ptr, indices, values)?;
+                Ok(StoredArray::Csr(csr, shape.clone()))
+            }
+        }
+    }
+
+    fn view(&self, part: &str) -> Result<TensorView<'_>> {
+        let name = format!("{}/{part}", self.array);
+        self.file
+            .tensor(&name)
+            .map_err(|_| Error::malformed(&self.what, format!("a part {name}"), "none"))
+    }
+
+    fn part<T: Pod>(&self, part: &str, dtype: Dtype) -> Result<Vec<T>> {
+        elements(&format!("{}/{part}", self.what), &self.view(part)?, dtype)
+    }
+
+    fn indices(&self) -> Result<Vec<u32>> {
+        if self.view("indices")?.dtype() == Dtype::U16 {
+            let short: Vec<u16> = self.part("indices", Dtype::U16)?;
+            return Ok(short.into_iter().map(u32::from).collect());
+        }
+        self.part("indices", Dtype::U32)
+    }
+}
+
+#[cfg(test)]
+mod tests;
