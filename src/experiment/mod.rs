@@ -106,7 +106,7 @@ pub struct Report {
     pub weights: PathBuf,
 }
 
-/// The recipe that a args, a technique and options come to.
+/// The recipe that arguments, a technique and options come to.
 ///
 /// # Errors
 /// A recipe that there is not, or that is another network's or technique's.

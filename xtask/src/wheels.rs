@@ -29,17 +29,8 @@ pub fn platform_tags(os: &str, arch: &str) -> Result<Vec<String>> {
 /// Downloads the wheels that `requirements` (files in pip's format, hashes included) name into `folder`.
 pub fn download(requirements: &[PathBuf], folder: &Path) -> Result<()> {
     require_pip()?;
-    let mut pip = Command::new("python3");
-    pip.args(["-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--require-hashes"]);
-    pip.args(["--python-version", "3.11", "--implementation", "cp"]);
-    for tag in platform_tags(std::env::consts::OS, std::env::consts::ARCH)? {
-        pip.args(["--platform", &tag]);
-    }
-    for file in requirements {
-        pip.arg("--test_support").arg(file);
-    }
-    pip.arg("--dest").arg(folder);
     // Results go to stdout; a download's progress is not one.
+    let mut pip = pip_download(requirements, folder)?;
     let status = pip.stdout(io::stderr()).status().context("cannot run pip")?;
     if !status.success() {
         bail!(
@@ -47,6 +38,20 @@ pub fn download(requirements: &[PathBuf], folder: &Path) -> Result<()> {
         );
     }
     Ok(())
+}
+
+fn pip_download(requirements: &[PathBuf], folder: &Path) -> Result<Command> {
+    let mut pip = Command::new("python3");
+    pip.args(["-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--require-hashes"]);
+    pip.args(["--python-version", "3.11", "--implementation", "cp"]);
+    for tag in platform_tags(std::env::consts::OS, std::env::consts::ARCH)? {
+        pip.args(["--platform", &tag]);
+    }
+    for file in requirements {
+        pip.arg("--requirement").arg(file);
+    }
+    pip.arg("--dest").arg(folder);
+    Ok(pip)
 }
 
 fn require_pip() -> Result<()> {
@@ -134,6 +139,14 @@ pub fn place_in_libtorch(name: &Path) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pip_knows_the_options_that_it_is_given() {
+        let mut pip = pip_download(&["a.txt".into(), "b.txt".into()], Path::new("wheels")).unwrap();
+        // Help comes last, so pip has read all the others before it, and downloads nothing.
+        let output = pip.arg("--help").output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
 
     #[test]
     fn every_supported_platform_has_tags_and_another_says_what_to_do() {

@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn rows_are_parted_where_columns_are_few() {
-        assert_eq!(partition(300, 24, 8, 2), (24, true), "of two row_slices");
+        assert_eq!(partition(300, 24, 8, 2), (24, true), "of two slices of rows");
         assert_eq!(partition(300, 8, 8, 2), (24, true), "one tile");
         assert_eq!(partition(300, 48, 8, 2), (24, false), "two tiles, one for each thread");
         assert_eq!(partition(300, 64, 8, 2), (32, false), "two tiles for each thread");
@@ -132,17 +132,17 @@ mod tests {
         assert_eq!(
             partition(40, 64, 64, 16),
             (8, true),
-            "of two row_slices: columns are parted, too"
+            "of two slices of rows: columns are parted, too"
         );
         assert_eq!(
             partition(300, 64, 5, 8),
             (16, false),
-            "eight row_slices are more than are worth it"
+            "eight slices of rows are more than are worth it"
         );
         assert_eq!(
             partition(4096, 24, 64, 16),
             (24, true),
-            "two row_slices of each of eight blocks"
+            "two slices of rows of each of eight blocks"
         );
     }
 }
