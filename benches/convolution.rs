@@ -103,7 +103,7 @@ impl Case {
 
 fn main() -> anyhow::Result<()> {
     let given = BenchArgs::on_cpu()?;
-    let threads = given.threads.count();
+    let threads = given.run.thread_count();
     tch::set_num_threads(i32::try_from(threads)?);
     rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
     let _inference = tch::no_grad_guard();
@@ -155,10 +155,10 @@ fn main() -> anyhow::Result<()> {
             }
         }
     }
-    given.json.table(&format!("{threads} threads, batch 1, W = {WIDTH}"), &table);
+    given.run.json.table(&format!("{threads} threads, batch 1, W = {WIDTH}"), &table);
     for (density, speedups) in DENSITIES.into_iter().zip(&speedups) {
         let mean = geometric_mean(speedups);
-        given.json.note(&format!("density {density}: {mean:.2}x, geometric mean"));
+        given.run.json.note(&format!("density {density}: {mean:.2}x, geometric mean"));
     }
     Ok(())
 }

@@ -18,7 +18,7 @@ use scalpel::report::Table;
 
 fn main() -> anyhow::Result<()> {
     let given = BenchArgs::on_cpu()?;
-    let threads = given.threads.count();
+    let threads = given.run.thread_count();
     rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
     let library = baselines::best(threads)?;
     let wanted = given.first();
@@ -58,6 +58,6 @@ fn main() -> anyhow::Result<()> {
             }
         }
     }
-    given.json.table(&format!("{threads} threads, W = 8"), &table);
+    given.run.json.table(&format!("{threads} threads, W = 8"), &table);
     Ok(())
 }

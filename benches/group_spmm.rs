@@ -24,9 +24,9 @@ use scalpel::timing::geometric_mean;
 
 fn main() -> anyhow::Result<()> {
     let given = BenchArgs::parse();
-    let (threads, json, arguments) = (given.threads.count(), given.json, given.words);
+    let (threads, json, arguments) = (given.run.thread_count(), given.run.json, given.words);
     rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
-    let device = match given.device.device.as_str() {
+    let device = match given.run.device.as_str() {
         "cpu" => None,
         name => Some(gpu::device(name)?),
     };

@@ -34,8 +34,8 @@ fn main() {
     torch::device("cpu").expect("a processor"); // keeps freed memory, as the experiments do
     let drawn = tempfile::tempdir().expect("a temporary folder");
     let given = BenchArgs::on_cpu().expect("a processor");
-    tch::set_num_threads(given.threads.count() as i32);
-    let json = given.json;
+    tch::set_num_threads(given.run.thread_count() as i32);
+    let json = given.run.json;
     let given = given.words.into_iter().next();
     let root = given.map_or_else(
         || {

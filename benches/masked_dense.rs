@@ -44,9 +44,9 @@ const LAYERS: [Kept; 5] = [
 
 fn main() -> anyhow::Result<()> {
     let given = BenchArgs::parse();
-    let (threads, json, arguments) = (given.threads.count(), given.json, given.words);
+    let (threads, json, arguments) = (given.run.thread_count(), given.run.json, given.words);
     rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
-    let device = given.device.device;
+    let device = given.run.device;
     if device != "cpu" {
         let (columns, layers) = chosen(&arguments, &[1, 16, 128, 1024])?;
         return on_gpu(&gpu::device(&device)?, &device, &columns, &layers, json);

@@ -22,7 +22,7 @@ use scalpel::report::Table;
 
 fn main() -> anyhow::Result<()> {
     let given = BenchArgs::on_cpu()?;
-    let (threads, json, arguments) = (given.threads.count(), given.json, given.words);
+    let (threads, json, arguments) = (given.run.thread_count(), given.run.json, given.words);
     let names = arguments.first().map_or(zoo::NAMES.to_vec(), |name| vec![name.as_str()]);
     let batch = arguments.get(1).map_or(Ok(1), |text| text.parse())?;
     let policy = match arguments.get(2) {

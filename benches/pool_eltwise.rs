@@ -39,7 +39,7 @@ fn non_gemm<'a>(layers: &[Layer], index: usize, [scale, shift]: [&'a [f32]; 2]) 
 
 fn main() -> anyhow::Result<()> {
     let given = BenchArgs::on_cpu()?;
-    let threads = given.threads.count();
+    let threads = given.run.thread_count();
     rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
     let wanted = given.first();
     let mut table = Table::new(["network", "layer", "input", "kernel", "us", "GB/s"]);
@@ -87,6 +87,6 @@ fn main() -> anyhow::Result<()> {
             }
         }
     }
-    given.json.table(&format!("{threads} threads, batch 1"), &table);
+    given.run.json.table(&format!("{threads} threads, batch 1"), &table);
     Ok(())
 }

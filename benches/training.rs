@@ -146,11 +146,11 @@ fn open_gates(network: &Network) -> Tensors {
 fn main() {
     torch::device("cpu").expect("a processor"); // keeps freed memory, as the experiments do
     let given = BenchArgs::on_cpu().expect("a processor");
-    tch::set_num_threads(given.threads.count() as i32);
+    tch::set_num_threads(given.run.thread_count() as i32);
     let names = given.words;
     match names.is_empty() {
-        true => epochs(given.json),
-        false => names.iter().for_each(|name| steps_of(name, given.json)),
+        true => epochs(given.run.json),
+        false => names.iter().for_each(|name| steps_of(name, given.run.json)),
     }
 }
 

@@ -16,7 +16,7 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Breakeven) -> anyhow::Result<()> {
-    let (json, tree) = (cli.json.json, ResultsTree::at(&cli.results.results));
+    let (json, tree) = (cli.run.json.json, ResultsTree::at(&cli.results.results));
     let sweep = sweep(cli)?;
     let pool = rayon::ThreadPoolBuilder::new().num_threads(sweep.threads).use_current_thread();
     pool.build_global()?;
@@ -37,11 +37,11 @@ fn run(cli: Breakeven) -> anyhow::Result<()> {
 
 /// The sweep that the arguments ask for: the usual one of the device, but for what they name.
 fn sweep(cli: Breakeven) -> anyhow::Result<Sweep> {
-    let device = cli.device.device;
-    let on_gpu = device != "cpu";
-    anyhow::ensure!(!on_gpu || cli.isa.is_none(), "--isa is of the CPU, not of {device}");
+    let on_gpu = cli.run.device != "cpu";
     // One feeds a GPU.
-    let threads = if on_gpu { 1 } else { cli.threads.count() };
+    let threads = if on_gpu { 1 } else { cli.run.thread_count() };
+    let device = cli.run.device;
+    anyhow::ensure!(!on_gpu || cli.isa.is_none(), "--isa is of the CPU, not of {device}");
     let mut sweep = breakeven::sweep(threads);
     if on_gpu {
         sweep.device = Some(device);

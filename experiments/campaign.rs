@@ -28,7 +28,7 @@ fn run(cli: Campaign) -> anyhow::Result<ExitCode> {
         (options.quick, "--quick"),
         (options.validation.is_some(), "--validation"),
         (options.precision.is_some(), "--precision"),
-        (options.json.json, "--json"),
+        (options.run.json.json, "--json"),
     ] {
         if given {
             return Err(Error::argument("campaign", format!("{name} in the plan"), name).into());
@@ -36,14 +36,14 @@ fn run(cli: Campaign) -> anyhow::Result<ExitCode> {
     }
     let folder = plan.parent().unwrap_or(Path::new(""));
     let jobs = cli.shard.of(Plan::load(plan)?.jobs(folder)?);
-    let threads = options.threads.threads.unwrap_or(1);
-    let at_once = cli.parallel.unwrap_or_else(|| {
-        campaign::jobs_at_once(&options.device.device, threads.into(), cli.gpus)
-    });
+    let threads = options.run.threads.unwrap_or(1);
+    let at_once = cli
+        .parallel
+        .unwrap_or_else(|| campaign::jobs_at_once(&options.run.device, threads.into(), cli.gpus));
     println!("{} jobs, {at_once} at once, {threads} threads each", jobs.len());
 
     let command = |job: &Job, slot: usize| {
-        let device = match options.device.device.as_str() {
+        let device = match options.run.device.as_str() {
             "cuda" => format!("cuda:{}", slot % cli.gpus.max(1)),
             device => device.to_owned(),
         };
@@ -54,7 +54,7 @@ fn run(cli: Campaign) -> anyhow::Result<ExitCode> {
         arguments.extend(["--checkpoints".to_owned(), path(&options.checkpoints.checkpoints)]);
         arguments.extend(options.synthetic.then(|| "--synthetic".to_owned()));
         let mut command = campaign::this_program(job, &arguments)?;
-        if options.device.device.starts_with("cuda") && std::env::var_os(TF32).is_none() {
+        if options.run.device.starts_with("cuda") && std::env::var_os(TF32).is_none() {
             command.env(TF32, "1");
         }
         Ok(command)

@@ -63,8 +63,8 @@ fn run(cli: Evaluate) -> anyhow::Result<ExitCode> {
     let Given { original, weights, described, card } = given;
     let network = described.unwrap_or_else(|| original.clone());
     let masks = weights.node_masks(&network)?;
-    tch::set_num_threads(cli.threads.count() as i32);
-    let device = torch::device(&cli.device.device)?;
+    tch::set_num_threads(cli.run.thread_count() as i32);
+    let device = torch::device(&cli.run.device)?;
     let on_device = TorchNetwork::new(&network, &weights, &masks, device)?;
     let on_device = on_device.in_format(MemoryFormat::PREFERRED)?;
 
@@ -79,7 +79,7 @@ fn run(cli: Evaluate) -> anyhow::Result<ExitCode> {
     let score = train::score(test.as_ref(), network, parameters, mask_tensors)?;
     let nodes = living_nodes(&original, network, &masks)?;
     let agrees = card.as_ref().map(|card| (score.percent() - card.accuracy).abs() <= TOLERANCE);
-    if cli.json.json {
+    if cli.run.json.json {
         let report = json!({
             "network": original.name,
             "dataset": data.name(),

@@ -16,6 +16,6 @@ fn run(Reproduce { network, options }: Reproduce) -> anyhow::Result<()> {
     for technique in [Technique::NodePruning, Technique::SimdPruning] {
         reports.push(experiment::run(&args, technique, &options)?);
     }
-    experiment::print(&reports, options.json.json)?;
+    experiment::print(&reports, options.run.json.json)?;
     Ok(())
 }

@@ -20,7 +20,7 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Speedup) -> anyhow::Result<()> {
-    let threads = cli.threads.count();
+    let threads = cli.run.thread_count();
     let all = zoo::NAMES.map(str::to_owned).to_vec();
     let networks = if cli.networks.is_empty() { all } else { cli.networks.clone() };
     // All that can be refused is refused before anything is measured.
@@ -31,7 +31,7 @@ fn run(cli: Speedup) -> anyhow::Result<()> {
     let policies = if cli.policy.is_empty() { Policy::ALL.to_vec() } else { cli.policy.clone() };
     anyhow::ensure!(cli.batch.iter().all(|&batch| batch > 0), "--batch takes 1 or more images");
 
-    let place = BenchDevice::open(&cli.device.device)?;
+    let place = BenchDevice::open(&cli.run.device)?;
     let mut context = place.context(threads)?;
     if let Some(interpreter) = &cli.pytorch {
         let (with, version) = context.with_pytorch(interpreter)?;
@@ -42,15 +42,15 @@ fn run(cli: Speedup) -> anyhow::Result<()> {
         None => Hardware::cpu(threads),
         Some(gpu) => Hardware::gpu(gpu),
     };
-    eprintln!("{}: {hardware}", cli.device.device);
-    let mut environment = Environment::read(&cli.device.device);
+    eprintln!("{}: {hardware}", cli.run.device);
+    let mut environment = Environment::read(&cli.run.device);
     environment.threads = Some(threads);
     if let Some(gpu) = place.gpu() {
         environment.ran_on(gpu.name(), gpu.limits().software);
     }
     let tree = ResultsTree::at(&cli.results.results);
     let (stored, failures) = measure_all(&cli, &models, &policies, &context, &environment, &tree)?;
-    if cli.json.json {
+    if cli.run.json.json {
         let rows: Vec<&SpeedupRow> = stored.iter().flat_map(|one| &one.rows).collect();
         println!("{}", serde_json::to_string_pretty(&rows)?);
     } else {

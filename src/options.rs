@@ -15,25 +15,23 @@ pub(crate) fn network_names() -> PossibleValuesParser {
     PossibleValuesParser::new(zoo::NAMES)
 }
 
-/// What computes.
+/// What computes, on how many threads, and how results are printed.
 #[derive(Args, Clone, Debug)]
-pub struct DeviceArg {
+pub struct RunArgs {
     /// What computes: cpu; cuda or cuda:1, an NVIDIA GPU; wgpu, any GPU (SCALPEL_WGPU_ADAPTER chooses)
     #[arg(long, default_value = "cpu")]
     pub device: String,
-}
-
-/// Threads of the processor.
-#[derive(Args, Clone, Copy, Debug)]
-pub struct ThreadsArg {
     /// Threads of the processor; all cores, where absent
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,
+    /// How results are printed.
+    #[command(flatten)]
+    pub json: JsonArg,
 }
 
-impl ThreadsArg {
-    /// As many as were asked for, else as many as there are cores.
-    pub fn count(self) -> usize {
+impl RunArgs {
+    /// As many threads as were asked for, else as many as there are cores.
+    pub fn thread_count(&self) -> usize {
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         self.threads.map_or_else(cores, usize::from)
     }
@@ -94,15 +92,9 @@ pub struct ZooDirArg {
 pub struct BenchArgs {
     /// What to measure, as the bench's first comment says; all, where absent
     pub words: Vec<String>,
-    /// What computes.
+    /// What computes, and how results are printed.
     #[command(flatten)]
-    pub device: DeviceArg,
-    /// Threads.
-    #[command(flatten)]
-    pub threads: ThreadsArg,
-    /// How results are printed.
-    #[command(flatten)]
-    pub json: JsonArg,
+    pub run: RunArgs,
     /// What cargo gives to every bench
     #[arg(long, hide = true)]
     bench: bool,
@@ -116,14 +108,10 @@ impl BenchArgs {
     /// Another device than the CPU.
     pub fn on_cpu() -> crate::error::Result<Self> {
         let given = Self::parse();
-        if given.device.device == "cpu" {
+        if given.run.device == "cpu" {
             return Ok(given);
         }
-        Err(Error::argument(
-            "--device",
-            "cpu: this bench measures nothing else",
-            given.device.device,
-        ))
+        Err(Error::argument("--device", "cpu: this bench measures nothing else", given.run.device))
     }
 
     /// The first word, where there is one.

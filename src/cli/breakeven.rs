@@ -1,7 +1,7 @@
 use anyhow::anyhow;
 use clap::Parser;
 
-use crate::options::{DeviceArg, JsonArg, ResultsArg, ThreadsArg};
+use crate::options::{ResultsArg, RunArgs};
 
 /// Measures where group sparsity pays: our products beside the best library's, over shapes and densities
 #[derive(Clone, Debug, Parser)]
@@ -27,18 +27,12 @@ pub struct Breakeven {
     /// Hold our kernels to an instruction set: avx512, avx2 or portable
     #[arg(long)]
     pub isa: Option<String>,
-    /// What computes.
+    /// What computes, and how results are printed.
     #[command(flatten)]
-    pub device: DeviceArg,
-    /// Threads.
-    #[command(flatten)]
-    pub threads: ThreadsArg,
+    pub run: RunArgs,
     /// Where results go.
     #[command(flatten)]
     pub results: ResultsArg,
-    /// How they are printed.
-    #[command(flatten)]
-    pub json: JsonArg,
 }
 
 /// A shape such as `300x784`.

@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 
-use crate::options::{DeviceArg, JsonArg, ThreadsArg, ZooDirArg, network_names};
+use crate::options::{RunArgs, ZooDirArg, network_names};
 
 /// Measures the test accuracy of weights: ours or the authors', masked, compacted or sparse
 #[derive(Clone, Debug, Parser)]
@@ -31,13 +31,7 @@ pub struct Evaluate {
     /// Where published models lie.
     #[command(flatten)]
     pub zoo_dir: ZooDirArg,
-    /// What computes.
+    /// What computes, and how results are printed.
     #[command(flatten)]
-    pub device: DeviceArg,
-    /// Threads.
-    #[command(flatten)]
-    pub threads: ThreadsArg,
-    /// How results are printed.
-    #[command(flatten)]
-    pub json: JsonArg,
+    pub run: RunArgs,
 }

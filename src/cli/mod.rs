@@ -50,7 +50,7 @@ pub fn technique(technique: crate::train::recipe::Technique) -> ExitCode {
     let report = crate::experiment::run(&recipe, technique, &options);
     exit(
         report
-            .and_then(|report| crate::experiment::print(&[report], options.json.json))
+            .and_then(|report| crate::experiment::print(&[report], options.run.json.json))
             .map_err(Into::into),
     )
 }

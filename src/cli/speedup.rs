@@ -1,7 +1,7 @@
 use clap::Parser;
 
 use crate::engine::Policy;
-use crate::options::{DeviceArg, JsonArg, ResultsArg, ThreadsArg, ZooDirArg, network_names};
+use crate::options::{ResultsArg, RunArgs, ZooDirArg, network_names};
 
 /// Measures how much faster pruned networks are than dense ones on this machine
 #[derive(Clone, Debug, Parser)]
@@ -33,16 +33,10 @@ pub struct Speedup {
     /// Where published models lie.
     #[command(flatten)]
     pub zoo_dir: ZooDirArg,
-    /// What computes.
+    /// What computes, and how results are printed.
     #[command(flatten)]
-    pub device: DeviceArg,
-    /// Threads.
-    #[command(flatten)]
-    pub threads: ThreadsArg,
+    pub run: RunArgs,
     /// Where results go.
     #[command(flatten)]
     pub results: ResultsArg,
-    /// How they are printed.
-    #[command(flatten)]
-    pub json: JsonArg,
 }

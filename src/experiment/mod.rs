@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::import;
 use crate::network::{Weights, zoo};
-use crate::options::{CheckpointsArg, DeviceArg, JsonArg, ResultsArg, ThreadsArg, network_names};
+use crate::options::{CheckpointsArg, ResultsArg, RunArgs, network_names};
 use crate::report::{Environment, Latency, ResultsTree, Summary, run_table};
 use crate::sparse::Format;
 use crate::timing::MeasureConfig;
@@ -72,21 +72,15 @@ pub struct Options {
     /// Numbers in which the layers multiply during training; the recipe's own, where absent
     #[arg(long, value_enum)]
     pub precision: Option<Precision>,
-    /// What computes.
+    /// What computes, and how results are printed.
     #[command(flatten)]
-    pub device: DeviceArg,
-    /// Threads.
-    #[command(flatten)]
-    pub threads: ThreadsArg,
+    pub run: RunArgs,
     /// Where results go.
     #[command(flatten)]
     pub results: ResultsArg,
     /// Where checkpoints go.
     #[command(flatten)]
     pub checkpoints: CheckpointsArg,
-    /// How results are printed.
-    #[command(flatten)]
-    pub json: JsonArg,
 }
 
 /// What an experiment came to, and where it lies.
@@ -161,7 +155,7 @@ fn original(path: &Path, key: Option<&str>, recipe: &Recipe) -> Result<Weights> 
     Ok(weights)
 }
 
-/// Runs one technique on one network, by the recipe that the program carries or by the args's own,
+/// Runs one technique on one network, by the recipe that the program carries or by the arguments' own,
 /// and writes its results.
 ///
 /// # Errors
@@ -184,8 +178,8 @@ pub fn run_recipe(
     options: &Options,
     observer: &mut dyn Observer,
 ) -> Result<Report> {
-    let device = torch::device(&options.device.device)?;
-    if let Some(threads) = options.threads.threads {
+    let device = torch::device(&options.run.device)?;
+    if let Some(threads) = options.run.threads {
         tch::set_num_threads(i32::from(threads));
     }
     let original = options
@@ -196,7 +190,7 @@ pub fn run_recipe(
     let source = if options.synthetic { Source::Synthetic } else { Source::Real };
     let data = data::load(&recipe.dataset, source)?;
     let threads = Some(tch::get_num_threads() as usize);
-    let environment = Environment { threads, ..Environment::read(&options.device.device) };
+    let environment = Environment { threads, ..Environment::read(&options.run.device) };
     let (network, experiment) = (&recipe.network, recipe.technique.experiment());
     eprintln!("{network}, {experiment}, on {} ({})", data.name(), data.origin());
     if let Some(warning) = precision::warning(recipe.precision, device) {

@@ -1,4 +1,4 @@
-//! How a kernel queues its work with the other threads of the pool.
+//! How a kernel shares its work with the other threads of the pool.
 //!
 //! Work is worth sharing if it takes longer than handing some of it over. That depends on what the others do:
 //! a thread that sleeps is woken in 20 to 30 us (measured from outside of the pool, as a caller stands), one
@@ -133,7 +133,7 @@ pub(crate) fn with_spinning_workers<R>(work: impl FnOnce() -> R) -> R {
     among(OtherThreads::Spinning, work)
 }
 
-/// Whether work queues anything out from the thread that calls this, and what it comes to.
+/// Whether work hands anything out from the thread that calls this, and what it comes to.
 pub(crate) fn runs_parallel<R>(work: impl FnOnce() -> R) -> (R, bool) {
     let before = SHARED.replace(false);
     let result = work();

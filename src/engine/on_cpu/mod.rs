@@ -37,7 +37,7 @@ const PROFILED_RUNS: usize = 15;
 /// thread is the faster one by a sixth; all of them are otherwise, by a third (ConvNet, batch 1).
 const HANDICAP: f64 = 1.2;
 
-/// How a network is threading over threads. The faster is found out by running it: handing work to another
+/// How a network uses threads. The faster is found out by running it: handing work to another
 /// thread takes as long as a small network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Threading {
