@@ -15,6 +15,7 @@ use scalpel::error::Error;
 use scalpel::kernels::csr_spmm::{CsrLayer, CsrSpmm, VARIANTS};
 use scalpel::options::BenchArgs;
 use scalpel::report::Table;
+use scalpel::sparse::Pattern;
 
 fn main() -> anyhow::Result<()> {
     let given = BenchArgs::on_cpu()?;
@@ -28,7 +29,7 @@ fn main() -> anyhow::Result<()> {
     for n in columns {
         for shape in SHAPES {
             for density in DENSITIES {
-                let case = Case::new(shape, 8, density, n)?;
+                let case = Case::new(shape, Pattern::Groups, 8, density, n)?;
                 let weights = case.csr()?;
                 let layer = CsrLayer { weights: &weights, bias: None, relu: false };
                 let library = library.csr(&weights, case.x(), n)?;

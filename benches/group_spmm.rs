@@ -1,10 +1,11 @@
-//! Every variant of `group_spmm` that this processor has, beside the best library's dense and sparse
+//! Every variant of `group_spmm`, or of `upright_spmm`, that this processor has, beside the best library's dense and sparse
 //! products, in turns in one run.
 //!
 //! ```text
 //! cargo bench --bench group_spmm                     # the sweep's shapes
 //! cargo bench --bench group_spmm -- 300x784 64       # one shape, one N
 //! cargo bench --bench group_spmm -- 300x784 64 4     # groups of 4
+//! cargo bench --bench group_spmm -- 300x784 64 8 upright
 //! cargo bench --bench group_spmm -- --device cuda    # a GPU's variants: cuda, cuda:1 or wgpu
 //! ```
 //!
@@ -12,14 +13,12 @@
 //! 2 * M * K * N for the dense product. Each product is compared with plain loops before it is timed.
 
 use anyhow::Context;
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use scalpel::baselines::{self, Products};
 use scalpel::bench::breakeven::{COLUMNS, Case, DENSITIES, SHAPES, gpu, measure, variants};
-use scalpel::error::Error;
-use scalpel::kernels::group_spmm::{GroupLayer, GroupSpmm, Variant};
 use scalpel::options::BenchArgs;
 use scalpel::report::{BreakevenPoint, Table};
-use scalpel::sparse::GroupSparse;
+use scalpel::sparse::Pattern;
 use scalpel::timing::geometric_mean;
 
 fn main() -> anyhow::Result<()> {
@@ -41,6 +40,10 @@ fn main() -> anyhow::Result<()> {
         columns = vec![n.parse()?];
     }
     let width = arguments.get(2).map_or(Ok(8), |width| width.parse())?;
+    let pattern = match arguments.get(3) {
+        None => Pattern::Groups,
+        Some(name) => Pattern::from_str(name, false).map_err(anyhow::Error::msg)?,
+    };
     let contest = match device {
         None => Contest::Cpu(baselines::best(threads)?, threads),
         Some(device) => {
@@ -52,12 +55,13 @@ fn main() -> anyhow::Result<()> {
     };
     for n in columns {
         let header = ["M x K", "density", "kernel", "GFLOP/s", "dense", "CSR", "x dense", "x CSR"];
-        let title = format!("N = {n}, W = {width}, {}", contest.name());
+        let title = format!("N = {n}, {} of {width}, {}", pattern.name(), contest.name());
         let mut best = Vec::new();
         for &shape in &shapes {
             let mut table = Table::new(header);
             for density in DENSITIES {
-                let points = contest.measure(&Case::new(shape, width, density, n)?)?;
+                let points =
+                    contest.measure(&Case::new(shape, pattern, width, density, n)?, pattern)?;
                 best.extend(points.iter().max_by(|a, b| a.gflops.total_cmp(&b.gflops)).cloned());
                 for point in points {
                     let (over_dense, over_csr) = (point.over_dense(), point.over_csr());
@@ -98,11 +102,15 @@ impl Contest {
         }
     }
 
-    fn measure(&self, case: &Case) -> scalpel::error::Result<Vec<BreakevenPoint>> {
+    fn measure(
+        &self,
+        case: &Case,
+        pattern: Pattern,
+    ) -> scalpel::error::Result<Vec<BreakevenPoint>> {
         match self {
             Self::Cpu(library, _) => {
-                let here: Vec<&'static Variant> =
-                    variants(None, case.n).filter(|v| runs_here(v)).collect();
+                let mut here = variants(pattern, None, case.n);
+                here.retain(|variant| variant.runs_here());
                 measure(case, &here, &**library)
             }
             Self::Gpu(device) => {
@@ -117,12 +125,4 @@ fn shape(text: &str) -> anyhow::Result<[usize; 2]> {
     let (m, k) =
         text.split_once('x').with_context(|| format!("{text} is no shape like 300x784"))?;
     Ok([m.parse()?, k.parse()?])
-}
-
-fn runs_here(variant: &'static Variant) -> bool {
-    let empty = ndarray::Array2::zeros((1, 8));
-    let Ok(weights) = GroupSparse::from_dense(empty.view(), 8) else { return false };
-    let packed =
-        GroupSpmm::with(variant, &GroupLayer { weights: &weights, bias: None, relu: false });
-    !matches!(packed, Err(Error::Unavailable { .. }))
 }

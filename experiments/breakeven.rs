@@ -58,7 +58,7 @@ fn sweep(cli: Breakeven) -> anyhow::Result<Sweep> {
     replace(&mut sweep.densities, cli.density);
     replace(&mut sweep.columns, cli.columns);
     replace(&mut sweep.widths, cli.width);
-    sweep.isa = cli.isa;
+    (sweep.isa, sweep.pattern) = (cli.isa, cli.pattern);
     Ok(sweep)
 }
 

@@ -2,6 +2,7 @@ use anyhow::anyhow;
 use clap::Parser;
 
 use crate::options::{ResultsArg, RunArgs};
+use crate::sparse::Pattern;
 
 /// Measures where group sparsity pays: our products beside the best library's, over shapes and densities
 #[derive(Clone, Debug, Parser)]
@@ -21,6 +22,9 @@ pub struct Breakeven {
     /// Columns N of the activations, such as 1,64
     #[arg(long, value_delimiter = ',')]
     pub columns: Vec<usize>,
+    /// How weights are grouped: neighbours of one row, or of one column
+    #[arg(long, value_enum, default_value_t = Pattern::Groups)]
+    pub pattern: Pattern,
     /// Weights in a group, such as 4,8
     #[arg(long, value_delimiter = ',')]
     pub width: Vec<usize>,

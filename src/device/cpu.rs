@@ -58,6 +58,39 @@ pub fn instruction_sets() -> Vec<&'static str> {
     known.into_iter().filter(|(_, has)| *has).map(|(name, _)| name).collect()
 }
 
+/// Bytes of a core's own caches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caches {
+    /// First level, of data.
+    pub l1: usize,
+    /// Second level.
+    pub l2: usize,
+}
+
+/// The caches of this processor's cores, as it says; the least that processors of today have, where it does not.
+pub fn caches() -> Caches {
+    static CACHES: std::sync::OnceLock<Caches> = std::sync::OnceLock::new();
+    *CACHES.get_or_init(|| found_caches().unwrap_or(Caches { l1: 32 << 10, l2: 256 << 10 }))
+}
+
+#[cfg(target_arch = "x86_64")]
+fn found_caches() -> Option<Caches> {
+    use raw_cpuid::CacheType;
+    let all: Vec<_> = raw_cpuid::CpuId::new().get_cache_parameters()?.collect();
+    let bytes = |level: u8| {
+        let holds_data = |kind| matches!(kind, CacheType::Data | CacheType::Unified);
+        let cache = all.iter().find(|own| own.level() == level && holds_data(own.cache_type()))?;
+        let ways = cache.associativity() * cache.physical_line_partitions();
+        Some(ways * cache.coherency_line_size() * cache.sets()).filter(|&bytes| bytes > 0)
+    };
+    Some(Caches { l1: bytes(1)?, l2: bytes(2)? })
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn found_caches() -> Option<Caches> {
+    None
+}
+
 /// Whether this processor has instructions that multiply bf16; libtorch emulates them elsewhere.
 pub fn multiplies_bf16() -> bool {
     #[cfg(target_arch = "x86_64")]
@@ -66,4 +99,16 @@ pub fn multiplies_bf16() -> bool {
     return std::arch::is_aarch64_feature_detected!("bf16");
     #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn caches_are_of_sizes_that_there_are() {
+        let Caches { l1, l2 } = caches();
+        assert!((16 << 10..1 << 20).contains(&l1), "{l1}");
+        assert!((128 << 10..64 << 20).contains(&l2) && l2 > l1, "{l2}");
+    }
 }

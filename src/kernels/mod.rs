@@ -22,6 +22,8 @@ pub mod pool_eltwise;
 mod programs;
 pub mod registry;
 mod simd;
+mod tile;
+pub mod upright_spmm;
 
 use std::ops::Range;
 

@@ -4,12 +4,16 @@ use serde::{Deserialize, Serialize};
 
 use super::environment::Environment;
 use super::table::Table;
+use crate::sparse::Pattern;
 use crate::timing::geometric_mean;
 
 /// What a sweep measures, and how.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sweep {
+    /// How weights are grouped; absent in older files, where they are groups of one row.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub pattern: Pattern,
     /// Shapes [M, K] of the weights.
     pub shapes: Vec<[usize; 2]>,
     /// Shares of the groups that are stored.
@@ -27,6 +31,10 @@ pub struct Sweep {
     /// The GPU's device, such as `cuda`; none is the CPU.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
+}
+
+fn is_default(pattern: &Pattern) -> bool {
+    *pattern == Pattern::default()
 }
 
 impl Sweep {
@@ -125,6 +133,9 @@ impl StoredSweep {
             (None, count) => format!("{hardware}, {count} threads"),
         };
         let mut title = format!("{machine}, against {library}");
+        if self.sweep.pattern == Pattern::Upright {
+            title += ", upright groups";
+        }
         if let Some(isa) = &self.sweep.isa {
             title += &format!(", ours on {isa}");
         }

@@ -55,7 +55,7 @@ impl Csr {
         columns: Vec<u32>,
         values: Vec<f32>,
     ) -> Result<Self> {
-        index::check(what, shape[0], shape[1], &row_ptr, &columns)?;
+        index::check(what, "row", shape[0], shape[1], &row_ptr, &columns)?;
         if values.len() != columns.len() {
             let expected = format!("{} entries", columns.len());
             return Err(Error::malformed(

@@ -104,7 +104,7 @@ impl GroupSparse {
             return Err(Error::malformed(format!("{what}, width"), "at least 1", "0"));
         }
         let GroupParts { row_ptr, groups, values, tail } = parts;
-        index::check(what, rows, columns / width, &row_ptr, &groups)?;
+        index::check(what, "row", rows, columns / width, &row_ptr, &groups)?;
         for (part, expected, found) in [
             ("values", groups.len().checked_mul(width), values.len()),
             ("tail", rows.checked_mul(columns % width), tail.len()),

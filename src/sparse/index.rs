@@ -1,4 +1,4 @@
-//! What both sparse formats ask of their row pointers and indices.
+//! What all sparse formats ask of their row pointers and indices.
 
 use crate::error::{Error, Result};
 
@@ -7,10 +7,11 @@ pub(super) fn bytes_for(count: usize) -> usize {
     if count <= usize::from(u16::MAX) + 1 { 2 } else { 4 }
 }
 
-/// Checks that `pointers` cut `indices` into `rows` rows, and that each row's indices ascend and
-/// stay below `count`. After this, no kernel that follows them can leave its arrays.
+/// Checks that `pointers` cut `indices` into `rows` rows (or what `unit` calls them), and that each one's indices
+/// ascend and stay below `count`. After this, no kernel that follows them can leave its arrays.
 pub(super) fn check(
     what: &str,
+    unit: &str,
     rows: usize,
     count: usize,
     pointers: &[u32],
@@ -19,16 +20,17 @@ pub(super) fn check(
     let bad = |part: &str, expected: String, found: String| {
         Err(Error::malformed(format!("{what}, {part}"), expected, found))
     };
+    let pointer = format!("{unit}_ptr");
     if pointers.len() != rows + 1 {
-        return bad("row_ptr", format!("{} entries", rows + 1), pointers.len().to_string());
+        return bad(&pointer, format!("{} entries", rows + 1), pointers.len().to_string());
     }
     if pointers[0] != 0 || pointers[rows] as usize != indices.len() {
         let expected = format!("0 first and {} last", indices.len());
-        return bad("row_ptr", expected, format!("{} and {}", pointers[0], pointers[rows]));
+        return bad(&pointer, expected, format!("{} and {}", pointers[0], pointers[rows]));
     }
     if let Some(pair) = pointers.windows(2).find(|pair| pair[0] > pair[1]) {
         return bad(
-            "row_ptr",
+            &pointer,
             "ascending entries".into(),
             format!("{} before {}", pair[0], pair[1]),
         );
@@ -40,7 +42,7 @@ pub(super) fn check(
         }
         if let Some(pair) = row.windows(2).find(|pair| pair[0] >= pair[1]) {
             let found = format!("{} before {}", pair[0], pair[1]);
-            return bad("indices", "ascending within a row".into(), found);
+            return bad("indices", format!("ascending within a {unit}"), found);
         }
     }
     Ok(())

@@ -20,7 +20,7 @@ use crate::kernels::gpu::{Bound, Operands, Packed};
 use crate::kernels::{csr_spmm, group_spmm, masked_dense};
 use crate::report::{BreakevenPoint, Ceilings, Sweep};
 use crate::seed;
-use crate::sparse::Csr;
+use crate::sparse::{Csr, Pattern};
 use crate::timing::{MeasureConfig, interleave_by};
 
 /// The shapes [M, K] of the sweep on GPUs.
@@ -188,7 +188,7 @@ pub fn measure(
 ) -> Result<Vec<BreakevenPoint>> {
     let gpu = &device.gpu;
     let operands = Operands::plain([case.m, case.k], case.n)?;
-    let layer = case.layer();
+    let layer = case.groups()?;
     let mut ours: Vec<(String, Box<dyn Product + '_>)> = Vec::new();
     match variants {
         None => {
@@ -231,13 +231,16 @@ pub fn run(
 ) -> Result<Vec<BreakevenPoint>> {
     let mut points = Vec::new();
     // All that can be refused is refused before anything is measured.
+    if sweep.pattern != Pattern::Groups {
+        return Err(Error::argument("--pattern", "groups, on a GPU", sweep.pattern.name()));
+    }
     for &width in &sweep.widths {
         let none = crate::sparse::GroupSparse::from_dense(Array2::zeros((1, width)).view(), width)?;
         let layer = group_spmm::GroupLayer { weights: &none, bias: None, relu: false };
         group_spmm::gpu::pack(&*device.gpu, &layer, &Operands::plain([1, width], 1)?)?;
     }
     super::for_each_point(sweep, |shape, width, density, n| {
-        let case = Case::new(shape, width, density, n)?;
+        let case = Case::new(shape, sweep.pattern, width, density, n)?;
         let measured = measure(&case, device, None)?;
         measured.iter().try_for_each(&mut done)?;
         points.extend(measured);

@@ -3,22 +3,26 @@
 //!
 //! Every candidate is compared with plain loops before it is timed. Rates are of useful operations:
 //! 2 * nnz * N over the time, and 2 * M * K * N for the dense product. All candidates have the same
-//! weights, of which equally many are not 0: a CSR of them has no group structure to gain from.
+//! weights, of which equally many are not 0: a CSR of them has no group structure to gain from. Groups are of one
+//! row and several columns, or upright ([`Pattern`]).
 
 pub mod gpu;
 
 use std::time::Duration;
 
-use ndarray::Array2;
+use ndarray::{Array2, Axis};
 use rand::RngExt;
 
 use crate::baselines::{Product, Products};
 use crate::engine::SpinningWorkers;
 use crate::error::{Error, Result};
-use crate::kernels::group_spmm::{self, Columns, GroupLayer, GroupSpmm, Variant, reference};
+use crate::kernels::PackedProduct;
+use crate::kernels::group_spmm::{self, Columns, GroupLayer, GroupSpmm};
+use crate::kernels::layout::{Input, Output};
+use crate::kernels::upright_spmm::{self, UprightLayer, UprightSpmm};
 use crate::report::{BreakevenPoint, Sweep};
 use crate::seed;
-use crate::sparse::{Csr, GroupSparse};
+use crate::sparse::{Csr, GroupSparse, Pattern, UprightSparse};
 use crate::timing::{MeasureConfig, ThreadedCandidate, Timing, interleave_with_rest, seconds};
 
 /// The shapes [M, K] of the networks' layers that the sweep takes by itself: LeNet-300-100's first,
@@ -42,6 +46,13 @@ pub const COLUMNS: [usize; 5] = [1, 16, 64, 128, 512];
 /// Columns that are compared with plain loops, which are slow: the first ones stand for all.
 const COMPARED: usize = 8;
 
+/// Weights of one point in the format of their pattern.
+#[derive(Debug)]
+enum Stored {
+    Groups(GroupSparse),
+    Upright(UprightSparse),
+}
+
 /// Weights and activations of one point.
 #[derive(Debug)]
 pub struct Case {
@@ -51,39 +62,55 @@ pub struct Case {
     pub k: usize,
     /// Columns of the activations.
     pub n: usize,
+    /// Weights in a group.
+    pub group: usize,
     /// The share of groups that is stored, as asked for.
     pub density: f64,
     dense: Array2<f32>,
-    groups: GroupSparse,
+    stored: Stored,
     x: Vec<f32>,
 }
 
 impl Case {
-    /// Random weights of a density in groups of a width, and random activations, the same on each call.
+    /// Random weights of a density in groups of `group`, and random activations, the same on each call.
     ///
     /// # Errors
-    /// A width of 0, a density outside 0 to 1, no column.
-    pub fn new([m, k]: [usize; 2], width: usize, density: f64, n: usize) -> Result<Self> {
-        check_point(width, density, n)?;
-        let mut rng = seed::stream(1, "breakeven", &[m as u64, k as u64, n as u64, width as u64]);
+    /// A group of 0, a density outside 0 to 1, no column.
+    pub fn new(
+        [m, k]: [usize; 2],
+        pattern: Pattern,
+        group: usize,
+        density: f64,
+        n: usize,
+    ) -> Result<Self> {
+        check_point(group, density, n)?;
+        let mut rng = seed::stream(1, "breakeven", &[m as u64, k as u64, n as u64, group as u64]);
         let mut dense = Array2::<f32>::zeros((m, k));
-        for mut row in dense.rows_mut() {
-            for group in 0..k.div_ceil(width) {
+        let [height, width] = match pattern {
+            Pattern::Groups => [1, group],
+            Pattern::Upright => [group, 1],
+        };
+        for mut block in dense.axis_chunks_iter_mut(Axis(0), height) {
+            for mut block in block.axis_chunks_iter_mut(Axis(1), width) {
                 if rng.random_bool(density) {
-                    for column in group * width..k.min((group + 1) * width) {
-                        row[column] = rng.random_range(-1.0..1.0);
-                    }
+                    block.iter_mut().for_each(|weight| *weight = rng.random_range(-1.0..1.0));
                 }
             }
         }
-        let groups = GroupSparse::from_dense(dense.view(), width)?;
+        let stored = match pattern {
+            Pattern::Groups => Stored::Groups(GroupSparse::from_dense(dense.view(), group)?),
+            Pattern::Upright => Stored::Upright(UprightSparse::from_dense(dense.view(), group)?),
+        };
         let x = (0..k * n).map(|_| rng.random_range(-1.0..1.0)).collect();
-        Ok(Self { m, k, n, density, dense, groups, x })
+        Ok(Self { m, k, n, group, density, dense, stored, x })
     }
 
     /// Weights that are not 0.
     pub fn nnz(&self) -> usize {
-        self.groups.nnz()
+        match &self.stored {
+            Stored::Groups(groups) => groups.nnz(),
+            Stored::Upright(upright) => upright.nnz(),
+        }
     }
 
     /// The weights in compressed rows.
@@ -108,8 +135,36 @@ impl Case {
         Box::new(Ours { run, x: &self.x, y, spinning: SpinningWorkers::default() })
     }
 
-    fn layer(&self) -> GroupLayer<'_> {
-        GroupLayer { weights: &self.groups, bias: None, relu: false }
+    /// Packs the weights for a variant of their pattern.
+    ///
+    /// # Errors
+    /// A processor that lacks the variant's instructions; weights of the other pattern.
+    pub fn pack(&self, variant: Variant) -> Result<Box<dyn PackedProduct>> {
+        Ok(match (&self.stored, variant) {
+            (Stored::Groups(weights), Variant::Groups(variant)) => {
+                let layer = GroupLayer { weights, bias: None, relu: false };
+                Box::new(GroupSpmm::with(variant, &layer)?)
+            }
+            (Stored::Upright(weights), Variant::Upright(variant)) => {
+                let layer = UprightLayer { weights, bias: None, relu: false };
+                Box::new(UprightSpmm::with(variant, &layer)?)
+            }
+            _ => {
+                let expected = "a variant for the weights' pattern";
+                return Err(Error::argument("break-even", expected, variant.name()));
+            }
+        })
+    }
+
+    /// The weights in groups of one row.
+    ///
+    /// # Errors
+    /// Upright ones.
+    fn groups(&self) -> Result<GroupLayer<'_>> {
+        match &self.stored {
+            Stored::Groups(weights) => Ok(GroupLayer { weights, bias: None, relu: false }),
+            Stored::Upright(_) => Err(Error::argument("break-even", "groups", "upright groups")),
+        }
     }
 
     /// The first columns of Y by plain loops.
@@ -117,7 +172,16 @@ impl Case {
         let compared = self.n.min(COMPARED);
         let narrow: Vec<f32> =
             self.x.chunks(self.n).flat_map(|row| &row[..compared]).copied().collect();
-        reference::run(&self.layer(), &narrow, compared)
+        match &self.stored {
+            Stored::Groups(weights) => {
+                let layer = GroupLayer { weights, bias: None, relu: false };
+                group_spmm::reference::run(&layer, &narrow, compared)
+            }
+            Stored::Upright(weights) => {
+                let layer = UprightLayer { weights, bias: None, relu: false };
+                upright_spmm::reference::run(&layer, &narrow, compared)
+            }
+        }
     }
 
     /// Refuses a product that computes something else.
@@ -135,9 +199,61 @@ impl Case {
     }
 }
 
+/// A variant of a pattern's kernels.
+#[derive(Clone, Copy, Debug)]
+pub enum Variant {
+    /// For groups of one row.
+    Groups(&'static group_spmm::Variant),
+    /// For upright groups.
+    Upright(&'static upright_spmm::Variant),
+}
+
+impl Variant {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Groups(variant) => variant.name,
+            Self::Upright(variant) => variant.name,
+        }
+    }
+
+    /// Whether it is for one column alone.
+    fn one_column(self) -> bool {
+        match self {
+            Self::Groups(variant) => variant.design.columns == Columns::One,
+            Self::Upright(variant) => variant.design.one_column,
+        }
+    }
+
+    /// Whether a product of `rows` rows and `n` columns is best given to it.
+    fn suits(self, rows: usize, n: usize) -> bool {
+        match self {
+            Self::Groups(variant) => variant.design.columns.suit(rows, n),
+            Self::Upright(_) => self.one_column() == (n == 1),
+        }
+    }
+
+    /// Whether this processor has its instructions.
+    pub fn runs_here(self) -> bool {
+        match self {
+            Self::Groups(variant) => variant.target.available(),
+            Self::Upright(variant) => variant.target.available(),
+        }
+    }
+
+    /// All of a pattern, the preferred ones first.
+    fn all(pattern: Pattern) -> Vec<Self> {
+        match pattern {
+            Pattern::Groups => group_spmm::VARIANTS.iter().map(Self::Groups).collect(),
+            Pattern::Upright => upright_spmm::VARIANTS.iter().map(Self::Upright).collect(),
+        }
+    }
+}
+
 /// The sweep of the paper's shapes, on so many threads.
 pub fn sweep(threads: usize) -> Sweep {
     Sweep {
+        pattern: Pattern::Groups,
         shapes: SHAPES.to_vec(),
         densities: DENSITIES.to_vec(),
         columns: COLUMNS.to_vec(),
@@ -162,13 +278,13 @@ pub fn run(
     // All that can be refused is refused before anything is measured.
     for &n in &sweep.columns {
         for &[rows, _] in &sweep.shapes {
-            variant_for(sweep.isa.as_deref(), rows, n)?;
+            variant_for(sweep.pattern, sweep.isa.as_deref(), rows, n)?;
         }
     }
     let mut points = Vec::new();
     for_each_point(sweep, |shape, width, density, n| {
-        let variant = variant_for(sweep.isa.as_deref(), shape[0], n)?;
-        let case = Case::new(shape, width, density, n)?;
+        let variant = variant_for(sweep.pattern, sweep.isa.as_deref(), shape[0], n)?;
+        let case = Case::new(shape, sweep.pattern, width, density, n)?;
         let measured = measure(&case, &[variant], library)?;
         measured.iter().try_for_each(&mut done)?;
         points.extend(measured);
@@ -209,14 +325,24 @@ fn check_point(width: usize, density: f64, n: usize) -> Result<()> {
 }
 
 /// The variant that a product of `rows` rows and `n` columns is given, of one instruction set or of any.
-fn variant_for(isa: Option<&str>, rows: usize, n: usize) -> Result<&'static Variant> {
+fn variant_for(pattern: Pattern, isa: Option<&str>, rows: usize, n: usize) -> Result<Variant> {
     let Some(isa) = isa else {
-        let none = GroupSparse::from_dense(Array2::zeros((rows, 0)).view(), 8)?;
-        let layer = GroupLayer { weights: &none, bias: None, relu: false };
-        return Ok(GroupSpmm::new(&layer, n)?.variant());
+        let none = Array2::zeros((rows, 0));
+        return Ok(match pattern {
+            Pattern::Groups => {
+                let weights = &GroupSparse::from_dense(none.view(), 8)?;
+                let layer = GroupLayer { weights, bias: None, relu: false };
+                Variant::Groups(GroupSpmm::new(&layer, n)?.variant())
+            }
+            Pattern::Upright => {
+                let weights = &UprightSparse::from_dense(none.view(), 8)?;
+                let layer = UprightLayer { weights, bias: None, relu: false };
+                Variant::Upright(UprightSpmm::new(&layer, n)?.variant())
+            }
+        });
     };
-    let mut of_isa = variants(Some(isa), n);
-    of_isa.find(|variant| variant.design.columns.suit(rows, n)).ok_or_else(|| {
+    let mut of_isa = variants(pattern, Some(isa), n).into_iter();
+    of_isa.find(|variant| variant.suits(rows, n)).ok_or_else(|| {
         Error::argument("--isa", "avx512, avx2 or portable, and an N of at least 1", isa)
     })
 }
@@ -279,13 +405,11 @@ pub fn contest(
     interleave_with_rest(&mut candidates, SETTLING, config)
 }
 
-/// The variants that fit N, for one instruction set (such as `avx2`) or for any.
-pub fn variants(isa: Option<&str>, n: usize) -> impl Iterator<Item = &'static Variant> {
-    let tag = isa.map(|isa| format!("_{isa}_"));
-    group_spmm::VARIANTS.iter().filter(move |variant| {
-        (n == 1) == (variant.design.columns == Columns::One)
-            && tag.as_ref().is_none_or(|tag| variant.name.contains(tag))
-    })
+/// The variants of a pattern that fit N, for one instruction set (such as `avx2`) or for any.
+pub fn variants(pattern: Pattern, isa: Option<&str>, n: usize) -> Vec<Variant> {
+    let of_isa = |name: &str| isa.is_none_or(|isa| name.split('_').any(|part| part == isa));
+    let fits = |variant: &Variant| (n == 1) == variant.one_column() && of_isa(variant.name());
+    Variant::all(pattern).into_iter().filter(fits).collect()
 }
 
 /// Compares and times variants of ours with a library, all in turns: a point per variant.
@@ -294,22 +418,24 @@ pub fn variants(isa: Option<&str>, n: usize) -> impl Iterator<Item = &'static Va
 /// A variant that this processor lacks; a candidate that computes something else.
 pub fn measure(
     case: &Case,
-    variants: &[&'static Variant],
+    variants: &[Variant],
     library: &dyn Products,
 ) -> Result<Vec<BreakevenPoint>> {
     let n = case.n;
     let mut ours: Vec<(String, Box<dyn Product + '_>)> = Vec::new();
-    for variant in variants {
-        let kernel = GroupSpmm::with(variant, &case.layer())?;
-        let run = move |x: &[f32], y: &mut [f32]| kernel.run(x, n, y);
-        ours.push((variant.name.to_owned(), case.product(run)));
+    for &variant in variants {
+        let kernel = case.pack(variant)?;
+        let run = move |x: &[f32], y: &mut [f32]| {
+            kernel.run_at(Input::plain(x, n), n, Output::plain(y, n))
+        };
+        ours.push((variant.name().to_owned(), case.product(run)));
     }
     let mut all = beside(case, ours, library)?;
     let timings = contest(case, &mut all, rayon::current_num_threads())?;
     let baseline = Baseline::of(library, &all);
     let points = variants.iter().enumerate();
     Ok(points
-        .map(|(index, variant)| point(case, variant.name, &timings, index, &baseline))
+        .map(|(index, variant)| point(case, variant.name(), &timings, index, &baseline))
         .collect())
 }
 
@@ -362,7 +488,7 @@ fn point(
         m,
         k,
         n,
-        group_width: case.groups.width(),
+        group_width: case.group,
         density: case.nnz() as f64 / (m * k).max(1) as f64,
         asked_density: case.density,
         threads: rayon::current_num_threads(),

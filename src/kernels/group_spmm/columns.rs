@@ -13,25 +13,20 @@
 //! first copied into panels as wide as a tile, one after the other. Rows that overlap, as the taps of a
 //! convolution do, are never copied: their panels would be larger than what they are read from.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::ops::Range;
 
-use super::output::{Placed, SharedOutput};
 use super::pack::{KBlockView, RowBlock, WorkItem};
-use super::tiles::{Computed, Operand, Tile};
 use super::{GroupLayer, Kernel};
 use crate::kernels::aligned::Aligned;
-use crate::kernels::layout::{Input, Output, Rows};
-use crate::kernels::parallel::{parallel_for, task_count, threads};
-
-/// Floats up to which a core's second-level cache holds them: 1 MiB.
-pub(super) const CACHED_FLOATS: usize = 256 << 10;
+use crate::kernels::layout::{Input, Output};
+use crate::kernels::parallel::threads;
+use crate::kernels::tile::output::{Placed, SharedOutput};
+use crate::kernels::tile::panels::{CACHED_FLOATS, with_operand};
+use crate::kernels::tile::{Computed, Operand, Tile};
 
 /// Blocks from which it pays to copy a large X into panels.
 const PANELS_FROM: usize = 3;
-
-/// Floats that a thread copies in a microsecond.
-const COPIED_PER_MICROSECOND: usize = 1_000;
 
 /// What an instruction set brings: tiles of some widths, and the ways into and out of them.
 ///
@@ -74,11 +69,11 @@ impl Functions {
     }
 }
 
-/// Adds a K block's products to a tile of so many columns.
+/// Adds a K block's products to a tile of so many columns: its part of X, and its rows of Y, each as wide as it is.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TileFunction {
     pub width: usize,
-    pub add: unsafe fn(&KBlockView<'_>, &Tile),
+    pub add: unsafe fn(&KBlockView<'_>, &Tile, *mut f32),
 }
 
 /// A layer in the order of its group columns, with the functions that run it.
@@ -208,11 +203,11 @@ impl ColumnsKernel {
     ) {
         let valid = width.min(part.columns.end - first);
         assert!(tile.len() >= width * part.block.rows, "room for the block's rows");
-        let tile = x.tile(first, valid, self.functions.lanes(), tile.as_mut_ptr());
+        let x = x.tile(first, valid, self.functions.lanes());
         // SAFETY: `ColumnsKernel::new` asks that the processor has what the functions were compiled for. X has K rows of n floats, and every
         // group column lies below K; the tile's columns are of these n. The tile of Y has the block's rows,
         // and every entry's row lies below them.
-        unsafe { add(k_block, &tile) };
+        unsafe { add(k_block, &x, tile.as_mut_ptr()) };
     }
 
     /// Writes the tile whose first column is that one to its place.
@@ -253,27 +248,6 @@ pub(super) fn rank(width: usize) -> usize {
     }
 }
 
-/// Copies the K rows of X into panels of `width` columns, by all threads; each reads the rows of its panels
-/// from end to end. After the last column, a panel keeps what it held: no tile reads it.
-fn fill_panels(x: &Input<'_>, rows: usize, n: usize, width: usize, panels: &mut Aligned) {
-    let (count, size) = (n.div_ceil(width), rows * width);
-    if panels.len() < count * size {
-        panels.set_length(count * size);
-    }
-    let each = count.div_ceil(task_count(rows * n, COPIED_PER_MICROSECOND));
-    let fill = |(part, panels): (usize, &mut [f32])| {
-        let columns = part * each * width..n.min((part + 1) * each * width);
-        for row in 0..rows {
-            let start = x.rows.start(row);
-            let from = &x.values[start + columns.start..start + columns.end];
-            for (panel, from) in panels.chunks_mut(size).zip(from.chunks(width)) {
-                panel[row * width..][..from.len()].copy_from_slice(from);
-            }
-        }
-    };
-    parallel_for(panels[..count * size].chunks_mut(each * size).enumerate().collect(), fill);
-}
-
 /// Sets every row of a tile to its bias, `L` floats at a time.
 #[inline(always)]
 pub(super) fn fill<const L: usize>(tile: &mut [f32], width: usize, bias: &[f32]) {
@@ -285,8 +259,6 @@ pub(super) fn fill<const L: usize>(tile: &mut [f32], width: usize, bias: &[f32])
 thread_local! {
     /// The tiles of Y, kept from call to call.
     static SCRATCH: RefCell<Aligned> = const { RefCell::new(Aligned::new()) };
-    /// The panels of X, kept from call to call.
-    static PANELS: Cell<Aligned> = const { Cell::new(Aligned::new()) };
 }
 
 impl Kernel for ColumnsKernel {
@@ -296,34 +268,25 @@ impl Kernel for ColumnsKernel {
         }
         let (columns, lines) = Computed::of(y.columns, n, self.functions.lanes());
         let output = SharedOutput::new(y, lines);
-        // Taken and put back, since another product may run on this thread while it waits for others.
-        let mut panels = PANELS.take();
         let width = self.functions.widest().width;
-        let x = if columns == Computed::plain(n) && self.wants_panels(x, n) {
-            fill_panels(x, self.inner, n, width, &mut panels);
-            let columns = Computed::panels(n, self.inner, width);
-            let x = Input { values: &panels, rows: Rows::Every(width) };
-            Operand { x, columns, ahead: false }
-        } else {
-            Operand { x: *x, columns, ahead: x.values.len() > CACHED_FLOATS }
-        };
-        self.blocks_of(&x, columns.count, &output);
-        PANELS.set(panels);
+        with_operand(x, self.inner, columns, self.wants_panels(x, n), width, |x| {
+            self.blocks_of(x, columns.count, &output);
+        });
     }
 }
 
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::kernels::layout::RowTable;
+    use crate::kernels::layout::{RowTable, Rows};
     use crate::sparse::GroupSparse;
     use ndarray::Array2;
 
     /// A kernel that does nothing, in tiles of 8 and 24 columns.
     pub(in super::super) fn idle(layer: &GroupLayer<'_>) -> ColumnsKernel {
         const IDLE: &[TileFunction] = &[
-            TileFunction { width: 8, add: |_, _| () },
-            TileFunction { width: 24, add: |_, _| () },
+            TileFunction { width: 8, add: |_, _, _| () },
+            TileFunction { width: 24, add: |_, _, _| () },
         ];
         let (fill, write) = (
             |_: &mut [f32], _, _: &[f32]| (),

@@ -1,51 +1,9 @@
-//! What every instruction set does with a tile of Y: the rank-E updates of a K block's group columns, and the
-//! tile's way to its place. Written over [`Simd`], and inlined into functions that are compiled for one.
+//! What every instruction set does with a tile of Y: the rank-E updates of a K block's group columns. Written over
+//! [`Simd`], and inlined into functions that are compiled for one.
 
-use super::output::{Placed, SharedOutput};
 use super::pack::{GroupColumn, KBlockView};
-use super::tiles::{Span, Tile};
 use crate::kernels::simd::Simd;
-
-/// Floats of a cache line.
-const LINE: usize = 16;
-
-/// Columns that a vector takes of a row of X, as masks: the lanes of one line, and those of the next.
-#[derive(Clone, Copy)]
-struct Load<S: Simd> {
-    /// Whether all lanes are of one line.
-    whole: bool,
-    at: usize,
-    own: S::Mask,
-    /// Where the next line's lanes would start if they were the vector's first.
-    next: usize,
-    rest: S::Mask,
-}
-
-impl<S: Simd> Load<S> {
-    #[inline(always)]
-    fn new(simd: S, &Span { at, own, next, valid }: &Span) -> Self {
-        let (whole, next) = (own == S::LANES, next.wrapping_sub(own));
-        let own = simd.first(own);
-        Self { whole, at, own, next, rest: simd.without(simd.first(valid), own) }
-    }
-
-    /// The vector, 0 after what it takes. `WHOLE` says that it is whole.
-    ///
-    /// # Safety
-    /// The row has these columns.
-    #[inline(always)]
-    unsafe fn of<const WHOLE: bool>(&self, simd: S, row: *const f32) -> S::Vector {
-        // SAFETY: the masks keep within the columns.
-        unsafe {
-            let first = row.wrapping_add(self.at);
-            if WHOLE || self.whole {
-                return simd.load(first);
-            }
-            let own = simd.load_masked(simd.splat(0.0), self.own, first);
-            simd.load_masked(own, self.rest, row.wrapping_add(self.next))
-        }
-    }
-}
+use crate::kernels::tile::{FindRow, LINE, Load, Tile};
 
 /// Adds a K block, whose columns have ranks up to `MOST`, to a tile of `V` vectors.
 ///
@@ -57,13 +15,14 @@ pub(super) unsafe fn add<S: Simd, const MOST: usize, const V: usize>(
     simd: S,
     k_block: &KBlockView<'_>,
     tile: &Tile,
+    y: *mut f32,
 ) {
     // SAFETY: as this function asks; the tile is whole where that is said.
     unsafe {
         if tile.is_whole(V, S::LANES) {
-            add_loaded::<S, MOST, V, true>(simd, k_block, tile);
+            add_loaded::<S, MOST, V, true>(simd, k_block, tile, y);
         } else {
-            add_loaded::<S, MOST, V, false>(simd, k_block, tile);
+            add_loaded::<S, MOST, V, false>(simd, k_block, tile, y);
         }
     }
 }
@@ -75,6 +34,7 @@ unsafe fn add_loaded<S: Simd, const MOST: usize, const V: usize, const WHOLE: bo
     simd: S,
     k_block: &KBlockView<'_>,
     tile: &Tile,
+    y: *mut f32,
 ) {
     let mut loads = [Load::new(simd, &tile.spans()[0]); V];
     for (load, span) in loads.iter_mut().zip(tile.spans()) {
@@ -86,7 +46,7 @@ unsafe fn add_loaded<S: Simd, const MOST: usize, const V: usize, const WHOLE: bo
         {
             for lane in 0..next.width() {
                 // SAFETY: X has the rows of the block's group columns.
-                let row = unsafe { tile.row(next.first() + lane) };
+                let row = unsafe { tile.rows.row(next.first() + lane) };
                 let mut v = 0;
                 while v < V {
                     simd.prefetch(row.wrapping_add(loads[v].at));
@@ -97,10 +57,10 @@ unsafe fn add_loaded<S: Simd, const MOST: usize, const V: usize, const WHOLE: bo
         // SAFETY: as this function asks; the column is one of the block, of this rank.
         unsafe {
             match column.rank() {
-                8 if MOST >= 8 => update::<S, 8, V, WHOLE>(simd, k_block, column, tile, &loads),
-                4 if MOST >= 4 => update::<S, 4, V, WHOLE>(simd, k_block, column, tile, &loads),
-                2 => update::<S, 2, V, WHOLE>(simd, k_block, column, tile, &loads),
-                _ => update::<S, 1, V, WHOLE>(simd, k_block, column, tile, &loads),
+                8 if MOST >= 8 => update::<S, 8, V, WHOLE>(simd, k_block, column, tile, &loads, y),
+                4 if MOST >= 4 => update::<S, 4, V, WHOLE>(simd, k_block, column, tile, &loads, y),
+                2 => update::<S, 2, V, WHOLE>(simd, k_block, column, tile, &loads, y),
+                _ => update::<S, 1, V, WHOLE>(simd, k_block, column, tile, &loads, y),
             }
         }
     }
@@ -117,13 +77,14 @@ unsafe fn update<S: Simd, const E: usize, const V: usize, const WHOLE: bool>(
     column: &GroupColumn,
     tile: &Tile,
     loads: &[Load<S>; V],
+    y: *mut f32,
 ) {
     let mut x = [[simd.splat(0.0); V]; E];
     for (lane, x) in x.iter_mut().enumerate() {
         if lane < column.width() {
             // SAFETY: X has row first + lane, with the tile's columns.
             unsafe {
-                let row = tile.row(column.first() + lane);
+                let row = tile.rows.row(column.first() + lane);
                 for (x, load) in x.iter_mut().zip(loads) {
                     *x = load.of::<WHOLE>(simd, row);
                 }
@@ -134,7 +95,7 @@ unsafe fn update<S: Simd, const E: usize, const V: usize, const WHOLE: bool>(
     for (&row, weights) in rows.iter().zip(weights) {
         // SAFETY: the tile of Y has that row, of V vectors.
         unsafe {
-            let y = tile.y.add(row as usize * V * S::LANES);
+            let y = y.add(row as usize * V * S::LANES);
             let mut sums = [simd.splat(0.0); V];
             for (v, sum) in sums.iter_mut().enumerate() {
                 *sum = simd.load(y.add(v * S::LANES));
@@ -150,21 +111,4 @@ unsafe fn update<S: Simd, const E: usize, const V: usize, const WHOLE: bool>(
             }
         }
     }
-}
-
-/// Writes a tile's rows to their places, negative results as 0 where the layer says so.
-///
-/// # Safety
-/// No other thread writes these rows and columns.
-#[inline(always)]
-pub(super) unsafe fn write<S: Simd>(
-    simd: S,
-    y: &SharedOutput<'_>,
-    tile: &[f32],
-    placed: &Placed<'_>,
-) {
-    // What is below it becomes the bound: 0, or nothing.
-    let bound = simd.splat(if placed.relu { 0.0 } else { f32::NEG_INFINITY });
-    // SAFETY: as this function asks.
-    unsafe { y.write(simd, bound, tile, placed) };
 }

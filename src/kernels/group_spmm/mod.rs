@@ -21,7 +21,6 @@
 mod columns;
 pub mod gpu;
 mod micro_kernel;
-mod output;
 mod pack;
 mod partition;
 mod portable;
@@ -29,7 +28,6 @@ pub mod reference;
 mod rows;
 #[cfg(test)]
 mod tests;
-mod tiles;
 #[cfg(target_arch = "x86_64")]
 mod x86_avx2;
 #[cfg(target_arch = "x86_64")]

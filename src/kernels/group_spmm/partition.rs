@@ -3,10 +3,10 @@
 use std::ops::Range;
 
 use super::columns::{ColumnsKernel, TileFunction};
-use super::output::SharedOutput;
 use super::pack::WorkItem;
-use super::tiles::Operand;
 use crate::kernels::parallel::{parallel_for, task_count, threads};
+use crate::kernels::tile::Operand;
+use crate::kernels::tile::output::SharedOutput;
 
 /// What a group column takes beside its entries, by [`ColumnsKernel::estimate`]: to read its rows of X, and to
 /// begin with entries that lie elsewhere (measured: a core that computes 384x2304 and 1000x4096 slice by slice,

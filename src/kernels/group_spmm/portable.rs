@@ -4,12 +4,12 @@ use std::ops::Range;
 
 use super::columns::{self, ColumnsKernel, Functions, TileFunction};
 use super::micro_kernel;
-use super::output::{Placed, SharedOutput};
 use super::pack::KBlockView;
 use super::rows::{ROWS, Rows, RowsKernel, SlicesFunction};
-use super::tiles::Tile;
 use super::{GroupLayer, Kernel};
 use crate::kernels::simd::{Portable, Simd};
+use crate::kernels::tile::Tile;
+use crate::kernels::tile::output::{Placed, SharedOutput};
 
 /// Rank of the widest update: its rows of X, of two vectors each, must fit into the registers beside a
 /// row of Y. x86 has sixteen without AVX, Arm has thirty-two.
@@ -53,12 +53,12 @@ pub(super) fn pack_columns(layer: &GroupLayer<'_>) -> Option<Box<dyn Kernel>> {
 /// As [`Functions`] asks.
 unsafe fn write(y: &SharedOutput<'_>, tile: &[f32], placed: &Placed<'_>) {
     // SAFETY: `Functions` asks that no other thread writes these rows and columns.
-    unsafe { micro_kernel::write(Portable, y, tile, placed) };
+    unsafe { y.write_activated(Portable, tile, placed) };
 }
 
 /// # Safety
 /// As [`Functions`] asks.
-unsafe fn add(k_block: &KBlockView<'_>, tile: &Tile) {
+unsafe fn add(k_block: &KBlockView<'_>, tile: &Tile, y: *mut f32) {
     // SAFETY: `Functions` asks for the rows of X and of the tile.
-    unsafe { micro_kernel::add::<_, RANK, 1>(Portable, k_block, tile) };
+    unsafe { micro_kernel::add::<_, RANK, 1>(Portable, k_block, tile, y) };
 }

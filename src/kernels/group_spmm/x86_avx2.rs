@@ -7,15 +7,16 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-use super::columns::{self, CACHED_FLOATS, ColumnsKernel, Functions, TileFunction};
+use super::columns::{self, ColumnsKernel, Functions, TileFunction};
 use super::micro_kernel;
-use super::output::{Placed, SharedOutput};
 use super::pack::KBlockView;
 use super::rows::{ROWS, Rows, RowsKernel, Slice, SlicesFunction};
-use super::tiles::Tile;
 use super::{GroupLayer, Kernel};
 use crate::device::cpu::Avx2;
 use crate::kernels::simd::Simd;
+use crate::kernels::tile::Tile;
+use crate::kernels::tile::output::{Placed, SharedOutput};
+use crate::kernels::tile::panels::CACHED_FLOATS;
 
 const LANES: usize = Avx2::LANES;
 
@@ -159,7 +160,7 @@ fn fill(tile: &mut [f32], width: usize, bias: &[f32]) {
 #[target_feature(enable = "avx2,fma")]
 unsafe fn write(y: &SharedOutput<'_>, tile: &[f32], placed: &Placed<'_>) {
     // SAFETY: the processor has AVX2 and FMA, and no other thread writes there, as this function asks.
-    unsafe { micro_kernel::write(Avx2::promised(), y, tile, placed) };
+    unsafe { y.write_activated(Avx2::promised(), tile, placed) };
 }
 
 /// Adds a K block, whose columns have ranks up to `MOST`, to a tile of `V` vectors.
@@ -167,7 +168,11 @@ unsafe fn write(y: &SharedOutput<'_>, tile: &[f32], placed: &Placed<'_>) {
 /// # Safety
 /// As [`Functions`] asks; the processor has AVX2 and FMA.
 #[target_feature(enable = "avx2,fma")]
-unsafe fn add<const MOST: usize, const V: usize>(k_block: &KBlockView<'_>, tile: &Tile) {
+unsafe fn add<const MOST: usize, const V: usize>(
+    k_block: &KBlockView<'_>,
+    tile: &Tile,
+    y: *mut f32,
+) {
     // SAFETY: the processor has AVX2 and FMA, and the operands have the rows, as this function asks.
-    unsafe { micro_kernel::add::<_, MOST, V>(Avx2::promised(), k_block, tile) };
+    unsafe { micro_kernel::add::<_, MOST, V>(Avx2::promised(), k_block, tile, y) };
 }

@@ -5,13 +5,13 @@ use std::ops::Range;
 
 use super::columns::{self, ColumnsKernel, Functions, TileFunction};
 use super::micro_kernel;
-use super::output::{Placed, SharedOutput};
 use super::pack::KBlockView;
 use super::rows::{ROWS, Rows, RowsKernel, SlicesFunction};
-use super::tiles::Tile;
 use super::{GroupLayer, Kernel, x86_avx2};
 use crate::device::cpu::Avx512;
 use crate::kernels::simd::Simd;
+use crate::kernels::tile::Tile;
+use crate::kernels::tile::output::{Placed, SharedOutput};
 
 const LANES: usize = Avx512::LANES;
 
@@ -77,7 +77,7 @@ fn fill(tile: &mut [f32], width: usize, bias: &[f32]) {
 #[target_feature(enable = "avx512f")]
 unsafe fn write(y: &SharedOutput<'_>, tile: &[f32], placed: &Placed<'_>) {
     // SAFETY: the processor has AVX-512F, and no other thread writes there, as this function asks.
-    unsafe { micro_kernel::write(Avx512::promised(), y, tile, placed) };
+    unsafe { y.write_activated(Avx512::promised(), tile, placed) };
 }
 
 /// Adds a K block to a tile of `V` vectors.
@@ -85,7 +85,7 @@ unsafe fn write(y: &SharedOutput<'_>, tile: &[f32], placed: &Placed<'_>) {
 /// # Safety
 /// As [`Functions`] asks; the processor has AVX-512F.
 #[target_feature(enable = "avx512f")]
-unsafe fn add<const V: usize>(k_block: &KBlockView<'_>, tile: &Tile) {
+unsafe fn add<const V: usize>(k_block: &KBlockView<'_>, tile: &Tile, y: *mut f32) {
     // SAFETY: the processor has AVX-512F, and the operands have the rows, as this function asks.
-    unsafe { micro_kernel::add::<_, 8, V>(Avx512::promised(), k_block, tile) };
+    unsafe { micro_kernel::add::<_, 8, V>(Avx512::promised(), k_block, tile, y) };
 }

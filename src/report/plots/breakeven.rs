@@ -107,6 +107,7 @@ mod tests {
                 shapes: vec![[3, 4]],
                 densities: vec![0.2],
                 columns: vec![1],
+                pattern: Default::default(),
                 widths: vec![8],
                 threads: 1,
                 isa: None,

@@ -1,13 +1,28 @@
-//! Which columns of X a tile of Y takes.
+//! Tiles of Y: which columns of X one takes ([`Tile`]), how a vector loads them ([`Load`]), where its results
+//! go ([`output`]), and copies of a large X in panels as wide as a tile ([`panels`]).
 //!
 //! Of lines that keep only some of their columns, as the product of a convolution does between two rows of
 //! its image, the others are never computed: columns are counted without them, so that a vector may end one
 //! line and begin the next. Its lanes then come from two places of each row of X.
 
-use crate::kernels::layout::{ColumnLayout, Input, Rows};
+pub(super) mod output;
+pub(super) mod panels;
+
+use std::ops::Range;
+
+use super::aligned::Aligned;
+use super::layout::{ColumnLayout, Input, Rows};
+use super::simd::{Simd, prefetch};
 
 /// Vectors of the widest tile.
 pub(super) const MOST_VECTORS: usize = 4;
+
+/// Rows of X between the one that is copied and the one that is fetched: they lie too far apart for a processor
+/// to foresee them.
+const FETCHED_AHEAD: usize = 24;
+
+/// Floats of a cache line.
+pub(super) const LINE: usize = 16;
 
 /// The columns of X that are computed, counted without those that are not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,39 +87,74 @@ pub(super) struct Span {
     pub valid: usize,
 }
 
-/// A part of Y and the part of X above it.
+/// The part of X above a tile of Y.
 pub(super) struct Tile {
-    /// Where places in X are counted from.
-    x: *const f32,
-    rows: TileRows,
+    /// The rows of X.
+    pub rows: TileRows,
     spans: [Span; MOST_VECTORS],
-    /// The block's rows of Y, each as wide as a tile.
-    pub y: *mut f32,
     /// Whether X is larger than what a core caches, so that its rows should be fetched ahead.
     pub ahead: bool,
 }
 
 /// Where the rows of X start.
 #[derive(Clone, Copy)]
-enum TileRows {
-    Every(usize),
-    At(*const usize),
+pub(super) enum TileRows {
+    Strided(StridedRows),
+    Table(TableRows),
 }
 
-impl Tile {
+/// Finds the rows of X.
+pub(super) trait FindRow {
     /// The row `row` of X, from which the places of a [`Span`] are counted.
     ///
     /// # Safety
     /// X has that row.
+    unsafe fn row(&self, row: usize) -> *const f32;
+}
+
+/// Rows at multiples of a stride.
+#[derive(Clone, Copy)]
+pub(super) struct StridedRows {
+    x: *const f32,
+    stride: usize,
+}
+
+/// Rows where a table says.
+#[derive(Clone, Copy)]
+pub(super) struct TableRows {
+    x: *const f32,
+    starts: *const usize,
+}
+
+impl FindRow for StridedRows {
     #[inline(always)]
-    pub unsafe fn row(&self, row: usize) -> *const f32 {
-        match self.rows {
-            TileRows::Every(stride) => self.x.wrapping_add(row * stride),
-            // SAFETY: the table has an entry for each row of X.
-            TileRows::At(starts) => self.x.wrapping_add(unsafe { *starts.add(row) }),
+    unsafe fn row(&self, row: usize) -> *const f32 {
+        self.x.wrapping_add(row * self.stride)
+    }
+}
+
+impl FindRow for TableRows {
+    #[inline(always)]
+    unsafe fn row(&self, row: usize) -> *const f32 {
+        // SAFETY: the table has an entry for each row of X.
+        self.x.wrapping_add(unsafe { *self.starts.add(row) })
+    }
+}
+
+impl FindRow for TileRows {
+    #[inline(always)]
+    unsafe fn row(&self, row: usize) -> *const f32 {
+        // SAFETY: X has that row, as this function asks.
+        unsafe {
+            match self {
+                Self::Strided(rows) => rows.row(row),
+                Self::Table(rows) => rows.row(row),
+            }
         }
     }
+}
 
+impl Tile {
     /// What its vectors take; of a tile of fewer vectors, the others take nothing.
     pub fn spans(&self) -> &[Span; MOST_VECTORS] {
         &self.spans
@@ -113,6 +163,44 @@ impl Tile {
     /// Whether all `lanes` of its `vectors` vectors are used, and those of each are of one line.
     pub fn is_whole(&self, vectors: usize, lanes: usize) -> bool {
         self.spans[..vectors].iter().all(|span| span.own == lanes)
+    }
+}
+
+/// Columns that a vector takes of a row of X, as masks: the lanes of one line, and those of the next.
+#[derive(Clone, Copy)]
+pub(super) struct Load<S: Simd> {
+    /// Whether all lanes are of one line.
+    whole: bool,
+    pub at: usize,
+    own: S::Mask,
+    /// Where the next line's lanes would start if they were the vector's first.
+    next: usize,
+    rest: S::Mask,
+}
+
+impl<S: Simd> Load<S> {
+    #[inline(always)]
+    pub fn new(simd: S, &Span { at, own, next, valid }: &Span) -> Self {
+        let (whole, next) = (own == S::LANES, next.wrapping_sub(own));
+        let own = simd.first(own);
+        Self { whole, at, own, next, rest: simd.without(simd.first(valid), own) }
+    }
+
+    /// The vector, 0 after what it takes. `WHOLE` says that it is whole.
+    ///
+    /// # Safety
+    /// The row has these columns.
+    #[inline(always)]
+    pub unsafe fn of<const WHOLE: bool>(&self, simd: S, row: *const f32) -> S::Vector {
+        // SAFETY: the masks keep within the columns.
+        unsafe {
+            let first = row.wrapping_add(self.at);
+            if WHOLE || self.whole {
+                return simd.load(first);
+            }
+            let own = simd.load_masked(simd.splat(0.0), self.own, first);
+            simd.load_masked(own, self.rest, row.wrapping_add(self.next))
+        }
     }
 }
 
@@ -126,16 +214,46 @@ pub(super) struct Operand<'a> {
 }
 
 impl Operand<'_> {
-    /// The tile of Y at `y` and the part of X above it: `valid` columns from `first` on, in vectors of
-    /// `lanes`.
-    pub fn tile(&self, first: usize, valid: usize, lanes: usize, y: *mut f32) -> Tile {
+    /// The part of X above a tile of Y: `valid` columns from `first` on, in vectors of `lanes`.
+    pub fn tile(&self, first: usize, valid: usize, lanes: usize) -> Tile {
         let Self { x, columns, ahead } = *self;
+        let values = x.values.as_ptr();
         let rows = match x.rows {
-            Rows::Every(stride) => TileRows::Every(stride),
-            Rows::At(table) => TileRows::At(table.starts().as_ptr()),
+            Rows::Every(stride) => TileRows::Strided(StridedRows { x: values, stride }),
+            Rows::At(table) => {
+                TileRows::Table(TableRows { x: values, starts: table.starts().as_ptr() })
+            }
         };
         let spans = columns.spans(first, valid, lanes);
-        Tile { x: x.values.as_ptr(), rows, spans, y, ahead }
+        Tile { rows, spans, ahead }
+    }
+
+    /// As [`Operand::tile`], of an X whose columns are all computed, with some of its rows copied into a panel:
+    /// the tile is for those, as long as the panel is.
+    pub fn tile_in_panel(
+        &self,
+        rows: Range<usize>,
+        (first, valid): (usize, usize),
+        lanes: usize,
+        panel: &mut Aligned,
+    ) -> Tile {
+        let width = valid.next_multiple_of(lanes);
+        if panel.len() < rows.len() * width {
+            panel.set_length(rows.len() * width);
+        }
+        let Input { values, rows: starts } = self.x;
+        for (row, to) in rows.clone().zip(panel.chunks_exact_mut(width)) {
+            if row + FETCHED_AHEAD < rows.end {
+                let next = values.as_ptr().wrapping_add(starts.start(row + FETCHED_AHEAD) + first);
+                (0..width).step_by(LINE).for_each(|at| prefetch(next.wrapping_add(at)));
+            }
+            let from = starts.start(row) + first;
+            to[..valid].copy_from_slice(&values[from..from + valid]);
+        }
+        // Rows are counted as they are in X.
+        let x = panel.as_ptr().wrapping_sub(rows.start * width);
+        let spans = Computed::plain(valid).spans(0, valid, lanes);
+        Tile { rows: TileRows::Strided(StridedRows { x, stride: width }), spans, ahead: false }
     }
 }
 

@@ -1,11 +1,11 @@
 //! Where tiles of Y go: whose columns stay side by side only as far as a line of Y does.
 
-use super::tiles::MOST_VECTORS;
+use super::MOST_VECTORS;
 use crate::kernels::layout::{ColumnLayout, Output, Rows};
 use crate::kernels::simd::{Simd, copy_at_least};
 
 /// Where a tile goes.
-pub(super) struct Placed<'a> {
+pub(in crate::kernels) struct Placed<'a> {
     pub width: usize,
     pub first_row: usize,
     pub places: Places<'a>,
@@ -13,7 +13,8 @@ pub(super) struct Placed<'a> {
 }
 
 /// Where the columns of a tile go, from a row's start.
-pub(super) enum Places<'a> {
+#[derive(Clone, Copy)]
+pub(in crate::kernels) enum Places<'a> {
     /// One vector after the other, each to its place.
     Vectors(&'a [usize]),
     /// By segments.
@@ -21,11 +22,11 @@ pub(super) enum Places<'a> {
 }
 
 /// Columns of the widest tile.
-const MOST_COLUMNS: usize = 32;
+const MOST_COLUMNS: usize = 16 * MOST_VECTORS;
 
 /// Columns of a tile that stay side by side where they are written.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Segment {
+pub(in crate::kernels) struct Segment {
     /// First column, within the tile.
     from: usize,
     /// Where it goes, from the row's start.
@@ -34,7 +35,7 @@ pub(super) struct Segment {
 }
 
 /// Y, of which threads write disjoint parts.
-pub(super) struct SharedOutput<'a> {
+pub(in crate::kernels) struct SharedOutput<'a> {
     start: *mut f32,
     length: usize,
     rows: Rows<'a>,
@@ -46,19 +47,13 @@ unsafe impl Sync for SharedOutput<'_> {}
 
 impl<'a> SharedOutput<'a> {
     /// Y, with its columns in these lines.
-    pub(super) fn new(y: Output<'a>, columns: ColumnLayout) -> Self {
+    pub fn new(y: Output<'a>, columns: ColumnLayout) -> Self {
         let Output { values, rows, .. } = y;
         Self { start: values.as_mut_ptr(), length: values.len(), rows, columns }
     }
 
     /// Has `write` write the columns `first..first + valid`, in vectors of `lanes`, to where they go.
-    pub(super) fn place(
-        &self,
-        first: usize,
-        valid: usize,
-        lanes: usize,
-        write: impl FnOnce(Places<'_>),
-    ) {
+    pub fn place(&self, first: usize, valid: usize, lanes: usize, write: impl FnOnce(Places<'_>)) {
         let mut vectors = [0; MOST_VECTORS];
         if let Some(vectors) = self.vectors(first, valid, lanes, &mut vectors) {
             return write(Places::Vectors(vectors));
@@ -121,13 +116,7 @@ impl<'a> SharedOutput<'a> {
     /// # Safety
     /// No other thread writes these rows and columns.
     #[inline(always)]
-    pub(super) unsafe fn write<S: Simd>(
-        &self,
-        simd: S,
-        bound: S::Vector,
-        tile: &[f32],
-        placed: &Placed<'_>,
-    ) {
+    unsafe fn write<S: Simd>(&self, simd: S, bound: S::Vector, tile: &[f32], placed: &Placed<'_>) {
         let rows = (placed.first_row..).zip(tile.chunks_exact(placed.width));
         // SAFETY: as this function asks. (Loops over numbers that the compiler knows become none.)
         unsafe {
@@ -141,6 +130,39 @@ impl<'a> SharedOutput<'a> {
                 Places::Vectors(_) => unreachable!("a tile has up to {MOST_VECTORS} vectors"),
                 Places::Segments(segments) => self.write_segments(simd, bound, rows, segments),
             }
+        }
+    }
+
+    /// Writes a tile's rows to their places, activated as the layer says.
+    ///
+    /// # Safety
+    /// No other thread writes these rows and columns.
+    #[inline(always)]
+    pub unsafe fn write_activated<S: Simd>(&self, simd: S, tile: &[f32], placed: &Placed<'_>) {
+        // What is below it becomes the bound: 0, or nothing.
+        let bound = simd.splat(if placed.relu { 0.0 } else { f32::NEG_INFINITY });
+        // SAFETY: as this function asks.
+        unsafe { self.write(simd, bound, tile, placed) };
+    }
+
+    /// Writes the vectors of one row to their places, what is below `bound` as `bound`.
+    ///
+    /// # Safety
+    /// No other thread writes this row's columns.
+    #[inline(always)]
+    pub unsafe fn write_registers<S: Simd, const V: usize>(
+        &self,
+        simd: S,
+        bound: S::Vector,
+        row: usize,
+        places: &[usize],
+        vectors: &[S::Vector; V],
+    ) {
+        let start = self.rows.start(row);
+        for (&to, &values) in places.iter().zip(vectors) {
+            assert!(start + to + S::LANES <= self.length);
+            // SAFETY: it lies within Y, as asserted.
+            unsafe { simd.store(simd.at_least(bound, values), self.start.add(start + to)) };
         }
     }
 

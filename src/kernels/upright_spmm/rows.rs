@@ -1,0 +1,166 @@
+//! One column: a strip's sums as vectors, four of them so that additions overlap, each taking every fourth group.
+//!
+//! The last, partial strip is padded to the others' height with rows of 0, which nobody reads.
+
+use std::cell::Cell;
+use std::ops::Range;
+
+use super::{Kernel, UprightLayer};
+use crate::kernels::aligned::Aligned;
+use crate::kernels::layout::{Input, Output, Rows};
+use crate::kernels::parallel::{parallel_for, task_count};
+use crate::kernels::{activate, balanced_ranges};
+
+/// Stored weights that a thread multiplies in a microsecond.
+const PER_MICROSECOND: usize = 14_000;
+
+/// Groups that are summed apart.
+const SUMS: usize = 4;
+
+/// Computes strips, `height` results each.
+///
+/// # Safety
+/// The processor has what the function was compiled for, which is for the layer's height; `x` has K floats, and
+/// `out` those of the strips.
+pub(super) type StripsFunction =
+    unsafe fn(&PaddedStrips, x: &[f32], strips: Range<usize>, out: &mut [f32]);
+
+/// A layer in strips of equal height.
+#[derive(Debug)]
+pub(super) struct PaddedStrips {
+    /// Where each strip's groups start, and where the last one's end.
+    starts: Vec<usize>,
+    /// The activation of each group.
+    columns: Vec<u32>,
+    /// Each group's weights.
+    values: Aligned,
+    /// Of every row, the padding's included.
+    bias: Vec<f32>,
+    relu: bool,
+    height: usize,
+    rows: usize,
+    inner: usize,
+}
+
+impl PaddedStrips {
+    fn new(layer: &UprightLayer<'_>) -> Self {
+        let weights = layer.weights;
+        let ([rows, inner], height) = (weights.shape(), weights.height());
+        let mut starts: Vec<usize> = weights.strip_ptr().iter().map(|&at| at as usize).collect();
+        let mut columns = weights.indices().to_vec();
+        let mut values = weights.values().to_vec();
+        let tail = rows % height;
+        if tail > 0 {
+            for column in 0..inner {
+                columns.push(column as u32);
+                values.extend(weights.tail().chunks_exact(inner).map(|row| row[column]));
+                values.resize(columns.len() * height, 0.0);
+            }
+            starts.push(columns.len());
+        }
+        let mut bias = layer.bias.map_or_else(|| vec![0.0; rows], <[f32]>::to_vec);
+        bias.resize(rows.next_multiple_of(height), 0.0);
+        let values = values.into();
+        Self { starts, columns, values, bias, relu: layer.relu, height, rows, inner }
+    }
+
+    /// The loop itself, for groups of `H`; compiled for each instruction set by whom it is inlined into. `FMA`
+    /// says whether that set has fused products: without it they would be calls.
+    ///
+    /// # Safety
+    /// As [`StripsFunction`] asks; the layer has groups of `H`.
+    #[inline(always)]
+    pub unsafe fn compute<const H: usize, const FMA: bool>(
+        &self,
+        x: &[f32],
+        strips: Range<usize>,
+        out: &mut [f32],
+    ) {
+        let (values, _) = self.values.as_chunks::<H>();
+        let (biases, _) = self.bias.as_chunks::<H>();
+        let (outs, _) = out.as_chunks_mut::<H>();
+        let add = |sums: &mut [f32; H], weights: &[f32; H], k: u32| {
+            debug_assert!((k as usize) < x.len());
+            // SAFETY: every group's activation is one of K, and x has as many.
+            let x = unsafe { *x.get_unchecked(k as usize) };
+            for (sum, &weight) in sums.iter_mut().zip(weights) {
+                *sum = if FMA { weight.mul_add(x, *sum) } else { *sum + weight * x };
+            }
+        };
+        for (strip, out) in strips.zip(outs) {
+            let groups = self.starts[strip]..self.starts[strip + 1];
+            let (columns, values) = (&self.columns[groups.clone()], &values[groups]);
+            let (columns_of_four, columns_left) = columns.as_chunks::<SUMS>();
+            let (values_of_four, values_left) = values.as_chunks::<SUMS>();
+            let mut sums = [[0.0; H]; SUMS];
+            for (columns, values) in columns_of_four.iter().zip(values_of_four) {
+                for lane in 0..SUMS {
+                    add(&mut sums[lane], &values[lane], columns[lane]);
+                }
+            }
+            for (&k, weights) in columns_left.iter().zip(values_left) {
+                add(&mut sums[0], weights, k);
+            }
+            for row in 0..H {
+                let sum = (sums[0][row] + sums[1][row]) + (sums[2][row] + sums[3][row]);
+                out[row] = activate(sum + biases[strip][row], self.relu);
+            }
+        }
+    }
+}
+
+/// A layer in strips, with the function that runs it.
+#[derive(Debug)]
+pub(super) struct RowsKernel {
+    strips: PaddedStrips,
+    function: StripsFunction,
+}
+
+impl RowsKernel {
+    /// Packs a layer.
+    ///
+    /// # Safety
+    /// The processor has what the function was compiled for, which is for the layer's height.
+    pub unsafe fn new(layer: &UprightLayer<'_>, function: StripsFunction) -> Self {
+        Self { strips: PaddedStrips::new(layer), function }
+    }
+}
+
+thread_local! {
+    /// The activations, where they do not lie side by side, and the results; kept from call to call.
+    static SCRATCH: Cell<(Vec<f32>, Vec<f32>)> = const { Cell::new((Vec::new(), Vec::new())) };
+}
+
+impl Kernel for RowsKernel {
+    fn run(&self, x: &Input<'_>, n: usize, y: Output<'_>) {
+        let strips = &self.strips;
+        if n == 0 || strips.rows == 0 {
+            return;
+        }
+        // Taken and put back, since another product may run on this thread while it waits for others.
+        let (mut copy, mut out) = SCRATCH.take();
+        let x = match x.rows {
+            Rows::Every(1) => &x.values[..strips.inner],
+            rows => {
+                copy.clear();
+                copy.extend((0..strips.inner).map(|row| x.values[rows.start(row)]));
+                &copy[..]
+            }
+        };
+        out.resize(strips.bias.len(), 0.0);
+        let count = strips.starts.len() - 1;
+        let parts = task_count(strips.values.len(), PER_MICROSECOND);
+        // SAFETY (of both calls): `new` asks that the processor has what the function was compiled for, for the
+        // layer's height; x has K floats, and the output those of every strip.
+        if parts == 1 {
+            unsafe { (self.function)(strips, x, 0..count, &mut out) };
+        } else {
+            let ranges = balanced_ranges(&strips.starts, parts, strips.height, &mut out);
+            parallel_for(ranges, |(range, out)| unsafe { (self.function)(strips, x, range, out) });
+        }
+        for (row, &result) in out[..strips.rows].iter().enumerate() {
+            y.values[y.rows.start(row)] = result;
+        }
+        SCRATCH.set((copy, out));
+    }
+}

@@ -1,0 +1,76 @@
+//! AVX-512: eight rows of 48 columns, 24 of the thirty-two registers, with one row of X in three more: 8 broadcasts
+//! and 3 loads for 24 products of vectors.
+
+use std::ops::Range;
+
+use super::columns::{ColumnsKernel, Functions, Pass, TileFunctions};
+use super::rows::{PaddedStrips, RowsKernel, StripsFunction};
+use super::{Kernel, UprightLayer, micro_kernel};
+use crate::device::cpu::Avx512;
+use crate::kernels::simd::Simd;
+use crate::kernels::tile::Tile;
+use crate::kernels::tile::output::{Placed, SharedOutput};
+
+const LANES: usize = Avx512::LANES;
+
+const TILES: &[TileFunctions] = &[
+    TileFunctions {
+        width: LANES,
+        passes: &[(8, run::<8, 1>), (4, run::<4, 1>), (2, run::<2, 1>), (1, run::<1, 1>)],
+    },
+    TileFunctions {
+        width: 2 * LANES,
+        passes: &[(8, run::<8, 2>), (4, run::<4, 2>), (2, run::<2, 2>), (1, run::<1, 2>)],
+    },
+    TileFunctions {
+        width: 3 * LANES,
+        passes: &[(8, run::<8, 3>), (4, run::<4, 3>), (2, run::<2, 3>), (1, run::<1, 3>)],
+    },
+];
+
+pub(super) fn pack_columns(layer: &UprightLayer<'_>) -> Option<Box<dyn Kernel>> {
+    Avx512::new()?;
+    // SAFETY: `Avx512::new` has found the instructions.
+    Some(Box::new(unsafe { ColumnsKernel::new(layer, Functions { tiles: TILES, write }) }))
+}
+
+pub(super) fn pack_rows(layer: &UprightLayer<'_>) -> Option<Box<dyn Kernel>> {
+    Avx512::new()?;
+    let function: StripsFunction = match layer.weights.height() {
+        4 => strips::<4>,
+        8 => strips::<8>,
+        16 => strips::<16>,
+        _ => return pack_columns(layer),
+    };
+    // SAFETY: `Avx512::new` has found the instructions; the function is for the layer's height.
+    Some(Box::new(unsafe { RowsKernel::new(layer, function) }))
+}
+
+/// # Safety
+/// As [`StripsFunction`] asks; the processor has AVX-512F.
+#[target_feature(enable = "avx512f,avx2,fma")]
+unsafe fn strips<const H: usize>(
+    layer: &PaddedStrips,
+    x: &[f32],
+    range: Range<usize>,
+    out: &mut [f32],
+) {
+    // SAFETY: as this function asks.
+    unsafe { layer.compute::<H, true>(x, range, out) };
+}
+
+/// # Safety
+/// As [`micro_kernel::run`] asks; the processor has AVX-512F.
+#[target_feature(enable = "avx512f")]
+unsafe fn run<const R: usize, const V: usize>(pass: &Pass<'_>, tile: &Tile) {
+    // SAFETY: as this function asks.
+    unsafe { micro_kernel::run::<_, R, V>(Avx512::promised(), pass, tile) };
+}
+
+/// # Safety
+/// No other thread writes these rows and columns; the processor has AVX-512F.
+#[target_feature(enable = "avx512f")]
+unsafe fn write(y: &SharedOutput<'_>, tile: &[f32], placed: &Placed<'_>) {
+    // SAFETY: as this function asks.
+    unsafe { y.write_activated(Avx512::promised(), tile, placed) };
+}
