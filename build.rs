@@ -17,8 +17,12 @@ const SOURCES: [&str; 8] = [
     "build.rs",
 ];
 
+/// What decides which of several kernels is the fastest.
+const KERNELS: [&str; 4] = ["src/kernels", "src/engine", "cuda", "shaders"];
+
 fn main() {
     stamp();
+    println!("cargo::rustc-env=SCALPEL_KERNELS={:016x}", KERNELS.iter().fold(FNV_OFFSET, hash));
     rpath();
 }
 
@@ -53,6 +57,23 @@ fn git(arguments: &[&str]) -> Option<String> {
     let output = Command::new("git").args(arguments).output().ok()?;
     let text = String::from_utf8(output.stdout).ok().filter(|_| output.status.success())?;
     Some(text.trim().to_owned())
+}
+
+/// The start of an FNV-1a hash.
+const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
+
+/// The FNV-1a hash of a file, or of all files below a folder in order of name, after what was hashed before.
+fn hash(before: u64, path: impl AsRef<Path>) -> u64 {
+    let path = path.as_ref();
+    let mix = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    match fs::read_dir(path) {
+        Ok(entries) => {
+            let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+            paths.sort();
+            paths.iter().fold(before, hash)
+        }
+        Err(_) => fs::read(path).unwrap_or_default().iter().fold(before, mix),
+    }
 }
 
 fn rpath() {

@@ -19,6 +19,7 @@ fn main() -> ExitCode {
 fn run(arguments: Prune) -> anyhow::Result<()> {
     let (files, width) = match &arguments.how {
         How::Simd { files, width, .. } | How::Random { files, width, .. } => (files, Some(*width)),
+        How::Upright { files, height, .. } => (files, Some(*height)),
         How::Node { files, .. } | How::Magnitude { files, .. } | How::Convert { files } => {
             (files, None)
         }
@@ -29,7 +30,10 @@ fn run(arguments: Prune) -> anyhow::Result<()> {
         (Storage::Dense, _) => Format::Dense,
         (Storage::Csr, _) => Format::Csr,
         (Storage::Groups, Some(width)) => Format::Groups(width),
-        (Storage::Groups, None) => anyhow::bail!("--format groups needs --group-width"),
+        (Storage::Upright, Some(height)) => Format::Upright(height),
+        (Storage::Groups | Storage::Upright, None) => {
+            anyhow::bail!("--format groups or upright needs --group-width")
+        }
     };
     let model = Model::new(&kept, network.as_ref(), format)?;
     model.save(&files.output)?;
@@ -66,6 +70,7 @@ fn pruned(how: &How, imported: Imported) -> anyhow::Result<(Weights, Weights, Op
     let criterion = match *how {
         How::Convert { .. } | How::Node { .. } => return Ok((weights.clone(), weights, network)),
         How::Simd { width, threshold, .. } => Criterion::Simd { width, threshold },
+        How::Upright { height, threshold, .. } => Criterion::Upright { height, threshold },
         How::Random { width, fraction, seed, .. } => Criterion::Random { width, fraction, seed },
         How::Magnitude { fraction, per_layer, .. } => Criterion::Magnitude { fraction, per_layer },
     };
@@ -94,7 +99,9 @@ fn report(
         println!("{}: {kept} of {total} weights left, {removed:.1}% removed", output.display());
         println!("{bytes_before} bytes before, {bytes} after, indices included");
         if kept < total && bytes == bytes_before {
-            println!("zeros are stored too: --format groups or csr stores what is left alone");
+            println!(
+                "zeros are stored too: --format groups, upright or csr stores what is left alone"
+            );
         }
     }
 }

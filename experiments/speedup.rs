@@ -28,11 +28,12 @@ fn run(cli: Speedup) -> anyhow::Result<()> {
         .iter()
         .map(|name| ModelUnderTest::open(name, &cli.zoo_dir.zoo_dir))
         .collect::<Result<Vec<_>, _>>()?;
-    let policies = if cli.policy.is_empty() { Policy::ALL.to_vec() } else { cli.policy.clone() };
     anyhow::ensure!(cli.batch.iter().all(|&batch| batch > 0), "--batch takes 1 or more images");
 
     let place = BenchDevice::open(&cli.run.device)?;
     let mut context = place.context(threads)?;
+    let all = Policy::all_on(context.device);
+    let policies = if cli.policy.is_empty() { all.clone() } else { cli.policy.clone() };
     if let Some(interpreter) = &cli.pytorch {
         let (with, version) = context.with_pytorch(interpreter)?;
         context = with;
@@ -58,7 +59,7 @@ fn run(cli: Speedup) -> anyhow::Result<()> {
             println!("\n{}\n\n{}", group.heading(), speedup_table(&group).markdown());
         }
     }
-    if policies.len() == Policy::ALL.len() && !stored.is_empty() {
+    if policies.len() == all.len() && !stored.is_empty() {
         eprintln!("stored under {}: `tables` shows them", cli.results.results.display());
     }
     anyhow::ensure!(failures.is_empty(), "not measured, see above: {}", failures.join("; "));
@@ -94,7 +95,7 @@ fn measure_all(
             progress(&rows);
             let measured = StoredSpeedup { rows, environment: environment.clone() };
             // A selection of the policies must not take the place of all.
-            if policies.len() == Policy::ALL.len() {
+            if policies.len() == Policy::all_on(context.device).len() {
                 tree.store_speedup(&measured)?;
             }
             if cli.profile {

@@ -10,6 +10,7 @@ use crate::options::network_names;
     name = "prune",
     after_help = "Examples:
   prune simd --width 8 --threshold 0.04 in.safetensors -o out.safetensors --format groups
+  prune upright --height 8 --threshold 0.04 in.safetensors -o out.safetensors --format upright
   prune node lenet-5 masked.pth -o small.safetensors"
 )]
 pub struct Prune {
@@ -29,6 +30,18 @@ pub enum How {
         /// Weights in a group
         #[arg(long, default_value_t = 8)]
         width: usize,
+        /// Root mean square below which a group is removed
+        #[arg(long)]
+        threshold: f64,
+        /// Input and output.
+        #[command(flatten)]
+        files: Files,
+    },
+    /// Remove groups of one column and several rows whose root mean square is below a threshold
+    Upright {
+        /// Weights in a group
+        #[arg(long, default_value_t = 8)]
+        height: usize,
         /// Root mean square below which a group is removed
         #[arg(long)]
         threshold: f64,
@@ -94,7 +107,7 @@ pub struct Files {
     /// How weights are stored
     #[arg(long, value_enum, default_value_t = Storage::Dense)]
     pub format: Storage,
-    /// Weights in a stored group; the pruned width, where absent
+    /// Weights in a stored group; the pruned width or height, where absent
     #[arg(long)]
     pub group_width: Option<usize>,
 }
@@ -106,6 +119,8 @@ pub enum Storage {
     Dense,
     /// Groups that are not 0.
     Groups,
+    /// Upright groups that are not 0.
+    Upright,
     /// Weights that are not 0, in compressed rows.
     Csr,
 }

@@ -19,8 +19,9 @@ pub(super) const THREADS: MeasureConfig =
 /// For whole networks, of which a small one's call takes microseconds.
 pub(super) const NETWORKS: MeasureConfig = MeasureConfig::new(15, Duration::from_millis(2));
 
-/// The version of the keys and names: entries of another version are not read.
-const VERSION: u32 = 4;
+/// A hash of the sources of the kernels and the engine, made when they are built: choices of other ones are not
+/// read.
+const VERSION: &str = env!("SCALPEL_KERNELS");
 
 /// Choices that were measured, kept in memory or in a file.
 #[derive(Debug, Default)]
@@ -35,7 +36,7 @@ pub struct AutotuneCache {
 
 #[derive(Serialize, Deserialize)]
 struct CacheFile {
-    version: u32,
+    version: String,
     autotune: BTreeMap<String, String>,
 }
 
@@ -81,7 +82,7 @@ impl AutotuneCache {
     /// What the file system refuses.
     pub fn save(&mut self) -> Result<()> {
         let Some(file) = self.file.as_ref().filter(|_| self.changed) else { return Ok(()) };
-        let stored = CacheFile { version: VERSION, autotune: self.made.clone() };
+        let stored = CacheFile { version: VERSION.into(), autotune: self.made.clone() };
         let text = serde_json::to_string_pretty(&stored).map_err(|error| {
             Error::argument("write the autotune cache", "text", error.to_string())
         })?;

@@ -6,12 +6,13 @@ use super::plan::{Product, Step};
 use super::profile::Description;
 use crate::error::Result;
 use crate::kernels::convolution::{self, Geometry};
-use crate::sparse::{Csr, Format, GroupSparse};
+use crate::sparse::{Csr, Format, GroupSparse, UprightSparse};
 
 /// The matrices of a step, stored.
 pub(super) enum LayerWeights<'a> {
     Dense(Vec<ArrayView2<'a, f32>>),
     Groups(Vec<GroupSparse>),
+    Upright(Vec<UprightSparse>),
     Csr(Vec<Csr>),
 }
 
@@ -22,6 +23,9 @@ impl<'a> LayerWeights<'a> {
             Format::Dense => Self::Dense(matrices.collect()),
             Format::Groups(width) => Self::Groups(
                 matrices.map(|m| GroupSparse::from_dense(m, width)).collect::<Result<_>>()?,
+            ),
+            Format::Upright(height) => Self::Upright(
+                matrices.map(|m| UprightSparse::from_dense(m, height)).collect::<Result<_>>()?,
             ),
             Format::Csr => Self::Csr(matrices.map(Csr::from_dense).collect::<Result<_>>()?),
         })
@@ -45,6 +49,10 @@ impl<'a> LayerWeights<'a> {
                 let weights = convolution::Weights::Groups(all);
                 take(&convolution::ConvLayer { geometry, weights, bias, relu })
             }
+            Self::Upright(all) => {
+                let weights = convolution::Weights::Upright(all);
+                take(&convolution::ConvLayer { geometry, weights, bias, relu })
+            }
             Self::Csr(all) => {
                 let weights = convolution::Weights::Csr(all);
                 take(&convolution::ConvLayer { geometry, weights, bias, relu })
@@ -53,21 +61,13 @@ impl<'a> LayerWeights<'a> {
     }
 
     /// Bytes, with indices.
-    fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         match self {
             Self::Dense(all) => all.iter().map(|matrix| 4 * matrix.len()).sum(),
             Self::Groups(all) => all.iter().map(|matrix| matrix.bytes().total()).sum(),
+            Self::Upright(all) => all.iter().map(|matrix| matrix.bytes().total()).sum(),
             Self::Csr(all) => all.iter().map(|matrix| matrix.bytes().total()).sum(),
         }
-    }
-}
-
-/// What a format is called in the key of a choice.
-pub(super) fn tag(format: Format) -> String {
-    match format {
-        Format::Dense => "dense".into(),
-        Format::Groups(width) => format!("groups of {width}"),
-        Format::Csr => "csr".into(),
     }
 }
 
@@ -97,13 +97,16 @@ pub(super) fn describe(
 
 /// What tells a product's sparsity apart from another's in the key of a choice: the share of its weights
 /// that is not 0, and the share that each format stores.
-pub(super) fn sparsity(product: &Product<'_>, stored: &[LayerWeights<'_>]) -> String {
+pub(super) fn sparsity<'s, 'w: 's>(
+    product: &Product<'_>,
+    stored: impl IntoIterator<Item = &'s LayerWeights<'w>>,
+) -> String {
     let all: usize = product.matrices.iter().map(|m| m.len()).sum();
     let share = |stored: &LayerWeights<'_>| {
         let bytes = stored.bytes() as f64 / (4 * all.max(1)) as f64;
         format!("{bytes:.2}")
     };
-    let shares: Vec<String> = stored.iter().map(share).collect();
+    let shares: Vec<String> = stored.into_iter().map(share).collect();
     format!("density {:.2}, bytes {}", density(product), shares.join(" "))
 }
 

@@ -34,7 +34,6 @@ use crate::network::{Network, NodeMasks, Shape, Weights};
 use crate::sparse::Format;
 
 use self::autotune::{NETWORKS, TuningCandidate};
-use self::layer_weights::tag;
 use self::on_cpu::OnCpu;
 use self::on_gpu::OnGpu;
 use self::plan::Plan;
@@ -128,14 +127,14 @@ pub fn compile<'a>(
         return Err(Error::argument(format!("compile {}", network.name), expected, "none"));
     }
     let mut made: Vec<(String, Executable<'a>)> = Vec::new();
-    let ways = policy.ways(request.group_width);
+    let ways = policy.ways(request.group_width, device);
     let compared = ways.len() > 1;
     for formats in ways {
         let mut way = executable(request, &plan, &formats, device, autotune)?;
         if compared && made.is_empty() && way.seconds(1)? > LONGEST_COMPARED {
             return Ok(way);
         }
-        let name = formats.into_iter().map(tag).collect::<Vec<_>>().join(" or ");
+        let name = formats.iter().map(Format::to_string).collect::<Vec<_>>().join(" or ");
         match made.iter_mut().find(|(_, other)| other.steps() == way.steps()) {
             // The layers' own choices came to one format.
             Some((same, _)) => *same = name,

@@ -5,7 +5,7 @@
 use rand::RngExt;
 
 use super::autotune::{AutotuneCache, KERNELS, TuningCandidate};
-use super::layer_weights::{LayerWeights, describe, sparsity, tag};
+use super::layer_weights::{LayerWeights, describe, sparsity};
 use super::plan::{NonGemmOp, Plan, Product, Step, Work};
 use super::profile::{Description, LayerProfile, profiled};
 use crate::device::gpu::{self, Buffer, Gpu, Replay, download, upload};
@@ -14,7 +14,7 @@ use crate::kernels::convolution::{self, Geometry};
 use crate::kernels::gpu::{Bound, Operand, Operands, Packed};
 use crate::kernels::layout::{ColumnLayout, ImageLayout};
 use crate::kernels::pool_eltwise;
-use crate::kernels::{csr_spmm, group_spmm, masked_dense};
+use crate::kernels::{csr_spmm, group_spmm, masked_dense, upright_spmm};
 use crate::network::Shape;
 use crate::sparse::Format;
 
@@ -249,7 +249,7 @@ impl Builder<'_> {
                 let timed = bound.map(|bound| (bound, Replay::default()));
                 Ok(Trial { made: (packed, about), timed })
             };
-            candidates.push((tag(format), Box::new(make)));
+            candidates.push((format.to_string(), Box::new(make)));
         }
         let names: Vec<&str> = candidates.iter().map(|(name, _)| name.as_str()).collect();
         let key = format!(
@@ -332,6 +332,7 @@ impl Builder<'_> {
                 let layer = group_spmm::GroupLayer { weights: &all[0], bias, relu };
                 group_spmm::gpu::pack(gpu, &layer, &operands)
             }
+            LayerWeights::Upright(_) => Err(upright_spmm::no_gpu()),
             LayerWeights::Csr(all) => {
                 let layer = csr_spmm::CsrLayer { weights: &all[0], bias, relu };
                 csr_spmm::gpu::pack(gpu, &layer, &operands)

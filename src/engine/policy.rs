@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Device;
 use crate::error::Result;
 use crate::network::{Network, NodeMasks, Weights};
 use crate::prune::compact::{compact, zero_masked};
@@ -31,6 +32,8 @@ pub enum Policy {
     Magnitude,
     /// The groups that are left, all nodes.
     Simd,
+    /// The upright groups that are left, all nodes. On CPUs alone.
+    Upright,
     /// The nodes that are left, dense.
     Node,
     /// The groups that are left of the nodes that are left.
@@ -44,8 +47,25 @@ pub enum Policy {
 
 impl Policy {
     /// All of them, as they stand in tables.
-    pub const ALL: [Self; 6] =
-        [Self::Dense, Self::Magnitude, Self::Simd, Self::Node, Self::Combined, Self::Scalpel];
+    pub const ALL: [Self; 7] = [
+        Self::Dense,
+        Self::Magnitude,
+        Self::Simd,
+        Self::Upright,
+        Self::Node,
+        Self::Combined,
+        Self::Scalpel,
+    ];
+
+    /// All that a device has kernels for.
+    pub fn all_on(device: Device<'_>) -> Vec<Self> {
+        Self::ALL.into_iter().filter(|policy| policy.runs_on(device)).collect()
+    }
+
+    /// Whether a device has kernels for it.
+    pub fn runs_on(self, device: Device<'_>) -> bool {
+        self != Self::Upright || matches!(device, Device::Cpu)
+    }
 
     /// As it is written on a command line and in results.
     pub fn name(self) -> &'static str {
@@ -53,6 +73,7 @@ impl Policy {
             Self::Dense => "dense",
             Self::Magnitude => "magnitude",
             Self::Simd => "simd",
+            Self::Upright => "upright",
             Self::Node => "node",
             Self::Combined => "combined",
             Self::Scalpel => "scalpel",
@@ -67,7 +88,7 @@ impl Policy {
         masks: &NodeMasks,
     ) -> Result<(Network, Weights)> {
         match self {
-            Self::Dense | Self::Magnitude | Self::Simd => {
+            Self::Dense | Self::Magnitude | Self::Simd | Self::Upright => {
                 Ok((network.clone(), zero_masked(network, weights, masks)?))
             }
             Self::Node | Self::Combined | Self::Scalpel => compact(network, weights, masks),
@@ -75,14 +96,18 @@ impl Policy {
     }
 
     /// The ways to run a network that this policy leaves open: for each, the formats that a layer may take.
-    pub(super) fn ways(self, group_width: usize) -> Vec<Vec<Format>> {
-        let groups = Format::Groups(group_width);
+    pub(super) fn ways(self, group_width: usize, device: Device<'_>) -> Vec<Vec<Format>> {
+        let (groups, upright) = (Format::Groups(group_width), Format::Upright(group_width));
         match self {
             Self::Dense | Self::Node => vec![vec![Format::Dense]],
             Self::Magnitude => vec![vec![Format::Csr]],
             Self::Simd | Self::Combined => vec![vec![groups]],
+            Self::Upright => vec![vec![upright]],
             Self::Scalpel => {
-                let all = vec![groups, Format::Dense, Format::Csr];
+                let mut all = vec![groups, Format::Dense, Format::Csr];
+                if Self::Upright.runs_on(device) {
+                    all.push(upright);
+                }
                 vec![all, vec![groups], vec![Format::Dense]]
             }
         }

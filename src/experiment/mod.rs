@@ -207,6 +207,7 @@ pub fn run_recipe(
     let outcome = Run { recipe, data: &data, original, device, checkpoints }.run(observer)?;
     let group_width = match recipe.storage_format() {
         Format::Groups(width) => width,
+        Format::Upright(height) => height,
         _ => GROUP_WIDTH,
     };
     let latency = measure_latency(&outcome, group_width, device, &BATCHES, MeasureConfig::DEFAULT)?;

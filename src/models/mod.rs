@@ -186,11 +186,7 @@ fn card_of(
         nodes_kept,
         weights_total: summary.weights_total,
         weights_kept: stage.weights_kept,
-        format: match format {
-            Format::Dense => "dense".into(),
-            Format::Groups(width) => format!("groups of {width}"),
-            Format::Csr => "csr".into(),
-        },
+        format: format.to_string(),
         bytes_dense: summary.bytes_dense,
         bytes: model.bytes().total(),
         sha256: sha256(bytes),

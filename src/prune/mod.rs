@@ -1,6 +1,7 @@
 //! Pruning criteria as pure functions from weights to masks, and compaction of what they leave.
 //!
 //! - [`simd`]: Scalpel's SIMD-aware weight pruning, for hardware with little parallelism.
+//! - [`upright`]: the same with groups of one column, which kernels run faster.
 //! - [`node`]: Scalpel's node pruning, for hardware with much of it.
 //! - [`magnitude`]: the traditional criterion, weight by weight.
 //! - [`random`]: no criterion at all, the baseline of baselines.
@@ -12,6 +13,7 @@ pub mod magnitude;
 pub mod node;
 pub mod random;
 pub mod simd;
+pub mod upright;
 pub mod whole;
 
 use ndarray::{Array2, ArrayD, ArrayView2};

@@ -54,7 +54,7 @@ pub(super) fn mask_by_groups(
     mask
 }
 
-fn root_mean_square(weights: ArrayView1<'_, f32>) -> f64 {
+pub(super) fn root_mean_square(weights: ArrayView1<'_, f32>) -> f64 {
     let squares: f64 = weights.iter().map(|&weight| f64::from(weight).powi(2)).sum();
     (squares / weights.len() as f64).sqrt()
 }

@@ -1,7 +1,7 @@
 //! A criterion applied to all layers of a network's weights, whatever the network: every array of two
 //! or more axes whose name ends in `.weight`.
 
-use super::{WeightMask, apply, magnitude, random, simd};
+use super::{WeightMask, apply, magnitude, random, simd, upright};
 use crate::error::{Error, Result};
 use crate::network::{Weights, as_matrix};
 
@@ -12,6 +12,13 @@ pub enum Criterion {
     Simd {
         /// Weights in a group.
         width: usize,
+        /// Groups with a root mean square below it go.
+        threshold: f64,
+    },
+    /// [`upright::mask`] on each layer.
+    Upright {
+        /// Weights in a group.
+        height: usize,
         /// Groups with a root mean square below it go.
         threshold: f64,
     },
@@ -52,6 +59,9 @@ pub fn prune(weights: &Weights, criterion: Criterion) -> Result<Weights> {
         Criterion::Simd { width, threshold } => {
             matrices.map(|matrix| simd::mask(matrix, width, threshold)).collect::<Result<_>>()?
         }
+        Criterion::Upright { height, threshold } => matrices
+            .map(|matrix| upright::mask(matrix, height, threshold))
+            .collect::<Result<_>>()?,
         Criterion::Magnitude { fraction, per_layer: true } => {
             matrices.map(|matrix| magnitude::per_layer(matrix, fraction)).collect::<Result<_>>()?
         }
@@ -136,6 +146,7 @@ mod tests {
             (Criterion::Magnitude { fraction: 0.5, per_layer: true }, [32, 32]),
             (Criterion::Magnitude { fraction: 0.5, per_layer: false }, [5, 59]),
             (Criterion::Simd { width: 8, threshold: 0.33 }, [32, 64]),
+            (Criterion::Upright { height: 2, threshold: 0.33 }, [32, 64]),
             (Criterion::Random { width: 8, fraction: 0.25, seed: 1 }, [48, 48]),
         ] {
             let pruned = prune(&weights(), criterion).unwrap();

@@ -71,9 +71,10 @@ fn authors_column(authors: &Authors, summary: &Summary) -> Vec<String> {
                 row.and_then(|row| row.removed.last()).map(|removed| percent(100.0 - removed, 1));
             (row.map(|r| &r.dataset), row.map(|r| r.before), None, None, left)
         }
-        Technique::CombinedPruning | Technique::MagnitudePruning | Technique::RandomPruning => {
-            (None, None, None, None, None)
-        }
+        Technique::UprightPruning
+        | Technique::CombinedPruning
+        | Technique::MagnitudePruning
+        | Technique::RandomPruning => (None, None, None, None, None),
     };
     let mut column = vec![
         summary.network.clone(),

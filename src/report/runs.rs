@@ -113,6 +113,7 @@ pub(super) fn technique_name(technique: Technique) -> &'static str {
     match technique {
         Technique::NodePruning => "node pruning",
         Technique::SimdPruning => "SIMD-aware",
+        Technique::UprightPruning => "upright groups",
         Technique::CombinedPruning => "combined",
         Technique::MagnitudePruning => "magnitude",
         Technique::RandomPruning => "random groups",

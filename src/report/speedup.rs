@@ -30,7 +30,7 @@ pub const DENSE: &str = "dense";
 pub const SCALPEL: &str = "scalpel";
 
 /// The candidates, as they stand in tables and bars.
-pub const CANDIDATES: [&str; 13] = [
+pub const CANDIDATES: [&str; 14] = [
     LIBRARY,
     LIBRARY_COMPACTED,
     PYTORCH,
@@ -41,12 +41,13 @@ pub const CANDIDATES: [&str; 13] = [
     DENSE,
     "magnitude",
     "simd",
+    "upright",
     "node",
     "combined",
     SCALPEL,
 ];
 /// The policies that a table has a column for, in its order.
-pub(super) const COLUMNS: [&str; 5] = ["magnitude", "simd", "node", "combined", SCALPEL];
+pub(super) const COLUMNS: [&str; 6] = ["magnitude", "simd", "upright", "node", "combined", SCALPEL];
 
 /// Those that run the network as it was.
 pub const OF_THE_DENSE_NETWORK: [&str; 4] = [LIBRARY, PYTORCH, PYTORCH_TF32, DENSE];

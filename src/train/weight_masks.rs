@@ -7,7 +7,7 @@ use ndarray::ArrayView2;
 use super::recipe::{Prune, Recipe, Target, Unit};
 use crate::error::Result;
 use crate::network::{Network, NodeKind, Op, ParameterRole, Weights, as_matrix};
-use crate::prune::{WeightMask, magnitude, random, simd};
+use crate::prune::{WeightMask, magnitude, random, simd, upright};
 use crate::seed;
 
 /// The weight masks of stage `index`, by parameter, from the weights that it starts with: what its own
@@ -23,20 +23,11 @@ pub(super) fn weight_masks(
     let before = recipe.stages[..index].iter().filter_map(|stage| stage.prune.as_ref());
     let zeros_stay = before.into_iter().any(removes_weights);
 
+    let layers = prunable(network, start)?;
+    let upright = prune.and_then(|prune| UprightCut::new(prune, &layers));
     let mut masks = BTreeMap::new();
-    for (place, parameter) in network.parameters()?.into_iter().enumerate() {
-        let layer = &network.layers[parameter.layer];
-        let kind = match layer.op {
-            Op::Conv(_) => NodeKind::Conv,
-            Op::Linear(_) => NodeKind::Ip,
-            _ => continue,
-        };
-        if parameter.role != ParameterRole::Weight {
-            continue;
-        }
-        let weights = as_matrix(&parameter.name, start.get(&parameter.name)?)?;
-        let of =
-            |own: &BTreeMap<String, f64>, all: f64| own.get(&layer.name).copied().unwrap_or(all);
+    for Prunable { place, name, layer, kind, weights } in layers {
+        let of = |own: &BTreeMap<String, f64>, all: f64| own.get(layer).copied().unwrap_or(all);
         let mask = match prune {
             Some(Prune::Simd { width, threshold, unit, threshold_of, target })
                 if target.includes(kind) =>
@@ -46,6 +37,9 @@ pub(super) fn weight_masks(
                     Unit::LayerRms => living_rms(weights),
                 };
                 Some(simd::mask(weights, *width, scale * of(threshold_of, *threshold))?)
+            }
+            Some(Prune::Upright { target, .. }) if target.includes(kind) => {
+                upright.as_ref().map(|cut| cut.mask(layer, weights)).transpose()?
             }
             Some(Prune::Magnitude { fraction, fraction_of }) => {
                 Some(magnitude::per_layer(weights, of(fraction_of, *fraction))?)
@@ -59,10 +53,86 @@ pub(super) fn weight_masks(
             _ => None,
         };
         if let Some(mask) = mask {
-            masks.insert(parameter.name, mask);
+            masks.insert(name, mask);
         }
     }
     Ok(masks)
+}
+
+/// The weights of a layer that can be pruned.
+struct Prunable<'a> {
+    /// Its place among the network's parameters.
+    place: usize,
+    /// The parameter's name.
+    name: String,
+    layer: &'a str,
+    kind: NodeKind,
+    weights: ArrayView2<'a, f32>,
+}
+
+/// The weights of every convolution and dense layer.
+fn prunable<'a>(network: &'a Network, start: &'a Weights) -> Result<Vec<Prunable<'a>>> {
+    let mut all = Vec::new();
+    for (place, parameter) in network.parameters()?.into_iter().enumerate() {
+        let layer = &network.layers[parameter.layer];
+        let kind = match layer.op {
+            Op::Conv(_) => NodeKind::Conv,
+            Op::Linear(_) => NodeKind::Ip,
+            _ => continue,
+        };
+        if parameter.role == ParameterRole::Weight {
+            let weights = as_matrix(&parameter.name, start.get(&parameter.name)?)?;
+            all.push(Prunable { place, name: parameter.name, layer: &layer.name, kind, weights });
+        }
+    }
+    Ok(all)
+}
+
+/// Where upright groups are cut: one threshold for all layers, in the layer's own unit.
+struct UprightCut<'a> {
+    height: usize,
+    unit: Unit,
+    factors: &'a BTreeMap<String, f64>,
+    /// Groups of a scaled root mean square below it go.
+    threshold: f64,
+}
+
+impl<'a> UprightCut<'a> {
+    /// That which leaves just as many weights as the stage asks for, or less than a group fewer; none for a stage that
+    /// prunes otherwise.
+    fn new(prune: &'a Prune, layers: &[Prunable<'_>]) -> Option<Self> {
+        let Prune::Upright { height, fraction, unit, threshold_factor_of: factors, target } = prune
+        else {
+            return None;
+        };
+        let mut cut = Self { height: *height, unit: *unit, factors, threshold: 0.0 };
+        let mut all = Vec::new();
+        for own in layers.iter().filter(|own| target.includes(own.kind)) {
+            let scale = cut.scale(own.layer, own.weights);
+            let groups = upright::root_mean_squares(own.weights, *height);
+            all.extend(groups.into_iter().map(|rms| rms / scale));
+        }
+        all.sort_by(f64::total_cmp);
+        let weights: usize = layers.iter().map(|own| own.weights.len()).sum();
+        let removed = (fraction * weights as f64 / *height as f64).ceil() as usize;
+        // The first that stays.
+        cut.threshold = all.get(removed).copied().unwrap_or(f64::MAX);
+        Some(cut)
+    }
+
+    /// What a layer's root mean squares are measured in.
+    fn scale(&self, layer: &str, weights: ArrayView2<'_, f32>) -> f64 {
+        let unit = match self.unit {
+            Unit::Weight => 1.0,
+            Unit::LayerRms => living_rms(weights),
+        };
+        unit * self.factors.get(layer).copied().unwrap_or(1.0)
+    }
+
+    fn mask(&self, layer: &str, weights: ArrayView2<'_, f32>) -> Result<WeightMask> {
+        let scale = self.scale(layer, weights);
+        upright::mask_where(weights, self.height, |rms| rms / scale >= self.threshold)
+    }
 }
 
 /// The root mean square of the weights that are not 0; 1 where all are.

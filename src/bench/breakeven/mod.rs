@@ -16,10 +16,10 @@ use rand::RngExt;
 use crate::baselines::{Product, Products};
 use crate::engine::SpinningWorkers;
 use crate::error::{Error, Result};
-use crate::kernels::PackedProduct;
-use crate::kernels::group_spmm::{self, Columns, GroupLayer, GroupSpmm};
+use crate::kernels::group_spmm::{self, GroupLayer, GroupSpmm};
 use crate::kernels::layout::{Input, Output};
 use crate::kernels::upright_spmm::{self, UprightLayer, UprightSpmm};
+use crate::kernels::{PackedProduct, SparseVariant};
 use crate::report::{BreakevenPoint, Sweep};
 use crate::seed;
 use crate::sparse::{Csr, GroupSparse, Pattern, UprightSparse};
@@ -139,13 +139,13 @@ impl Case {
     ///
     /// # Errors
     /// A processor that lacks the variant's instructions; weights of the other pattern.
-    pub fn pack(&self, variant: Variant) -> Result<Box<dyn PackedProduct>> {
+    pub fn pack(&self, variant: SparseVariant) -> Result<Box<dyn PackedProduct>> {
         Ok(match (&self.stored, variant) {
-            (Stored::Groups(weights), Variant::Groups(variant)) => {
+            (Stored::Groups(weights), SparseVariant::Groups(variant)) => {
                 let layer = GroupLayer { weights, bias: None, relu: false };
                 Box::new(GroupSpmm::with(variant, &layer)?)
             }
-            (Stored::Upright(weights), Variant::Upright(variant)) => {
+            (Stored::Upright(weights), SparseVariant::Upright(variant)) => {
                 let layer = UprightLayer { weights, bias: None, relu: false };
                 Box::new(UprightSpmm::with(variant, &layer)?)
             }
@@ -196,57 +196,6 @@ impl Case {
             }
         }
         Ok(())
-    }
-}
-
-/// A variant of a pattern's kernels.
-#[derive(Clone, Copy, Debug)]
-pub enum Variant {
-    /// For groups of one row.
-    Groups(&'static group_spmm::Variant),
-    /// For upright groups.
-    Upright(&'static upright_spmm::Variant),
-}
-
-impl Variant {
-    /// Its name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Groups(variant) => variant.name,
-            Self::Upright(variant) => variant.name,
-        }
-    }
-
-    /// Whether it is for one column alone.
-    fn one_column(self) -> bool {
-        match self {
-            Self::Groups(variant) => variant.design.columns == Columns::One,
-            Self::Upright(variant) => variant.design.one_column,
-        }
-    }
-
-    /// Whether a product of `rows` rows and `n` columns is best given to it.
-    fn suits(self, rows: usize, n: usize) -> bool {
-        match self {
-            Self::Groups(variant) => variant.design.columns.suit(rows, n),
-            Self::Upright(_) => self.one_column() == (n == 1),
-        }
-    }
-
-    /// Whether this processor has its instructions.
-    pub fn runs_here(self) -> bool {
-        match self {
-            Self::Groups(variant) => variant.target.available(),
-            Self::Upright(variant) => variant.target.available(),
-        }
-    }
-
-    /// All of a pattern, the preferred ones first.
-    fn all(pattern: Pattern) -> Vec<Self> {
-        match pattern {
-            Pattern::Groups => group_spmm::VARIANTS.iter().map(Self::Groups).collect(),
-            Pattern::Upright => upright_spmm::VARIANTS.iter().map(Self::Upright).collect(),
-        }
     }
 }
 
@@ -325,19 +274,24 @@ fn check_point(width: usize, density: f64, n: usize) -> Result<()> {
 }
 
 /// The variant that a product of `rows` rows and `n` columns is given, of one instruction set or of any.
-fn variant_for(pattern: Pattern, isa: Option<&str>, rows: usize, n: usize) -> Result<Variant> {
+fn variant_for(
+    pattern: Pattern,
+    isa: Option<&str>,
+    rows: usize,
+    n: usize,
+) -> Result<SparseVariant> {
     let Some(isa) = isa else {
         let none = Array2::zeros((rows, 0));
         return Ok(match pattern {
             Pattern::Groups => {
                 let weights = &GroupSparse::from_dense(none.view(), 8)?;
                 let layer = GroupLayer { weights, bias: None, relu: false };
-                Variant::Groups(GroupSpmm::new(&layer, n)?.variant())
+                SparseVariant::Groups(GroupSpmm::new(&layer, n)?.variant())
             }
             Pattern::Upright => {
                 let weights = &UprightSparse::from_dense(none.view(), 8)?;
                 let layer = UprightLayer { weights, bias: None, relu: false };
-                Variant::Upright(UprightSpmm::new(&layer, n)?.variant())
+                SparseVariant::Upright(UprightSpmm::new(&layer, n)?.variant())
             }
         });
     };
@@ -406,10 +360,10 @@ pub fn contest(
 }
 
 /// The variants of a pattern that fit N, for one instruction set (such as `avx2`) or for any.
-pub fn variants(pattern: Pattern, isa: Option<&str>, n: usize) -> Vec<Variant> {
+pub fn variants(pattern: Pattern, isa: Option<&str>, n: usize) -> Vec<SparseVariant> {
     let of_isa = |name: &str| isa.is_none_or(|isa| name.split('_').any(|part| part == isa));
-    let fits = |variant: &Variant| (n == 1) == variant.one_column() && of_isa(variant.name());
-    Variant::all(pattern).into_iter().filter(fits).collect()
+    let fits = |variant: &SparseVariant| (n == 1) == variant.one_column() && of_isa(variant.name());
+    SparseVariant::all(pattern).into_iter().filter(fits).collect()
 }
 
 /// Compares and times variants of ours with a library, all in turns: a point per variant.
@@ -418,7 +372,7 @@ pub fn variants(pattern: Pattern, isa: Option<&str>, n: usize) -> Vec<Variant> {
 /// A variant that this processor lacks; a candidate that computes something else.
 pub fn measure(
     case: &Case,
-    variants: &[Variant],
+    variants: &[SparseVariant],
     library: &dyn Products,
 ) -> Result<Vec<BreakevenPoint>> {
     let n = case.n;

@@ -10,7 +10,7 @@ use crate::engine::Policy;
 use crate::error::{Error, Result};
 use crate::network::{Network, NodeKind, NodeMasks, ParameterRole, Weights, as_matrix, zoo};
 use crate::prune::compact::compact;
-use crate::prune::{apply, magnitude, random};
+use crate::prune::{apply, magnitude, random, upright};
 use crate::report::Authors;
 use crate::train::recipe::{Prune, Recipe, Target, Technique};
 
@@ -29,15 +29,17 @@ pub struct ModelUnderTest {
 }
 
 /// The policies that have a technique of their own, and that technique.
-const TECHNIQUES: [(Policy, Technique); 4] = [
+const TECHNIQUES: [(Policy, Technique); 5] = [
     (Policy::Magnitude, Technique::MagnitudePruning),
     (Policy::Simd, Technique::SimdPruning),
+    (Policy::Upright, Technique::UprightPruning),
     (Policy::Node, Technique::NodePruning),
     (Policy::Combined, Technique::CombinedPruning),
 ];
 
 /// The policies whose techniques are Scalpel's own.
-pub(super) const SCALPELS_OWN: [Policy; 3] = [Policy::Simd, Policy::Node, Policy::Combined];
+pub(super) const SCALPELS_OWN: [Policy; 4] =
+    [Policy::Simd, Policy::Upright, Policy::Node, Policy::Combined];
 
 impl ModelUnderTest {
     /// The network of that name, with what is published in the folder `models`.
@@ -129,6 +131,16 @@ fn drawn(
                 let share = densities.share(&layer)?;
                 let array = weights.get(&key)?;
                 let mask = magnitude::per_layer(as_matrix(&key, array)?, 1.0 - share)?;
+                prune(&mut weights, &key, &mask)?;
+            }
+            format!("random, {source}")
+        }
+        Policy::Upright => {
+            for (place, (layer, key)) in weight_names(&network)?.into_iter().enumerate() {
+                let dim = as_matrix(&key, weights.get(&key)?)?.dim();
+                let fraction = 1.0 - densities.share(&layer)?;
+                let seed = SEED + place as u64;
+                let mask = upright::random_mask(dim, GROUP_WIDTH, fraction, seed)?;
                 prune(&mut weights, &key, &mask)?;
             }
             format!("random, {source}")
@@ -240,7 +252,7 @@ mod tests {
     fn published_models_are_taken_where_they_exist() {
         let under_test = ModelUnderTest::open("lenet-5", zoo_folder()).unwrap();
         let policies: Vec<Policy> = under_test.models.iter().map(|model| model.policy).collect();
-        assert_eq!(policies, [Policy::Magnitude, Policy::Simd, Policy::Node, Policy::Combined]);
+        assert_eq!(policies, TECHNIQUES.map(|(policy, _)| policy));
         let simd = &under_test.models[1];
         assert_eq!(simd.from, "zoo/lenet-5-simd-pruning-high-rate");
         let (plain, _) = crate::models::open(zoo_folder(), "lenet-5-simd-pruning").unwrap();

@@ -53,6 +53,7 @@ pub(super) fn published(
     let Some((name, card, model)) = best else { return Ok(None) };
     let width = model.iter().find_map(|(_, stored)| match stored {
         StoredArray::Groups(groups, _) => Some(groups.width()),
+        StoredArray::Upright(upright, _) => Some(upright.height()),
         _ => None,
     });
     let weights = model.to_weights()?;

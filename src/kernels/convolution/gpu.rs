@@ -9,7 +9,7 @@ use crate::device::gpu::Gpu;
 use crate::error::{Error, Result};
 use crate::kernels::gpu::{Operand, Operands, Packed};
 use crate::kernels::layout::{ColumnLayout, ImageLayout};
-use crate::kernels::{csr_spmm, group_spmm, masked_dense};
+use crate::kernels::{csr_spmm, group_spmm, masked_dense, upright_spmm};
 
 /// The map that a convolution reads: its image with `padding` zeros on every side.
 pub fn input_map(geometry: &Geometry) -> ImageLayout {
@@ -37,6 +37,7 @@ pub fn pack(
                 let layer = group_spmm::GroupLayer { weights: &groups[index], bias, relu };
                 group_spmm::gpu::pack(gpu, &layer, operands)?
             }
+            Weights::Upright(_) => return Err(upright_spmm::no_gpu()),
             Weights::Dense(groups) => {
                 let product = masked_dense::gpu::Product { weights: groups[index], bias, relu };
                 masked_dense::gpu::pack(gpu, &product, operands)?

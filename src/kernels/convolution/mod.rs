@@ -1,5 +1,5 @@
-//! Convolution with group-sparse, dense or compressed-row weights, on `group_spmm` and `csr_spmm`, without
-//! im2col.
+//! Convolution with weights in groups of either pattern, dense ones or compressed rows, on `group_spmm`,
+//! `upright_spmm` and `csr_spmm`, without im2col.
 //!
 //! The weights of a convolution's group of channels are a matrix `[M, C * side * side]`; X would have a
 //! row for each tap (c, kh, kw), with a column for each output pixel. That matrix is never built: in a
@@ -23,12 +23,13 @@ use rayon::prelude::*;
 use ndarray::ArrayView2;
 
 use self::padded_image::PaddedImage;
-use super::PackedProduct;
 use super::csr_spmm::{self, CsrSpmm};
-use super::group_spmm::{self, GroupSpmm, Variant, WIDE};
+use super::group_spmm::{self, GroupSpmm, WIDE};
 use super::layout::{ColumnLayout, ImageLayout, Input, Output, RowTable, Rows};
+use super::upright_spmm::{UprightLayer, UprightSpmm};
+use super::{PackedProduct, SparseVariant};
 use crate::error::{Error, Result};
-use crate::sparse::{Csr, GroupSparse};
+use crate::sparse::{Csr, GroupSparse, UprightSparse};
 
 /// The sizes of a convolution with square kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,8 +69,8 @@ impl Geometry {
     }
 }
 
-/// Weights in a group where all of them are stored.
-const DENSE_WIDTH: usize = 8;
+/// Weights in a group, of either pattern, where all of them are stored.
+const DENSE_GROUP: usize = 8;
 
 /// The weights of a convolution's groups of channels, each `[M, C * side * side]`: a group's inputs follow
 /// those of the group before it, as do its outputs. One matrix is an ordinary convolution.
@@ -77,6 +78,8 @@ const DENSE_WIDTH: usize = 8;
 pub enum Weights<'a> {
     /// What SIMD-aware pruning leaves.
     Groups(&'a [GroupSparse]),
+    /// What upright pruning leaves.
+    Upright(&'a [UprightSparse]),
     /// Dense ones, or what node pruning leaves.
     Dense(&'a [ArrayView2<'a, f32>]),
     /// What traditional pruning leaves.
@@ -88,6 +91,7 @@ impl Weights<'_> {
     pub fn shapes(&self) -> Vec<[usize; 2]> {
         match self {
             Self::Groups(groups) => groups.iter().map(GroupSparse::shape).collect(),
+            Self::Upright(groups) => groups.iter().map(UprightSparse::shape).collect(),
             Self::Dense(groups) => groups.iter().map(|group| group.dim().into()).collect(),
             Self::Csr(groups) => groups.iter().map(Csr::shape).collect(),
         }
@@ -154,6 +158,59 @@ struct Group {
     first_output: usize,
 }
 
+/// Packs the product of one group of channels.
+fn product(
+    layer: &ConvLayer<'_>,
+    place: usize,
+    bias: Option<&[f32]>,
+    variant: Option<SparseVariant>,
+    columns: usize,
+) -> Result<Box<dyn PackedProduct>> {
+    let relu = layer.relu;
+    let of_groups = |weights: &GroupSparse, variant| -> Result<Box<dyn PackedProduct>> {
+        let layer = group_spmm::GroupLayer { weights, bias, relu };
+        Ok(Box::new(match variant {
+            Some(variant) => GroupSpmm::with(variant, &layer)?,
+            // The columns are pixels of one map, which a core caches however many they are.
+            None => GroupSpmm::new(&layer, columns.min(WIDE.columns))?,
+        }))
+    };
+    let of_upright = |weights: &UprightSparse, variant| -> Result<Box<dyn PackedProduct>> {
+        let layer = UprightLayer { weights, bias, relu };
+        Ok(Box::new(match variant {
+            Some(variant) => UprightSpmm::with(variant, &layer)?,
+            None => UprightSpmm::new(&layer, columns)?,
+        }))
+    };
+    match (layer.weights, variant) {
+        (Weights::Groups(all), None) => of_groups(&all[place], None),
+        (Weights::Groups(all), Some(SparseVariant::Groups(own))) => {
+            of_groups(&all[place], Some(own))
+        }
+        (Weights::Upright(all), None) => of_upright(&all[place], None),
+        (Weights::Upright(all), Some(SparseVariant::Upright(own))) => {
+            of_upright(&all[place], Some(own))
+        }
+        (Weights::Dense(all), None) => {
+            of_groups(&GroupSparse::full(all[place], DENSE_GROUP)?, None)
+        }
+        (Weights::Dense(all), Some(SparseVariant::Groups(own))) => {
+            of_groups(&GroupSparse::full(all[place], DENSE_GROUP)?, Some(own))
+        }
+        (Weights::Dense(all), Some(SparseVariant::Upright(own))) => {
+            of_upright(&UprightSparse::full(all[place], DENSE_GROUP)?, Some(own))
+        }
+        (Weights::Csr(all), None) => {
+            let layer = csr_spmm::CsrLayer { weights: &all[place], bias, relu };
+            Ok(Box::new(CsrSpmm::new(&layer)?))
+        }
+        (_, Some(variant)) => {
+            let expected = "a variant for the pattern of the weights";
+            Err(Error::argument("convolution", expected, variant.name()))
+        }
+    }
+}
+
 /// A convolution packed and ready to run.
 #[derive(Debug)]
 pub struct Convolution {
@@ -168,24 +225,20 @@ impl Convolution {
     /// Packs a layer for the preferred variants.
     ///
     /// # Errors
-    /// Sizes that contradict each other; what [`GroupSpmm::new`] and [`CsrSpmm::new`] refuse.
+    /// Sizes that contradict each other; what the product's kernel refuses.
     pub fn new(layer: &ConvLayer<'_>) -> Result<Self> {
-        // The columns of its product are pixels of one map, which a core caches however many they are.
-        Self::pack(layer, |layer, columns| GroupSpmm::new(layer, columns.min(WIDE.columns)))
+        Self::pack(layer, None)
     }
 
-    /// Packs a layer of groups or dense weights for one variant of `group_spmm`.
+    /// Packs a layer of groups for one variant of their pattern, or one of dense weights for one of any.
     ///
     /// # Errors
-    /// Sizes that contradict each other; what [`GroupSpmm::with`] refuses.
-    pub fn with(variant: &'static Variant, layer: &ConvLayer<'_>) -> Result<Self> {
-        Self::pack(layer, |layer, _| GroupSpmm::with(variant, layer))
+    /// Sizes that contradict each other; a variant for other weights; what its kernel refuses.
+    pub fn with(variant: SparseVariant, layer: &ConvLayer<'_>) -> Result<Self> {
+        Self::pack(layer, Some(variant))
     }
 
-    fn pack(
-        layer: &ConvLayer<'_>,
-        groups: impl Fn(&group_spmm::GroupLayer<'_>, usize) -> Result<GroupSpmm>,
-    ) -> Result<Self> {
+    fn pack(layer: &ConvLayer<'_>, variant: Option<SparseVariant>) -> Result<Self> {
         let geometry = layer.geometry;
         let parts = layer.channel_groups()?;
         let output = geometry.output()?;
@@ -201,19 +254,7 @@ impl Convolution {
                     map.tap(part.first_input + channel, down, right)
                 })
                 .collect();
-            let (bias, relu) = (part.bias, layer.relu);
-            let of_groups = |weights: &GroupSparse| -> Result<Box<dyn PackedProduct>> {
-                Ok(Box::new(groups(&group_spmm::GroupLayer { weights, bias, relu }, columns)?))
-            };
-            let kernel = match layer.weights {
-                Weights::Groups(all) => of_groups(&all[place])?,
-                Weights::Dense(all) => of_groups(&GroupSparse::full(all[place], DENSE_WIDTH)?)?,
-                Weights::Csr(all) => Box::new(CsrSpmm::new(&csr_spmm::CsrLayer {
-                    weights: &all[place],
-                    bias,
-                    relu,
-                })?),
-            };
+            let kernel = product(layer, place, part.bias, variant, columns)?;
             let taps = RowTable::new(taps);
             packed.push(Group { kernel, taps, first_output: part.first_output });
         }

@@ -23,6 +23,16 @@ pub fn run(layer: &ConvLayer<'_>, x: &[f32]) -> Result<Vec<f32>> {
             // Weights that are not stored meet no pixel, not even a NaN.
             let weights: Vec<(usize, f32)> = match layer.weights {
                 Weights::Groups(all) => all[place].row(row).collect(),
+                Weights::Upright(all) => {
+                    let stored = &all[place];
+                    let height = stored.height();
+                    if row < stored.strips() * height {
+                        let groups = stored.strip(row / height);
+                        groups.map(|(column, group)| (column, group[row % height])).collect()
+                    } else {
+                        stored.to_dense().row(row).iter().copied().enumerate().collect()
+                    }
+                }
                 Weights::Dense(all) => all[place].row(row).iter().copied().enumerate().collect(),
                 Weights::Csr(all) => {
                     let stored = all[place].to_dense();

@@ -1,18 +1,19 @@
 //! Every variant of `group_spmm` under the convolution, on hostile shapes, against plain loops.
 
-use ndarray::Array2;
+use ndarray::{Array2, Axis};
 use proptest::prelude::*;
 use rand::RngExt;
 
 use super::{ConvLayer, Convolution, Geometry, Weights, gpu, reference};
 use crate::device::gpu::{Gpu, download, upload};
 use crate::error::Error;
+use crate::kernels::SparseVariant;
 use crate::kernels::gpu::devices;
-use crate::kernels::group_spmm::{VARIANTS, by_name};
+use crate::kernels::group_spmm::by_name;
 use crate::kernels::layout::ImageLayout;
 use crate::kernels::pool_eltwise;
 use crate::seed;
-use crate::sparse::{Csr, GroupSparse};
+use crate::sparse::{Csr, GroupSparse, Pattern, UprightSparse};
 use crate::test_support;
 
 /// A case: sizes, the groups' (inputs, outputs), and of how many images.
@@ -35,31 +36,47 @@ type Candidates<'a> = dyn Fn(&ConvLayer<'_>, &[f32], usize) -> Vec<(String, Vec<
 
 /// Draws a case, and compares what each of `run`'s candidates computes with plain loops. `spoil`
 /// changes x after it is drawn.
-fn check_with(case: &Case, seed: u64, spoil: impl Fn(&mut [f32]), run: &Candidates<'_>) {
+fn check_with(
+    case: &Case,
+    pattern: Pattern,
+    seed: u64,
+    spoil: impl Fn(&mut [f32]),
+    run: &Candidates<'_>,
+) {
     let geometry = case.geometry;
     let mut rng = seed::stream(seed, "convolution", &[]);
     let mut weights = |&(inputs, outputs): &(usize, usize)| {
         let columns = inputs * geometry.side * geometry.side;
         let mut dense = Array2::<f32>::zeros((outputs, columns));
-        for mut row in dense.rows_mut() {
-            for group in 0..columns.div_ceil(case.width) {
+        let [height, width] = match pattern {
+            Pattern::Groups => [1, case.width],
+            Pattern::Upright => [case.width, 1],
+        };
+        for mut strip in dense.axis_chunks_iter_mut(Axis(0), height) {
+            for mut group in strip.axis_chunks_iter_mut(Axis(1), width) {
                 if rng.random_bool(case.density) {
-                    for column in group * case.width..columns.min((group + 1) * case.width) {
-                        row[column] = rng.random_range(-1.0..1.0);
-                    }
+                    group.iter_mut().for_each(|weight| *weight = rng.random_range(-1.0..1.0));
                 }
             }
         }
-        GroupSparse::from_dense(dense.view(), case.width).unwrap()
+        dense
     };
-    let groups: Vec<GroupSparse> = case.groups.iter().map(&mut weights).collect();
+    let matrices: Vec<Array2<f32>> = case.groups.iter().map(&mut weights).collect();
+    let groups = matrices.iter().map(|m| GroupSparse::from_dense(m.view(), case.width).unwrap());
+    let groups: Vec<GroupSparse> = groups.collect();
+    let upright = matrices.iter().map(|m| UprightSparse::from_dense(m.view(), case.width).unwrap());
+    let upright: Vec<UprightSparse> = upright.collect();
     let outputs: usize = case.groups.iter().map(|group| group.1).sum();
     let bias: Vec<f32> = (0..outputs).map(|_| rng.random_range(-1.0..1.0)).collect();
     let pixels = geometry.channels * geometry.height * geometry.width;
     let mut x: Vec<f32> = (0..case.images * pixels).map(|_| rng.random_range(-1.0..1.0)).collect();
     spoil(&mut x);
     for (bias, relu) in [(None, false), (Some(&bias[..]), true)] {
-        let layer = ConvLayer { geometry, weights: Weights::Groups(&groups), bias, relu };
+        let weights = match pattern {
+            Pattern::Groups => Weights::Groups(&groups),
+            Pattern::Upright => Weights::Upright(&upright),
+        };
+        let layer = ConvLayer { geometry, weights, bias, relu };
         let expected: Vec<f32> =
             x.chunks(pixels).flat_map(|image| reference::run(&layer, image).unwrap()).collect();
         for (name, found) in run(&layer, &x, expected.len()) {
@@ -78,6 +95,7 @@ fn check_with(case: &Case, seed: u64, spoil: impl Fn(&mut [f32]), run: &Candidat
 fn dense_of(layer: &ConvLayer<'_>) -> Vec<Array2<f32>> {
     match layer.weights {
         Weights::Groups(groups) => groups.iter().map(GroupSparse::to_dense).collect(),
+        Weights::Upright(groups) => groups.iter().map(UprightSparse::to_dense).collect(),
         Weights::Dense(groups) => groups.iter().map(|group| group.to_owned()).collect(),
         Weights::Csr(groups) => groups.iter().map(Csr::to_dense).collect(),
     }
@@ -86,32 +104,50 @@ fn dense_of(layer: &ConvLayer<'_>) -> Vec<Array2<f32>> {
 /// Runs every variant on one case; y is full of NaN before. Of finite numbers alone, dense and compressed
 /// weights must give the same: whether a NaN meets a weight of 0 depends on how it is stored.
 fn check(case: &Case, seed: u64, spoil: impl Fn(&mut [f32])) {
-    check_with(case, seed, spoil, &|layer, x, floats| {
-        let mut all = Vec::new();
-        for variant in VARIANTS {
-            let convolution = match Convolution::with(variant, layer) {
-                Err(Error::Unavailable { .. }) => {
-                    test_support::skip(
-                        variant.target.feature(),
-                        &format!("{} cannot run here", variant.name),
-                    );
-                    continue;
-                }
-                packed => packed.unwrap(),
-            };
-            let mut found = vec![f32::NAN; floats];
-            if convolution.run(x, case.images, &mut found).is_err() {
-                // A variant of one column refuses a larger image.
-                assert!(variant.name.ends_with("_n1"), "{} refuses {case:?}", variant.name);
-                continue;
-            }
-            all.push((variant.name.to_owned(), found));
-        }
+    for pattern in [Pattern::Groups, Pattern::Upright] {
+        check_pattern(case, pattern, seed, &spoil);
+    }
+}
+
+/// What a variant computes; none where the processor lacks its instructions, or it takes one column alone.
+fn run_variant(
+    variant: SparseVariant,
+    layer: &ConvLayer<'_>,
+    case: &Case,
+    x: &[f32],
+    floats: usize,
+) -> Option<(String, Vec<f32>)> {
+    let name = variant.name();
+    if !variant.runs_here() {
+        test_support::skip(name, "this processor lacks its instructions");
+        return None;
+    }
+    let convolution = Convolution::with(variant, layer).unwrap();
+    let mut found = vec![f32::NAN; floats];
+    if convolution.run(x, case.images, &mut found).is_err() {
+        // A variant of one column refuses a larger image.
+        assert!(variant.one_column(), "{name} refuses {case:?}");
+        return None;
+    }
+    Some((name.to_owned(), found))
+}
+
+fn check_pattern(case: &Case, pattern: Pattern, seed: u64, spoil: impl Fn(&mut [f32])) {
+    check_with(case, pattern, seed, spoil, &|layer, x, floats| {
+        let run = |variant, layer: &ConvLayer<'_>| run_variant(variant, layer, case, x, floats);
+        let own = SparseVariant::all(pattern).into_iter();
+        let mut all: Vec<_> = own.filter_map(|variant| run(variant, layer)).collect();
         let dense = dense_of(layer);
         let views: Vec<_> = dense.iter().map(|dense| dense.view()).collect();
         let csr: Vec<Csr> = views.iter().map(|&view| Csr::from_dense(view).unwrap()).collect();
         let finite = x.iter().all(|pixel| pixel.is_finite());
         let others = if finite { vec![Weights::Csr(&csr), Weights::Dense(&views)] } else { vec![] };
+        if finite {
+            // Strips of which every group is stored.
+            let dense = ConvLayer { weights: Weights::Dense(&views), ..*layer };
+            let full = SparseVariant::all(Pattern::Upright).into_iter();
+            all.extend(full.filter_map(|variant| run(variant, &dense)));
+        }
         for weights in others {
             let convolution = Convolution::new(&ConvLayer { weights, ..*layer }).unwrap();
             let mut found = vec![f32::NAN; floats];
@@ -153,7 +189,7 @@ fn check_on_gpus(case: &Case, seed: u64, nan: Option<usize>) {
             x[place] = f32::NAN;
         }
     };
-    check_with(case, seed, spoil, &|layer, x, floats| {
+    check_with(case, Pattern::Groups, seed, spoil, &|layer, x, floats| {
         let dense = dense_of(layer);
         let views: Vec<_> = dense.iter().map(|dense| dense.view()).collect();
         let csr: Vec<Csr> = views.iter().map(|&view| Csr::from_dense(view).unwrap()).collect();
@@ -161,7 +197,7 @@ fn check_on_gpus(case: &Case, seed: u64, nan: Option<usize>) {
         for gpu in devices() {
             let mut formats = vec![match layer.weights {
                 Weights::Groups(groups) => Weights::Groups(groups),
-                Weights::Dense(_) | Weights::Csr(_) => continue,
+                Weights::Upright(_) | Weights::Dense(_) | Weights::Csr(_) => continue,
             }];
             if nan.is_none() {
                 formats.extend([Weights::Dense(&views), Weights::Csr(&csr)]);

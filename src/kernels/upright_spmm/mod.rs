@@ -167,6 +167,15 @@ pub fn candidates(n: usize) -> Result<Vec<&'static Variant>> {
     Ok(vec![UprightSpmm::new(&layer, n)?.variant()])
 }
 
+/// What there is to say of upright groups on a GPU.
+pub(crate) fn no_gpu() -> Error {
+    Error::Unavailable {
+        what: "a kernel for upright groups on a GPU".into(),
+        reason: "there are kernels for CPUs alone".into(),
+        remedy: "run the network on the CPU, or by another policy".into(),
+    }
+}
+
 /// The variant of that name.
 ///
 /// # Errors

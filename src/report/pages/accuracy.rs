@@ -191,11 +191,12 @@ pub(super) fn techniques(experiments: &[Experiment]) -> Section {
         }
     }
     let text = "*combined* prunes nodes, then groups of what is left; *magnitude* removes single weights by magnitude, \
-                in stages with retraining (the paper's traditional pruning); *random groups* chooses at random.";
+                in stages with retraining (the paper's traditional pruning); *upright groups* are of one \
+                column and eight rows (not the paper's), as many as *SIMD-aware* removes; *random groups* chooses at random.";
     Section {
         name: "techniques",
         title: "Every technique",
-        about: "All five techniques on all networks, beside each other.",
+        about: "All techniques on all networks, beside each other.",
         blocks: vec![Block::Text(text.into()), Block::Table(table), Block::Text(READING.into())],
         csv: None,
     }

@@ -1,7 +1,7 @@
 //! Models whose arrays are stored dense or sparse, each as it is smallest, in one `safetensors` file.
 //!
-//! A sparse array `ip1.weight` is stored as `ip1.weight/values`, `/indices`, `/row_ptr` and, in
-//! groups, `/tail`. The file's metadata says its shape and format.
+//! A sparse array `ip1.weight` is stored as `ip1.weight/values`, `/indices`, `/row_ptr` (of upright groups
+//! `/strip_ptr`) and, in groups of either kind, `/tail`. The file's metadata says its shape and format.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,7 +12,8 @@ use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde::{Deserialize, Serialize};
 
 use super::group::GroupParts;
-use super::{Bytes, Csr, GroupSparse};
+use super::upright::UprightParts;
+use super::{Bytes, Csr, GroupSparse, UprightSparse};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::network::weights::{dense, elements, is_counter, open, serialize};
@@ -25,8 +26,21 @@ pub enum Format {
     Dense,
     /// Aligned groups of this width.
     Groups(usize),
+    /// Upright groups of this height.
+    Upright(usize),
     /// Compressed sparse rows.
     Csr,
+}
+
+impl std::fmt::Display for Format {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Dense => f.write_str("dense"),
+            Self::Groups(width) => write!(f, "groups of {width}"),
+            Self::Upright(height) => write!(f, "upright groups of {height}"),
+            Self::Csr => f.write_str("csr"),
+        }
+    }
 }
 
 /// An array as it is stored.
@@ -36,6 +50,8 @@ pub enum StoredArray {
     Dense(ArrayD<f32>),
     /// In groups, with the shape of the array that it is.
     Groups(GroupSparse, Vec<usize>),
+    /// In upright groups, with the shape of the array that it is.
+    Upright(UprightSparse, Vec<usize>),
     /// In sparse rows, with the shape of the array that it is.
     Csr(Csr, Vec<usize>),
 }
@@ -46,6 +62,7 @@ impl StoredArray {
         match self {
             Self::Dense(array) => Bytes { values: 4 * array.len(), indices: 0 },
             Self::Groups(groups, _) => groups.bytes(),
+            Self::Upright(upright, _) => upright.bytes(),
             Self::Csr(csr, _) => csr.bytes(),
         }
     }
@@ -54,7 +71,7 @@ impl StoredArray {
     pub fn shape(&self) -> &[usize] {
         match self {
             Self::Dense(array) => array.shape(),
-            Self::Groups(_, shape) | Self::Csr(_, shape) => shape,
+            Self::Groups(_, shape) | Self::Upright(_, shape) | Self::Csr(_, shape) => shape,
         }
     }
 
@@ -62,6 +79,7 @@ impl StoredArray {
         let (matrix, shape) = match self {
             Self::Dense(array) => return Ok(array.clone()),
             Self::Groups(groups, shape) => (groups.to_dense(), shape),
+            Self::Upright(upright, shape) => (upright.to_dense(), shape),
             Self::Csr(csr, shape) => (csr.to_dense(), shape),
         };
         matrix.into_shape_with_order(IxDyn(shape)).map_err(|error| {
@@ -97,6 +115,7 @@ struct SparseArray {
 #[serde(rename_all = "kebab-case")]
 enum SparseFormat {
     Groups { width: usize },
+    Upright { height: usize },
     Csr,
 }
 
@@ -118,6 +137,10 @@ impl Model {
             let stored = match format {
                 Format::Groups(width) if sparse => StoredArray::Groups(
                     GroupSparse::from_dense(as_matrix(name, array)?, width)?,
+                    shape,
+                ),
+                Format::Upright(height) if sparse => StoredArray::Upright(
+                    UprightSparse::from_dense(as_matrix(name, array)?, height)?,
                     shape,
                 ),
                 Format::Csr if sparse => {
@@ -229,6 +252,17 @@ impl Model {
                     parts.push(ArrayPart::vector(name, "row_ptr", Dtype::U32, groups.row_ptr()));
                     parts.push(ArrayPart::vector(name, "tail", Dtype::F32, groups.tail()));
                 }
+                StoredArray::Upright(upright, shape) => {
+                    let format = SparseFormat::Upright { height: upright.height() };
+                    description
+                        .sparse
+                        .insert(name.into(), SparseArray { shape: shape.clone(), format });
+                    parts.push(ArrayPart::vector(name, "values", Dtype::F32, upright.values()));
+                    parts.push(ArrayPart::indices(name, upright.indices(), upright.index_bytes()));
+                    let strip_ptr = upright.strip_ptr();
+                    parts.push(ArrayPart::vector(name, "strip_ptr", Dtype::U32, strip_ptr));
+                    parts.push(ArrayPart::vector(name, "tail", Dtype::F32, upright.tail()));
+                }
                 StoredArray::Csr(csr, shape) => {
                     let format = SparseFormat::Csr;
                     description
@@ -309,16 +343,25 @@ impl Reader<'_> {
         if rows.checked_mul(columns).is_none_or(|count| count > 1 << 32) {
             return Err(Error::malformed(&self.what, "at most 2^32 weights", format!("{shape:?}")));
         }
-        let (row_ptr, indices) = (self.part("row_ptr", Dtype::U32)?, self.indices()?);
-        let values = self.part("values", Dtype::F32)?;
+        let (indices, values) = (self.indices()?, self.part("values", Dtype::F32)?);
         match description.format {
             SparseFormat::Groups { width } => {
+                let row_ptr = self.part("row_ptr", Dtype::U32)?;
                 let tail = self.part("tail", Dtype::F32)?;
                 let parts = GroupParts { row_ptr, groups: indices, values, tail };
                 let groups = GroupSparse::from_parts(&self.what, [rows, columns], width, parts)?;
                 Ok(StoredArray::Groups(groups, shape.clone()))
             }
+            SparseFormat::Upright { height } => {
+                let strip_ptr = self.part("strip_ptr", Dtype::U32)?;
+                let tail = self.part("tail", Dtype::F32)?;
+                let parts = UprightParts { strip_ptr, indices, values, tail };
+                let upright =
+                    UprightSparse::from_parts(&self.what, [rows, columns], height, parts)?;
+                Ok(StoredArray::Upright(upright, shape.clone()))
+            }
             SparseFormat::Csr => {
+                let row_ptr = self.part("row_ptr", Dtype::U32)?;
                 let csr = Csr::from_parts(&self.what, [rows, columns], row_ptr, indices, values)?;
                 Ok(StoredArray::Csr(csr, shape.clone()))
             }

@@ -15,7 +15,14 @@ fn weights() -> Weights {
     parameters.into_iter().map(|p| (p.name, sparse(&p.shape))).collect()
 }
 
-const FORMATS: [Format; 4] = [Format::Dense, Format::Csr, Format::Groups(8), Format::Groups(3)];
+const FORMATS: [Format; 6] = [
+    Format::Dense,
+    Format::Csr,
+    Format::Groups(8),
+    Format::Groups(3),
+    Format::Upright(8),
+    Format::Upright(3),
+];
 
 #[test]
 fn every_format_comes_back_to_the_same_weights() {

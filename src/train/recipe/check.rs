@@ -150,6 +150,16 @@ impl Recipe {
                 }
                 whole(*width)
             }
+            Prune::Upright { height, fraction, threshold_factor_of, .. } => {
+                let sound = |factor: f64| factor > 0.0 && factor.is_finite();
+                if !threshold_factor_of.iter().all(|(name, &of)| known(name) && sound(of)) {
+                    let expected = "threshold factors above 0, of layers of the network";
+                    let found = format!("{threshold_factor_of:?}");
+                    return Err(("prune".to_owned(), expected.into(), found));
+                }
+                shares(*fraction, &BTreeMap::new())?;
+                whole(*height)
+            }
             Prune::Magnitude { fraction, fraction_of } => shares(*fraction, fraction_of),
             Prune::Random { width, fraction, fraction_of } => {
                 shares(*fraction, fraction_of)?;

@@ -116,6 +116,8 @@ pub enum Technique {
     NodePruning,
     /// Aligned groups of weights: for hardware with little.
     SimdPruning,
+    /// Groups of one column and several rows: for the same hardware, at a higher rate.
+    UprightPruning,
     /// Nodes, then groups of what is left: for what lies between, such as a multi-core processor.
     CombinedPruning,
     /// Single weights by their magnitude: traditional pruning, a baseline.
@@ -126,9 +128,10 @@ pub enum Technique {
 
 impl Technique {
     /// All of them, in the order of the tables.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::NodePruning,
         Self::SimdPruning,
+        Self::UprightPruning,
         Self::CombinedPruning,
         Self::MagnitudePruning,
         Self::RandomPruning,
@@ -139,6 +142,7 @@ impl Technique {
         match self {
             Self::NodePruning => "node_pruning",
             Self::SimdPruning => "simd_pruning",
+            Self::UprightPruning => "upright_pruning",
             Self::CombinedPruning => "combined_pruning",
             Self::MagnitudePruning => "magnitude_pruning",
             Self::RandomPruning => "random_pruning",
@@ -151,6 +155,9 @@ impl Technique {
             Self::NodePruning => "Prunes whole nodes (for hardware with much parallelism)",
             Self::SimdPruning => {
                 "Prunes aligned groups of weights (for hardware with little parallelism)"
+            }
+            Self::UprightPruning => {
+                "Prunes upright groups of weights, one input of several nodes (beyond the paper)"
             }
             Self::CombinedPruning => {
                 "Prunes nodes, then groups of what is left (for multi-core processors)"
@@ -167,6 +174,7 @@ impl Technique {
         match prune {
             Prune::Node { .. } => matches!(self, Self::NodePruning | Self::CombinedPruning),
             Prune::Simd { .. } => matches!(self, Self::SimdPruning | Self::CombinedPruning),
+            Prune::Upright { .. } => self == Self::UprightPruning,
             Prune::Magnitude { .. } => self == Self::MagnitudePruning,
             Prune::Random { .. } => self == Self::RandomPruning,
         }
@@ -250,6 +258,7 @@ impl Recipe {
             Some(Prune::Simd { width, .. } | Prune::Random { width, .. }) => {
                 Some(Format::Groups(width))
             }
+            Some(Prune::Upright { height, .. }) => Some(Format::Upright(height)),
             Some(Prune::Magnitude { .. }) => Some(Format::Csr),
             Some(Prune::Node { .. }) | None => None,
         };

@@ -66,6 +66,23 @@ pub enum Prune {
         #[serde(default, skip_serializing_if = "Target::is_all")]
         target: Target,
     },
+    /// Removes upright groups once, at the start of the stage, and trains what is left: those of the smallest root
+    /// mean squares, from all targeted layers together.
+    Upright {
+        /// Weights in a group.
+        height: usize,
+        /// How much of the network's weights is gone after it, 0 to 1.
+        fraction: f64,
+        /// In what the root mean squares are measured.
+        #[serde(default, skip_serializing_if = "Unit::is_weight")]
+        unit: Unit,
+        /// How many times the others' threshold that of single layers is, by name, where it is not once.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        threshold_factor_of: BTreeMap<String, f64>,
+        /// Which layers.
+        #[serde(default, skip_serializing_if = "Target::is_all")]
+        target: Target,
+    },
     /// Removes the smallest weights of each layer once, at the start of the stage, and trains what is
     /// left.
     Magnitude {

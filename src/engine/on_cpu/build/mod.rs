@@ -12,7 +12,7 @@ use super::{
     BatchStep, BatchWork, DenseProduct, ImageStep, ImageWork, Place, Threading, images_in_parallel,
 };
 use crate::engine::autotune::{AutotuneCache, KERNELS, TuningCandidate};
-use crate::engine::layer_weights::{LayerWeights, describe, sparsity, tag};
+use crate::engine::layer_weights::{LayerWeights, describe, sparsity};
 use crate::engine::plan::{NonGemmOp, Plan, Product, Step, Work};
 use crate::engine::profile::Description;
 use crate::engine::spinning_workers::SpinningWorkers;
@@ -23,9 +23,13 @@ use crate::kernels::group_spmm::{self, GroupSpmm};
 use crate::kernels::layout::ImageLayout;
 use crate::kernels::masked_dense::{self, DenseLibrary, MaskedDense, Nodes};
 use crate::kernels::pool_eltwise::cpu::PoolEltwise;
-use crate::kernels::threads;
+use crate::kernels::upright_spmm::{self, UprightLayer, UprightSpmm};
+use crate::kernels::{SparseVariant, threads};
 use crate::network::Shape;
-use crate::sparse::Format;
+use crate::sparse::{Format, Pattern, UprightSparse};
+
+/// Rows of a strip of dense weights.
+const DENSE_HEIGHT: usize = 8;
 
 /// A buffer of a workspace, planned.
 #[derive(Clone, Copy, Debug)]
@@ -152,13 +156,22 @@ impl<'a, 'p> Builder<'a, 'p> {
         let columns = Convolution::columns(geometry)?;
         let all = self.stored(product)?;
         let mut candidates: Vec<TuningCandidate<'_, (Convolution, Description)>> = Vec::new();
-        for (&format, stored) in self.formats.iter().zip(&all) {
-            let variants = match format {
-                Format::Csr => vec![None],
-                _ => group_spmm::candidates(columns)?.into_iter().map(Some).collect(),
+        for &(format, ref stored) in &all {
+            let patterns: &[Pattern] = match format {
+                Format::Groups(_) => &[Pattern::Groups],
+                Format::Upright(_) => &[Pattern::Upright],
+                Format::Dense => &[Pattern::Groups, Pattern::Upright],
+                Format::Csr => &[],
             };
+            let mut variants: Vec<Option<SparseVariant>> = Vec::new();
+            for &pattern in patterns {
+                variants.extend(SparseVariant::candidates(pattern, columns)?.into_iter().map(Some));
+            }
+            if format == Format::Csr {
+                variants.push(None);
+            }
             for variant in variants {
-                let name = variant.map_or("csr", |variant| variant.name);
+                let name = variant.map_or("csr", SparseVariant::name);
                 let make = move || {
                     let pack = |layer: &convolution::ConvLayer<'_>| match variant {
                         Some(variant) => Convolution::with(variant, layer),
@@ -169,13 +182,13 @@ impl<'a, 'p> Builder<'a, 'p> {
                     let about = describe(step, product, stored, kernel);
                     Ok((convolution, about))
                 };
-                candidates.push((format!("{} {name}", tag(format)), Box::new(make)));
+                candidates.push((format!("{} {name}", format), Box::new(make)));
             }
         }
         let key = format!(
             "conv {geometry:?} {:?} {to:?} {}",
             product.matrices.iter().map(|m| m.dim()).collect::<Vec<_>>(),
-            sparsity(product, &all),
+            sparsity(product, all.iter().map(|(_, stored)| stored)),
         );
         let x = random(Convolution::map_floats(geometry));
         let mut y = vec![0.0; to.floats(step.output, 1).max(to.image_stride)];
@@ -238,7 +251,7 @@ impl<'a, 'p> Builder<'a, 'p> {
         let (inputs, outputs) = (&inputs, &outputs);
         let all = self.stored(product)?;
         let mut candidates: Vec<TuningCandidate<'_, (DenseProduct, Description)>> = Vec::new();
-        for (&format, stored) in self.formats.iter().zip(&all) {
+        for &(format, ref stored) in &all {
             let mut kernels: Vec<TuningCandidate<'_, DenseProduct>> = Vec::new();
             match stored {
                 LayerWeights::Dense(_) => {
@@ -256,12 +269,34 @@ impl<'a, 'p> Builder<'a, 'p> {
                         };
                         kernels.push((variant.name.to_owned(), Box::new(make)));
                     }
+                    // A strip of which every group is stored is one of a dense product.
+                    let of_many =
+                        upright_spmm::candidates(batch)?.into_iter().filter(|_| batch > 1);
+                    for variant in of_many {
+                        let make = move || {
+                            let weights = &UprightSparse::full(matrix, DENSE_HEIGHT)?;
+                            let layer = UprightLayer { weights, bias, relu };
+                            let kernel = UprightSpmm::with(variant, &layer)?;
+                            Ok(DenseProduct::Sparse(Box::new(kernel)))
+                        };
+                        kernels.push((variant.name.to_owned(), Box::new(make)));
+                    }
                 }
                 LayerWeights::Groups(all) => {
                     let layer = group_spmm::GroupLayer { weights: &all[0], bias, relu };
                     for variant in group_spmm::candidates(batch)? {
                         let make = move || {
                             let kernel = GroupSpmm::with(variant, &layer)?;
+                            Ok(DenseProduct::Sparse(Box::new(kernel)))
+                        };
+                        kernels.push((variant.name.to_owned(), Box::new(make)));
+                    }
+                }
+                LayerWeights::Upright(all) => {
+                    let layer = UprightLayer { weights: &all[0], bias, relu };
+                    for variant in upright_spmm::candidates(batch)? {
+                        let make = move || {
+                            let kernel = UprightSpmm::with(variant, &layer)?;
                             Ok(DenseProduct::Sparse(Box::new(kernel)))
                         };
                         kernels.push((variant.name.to_owned(), Box::new(make)));
@@ -280,10 +315,13 @@ impl<'a, 'p> Builder<'a, 'p> {
                     let about = describe(step, product, stored, kernel.name().to_owned());
                     Ok((kernel, about))
                 };
-                candidates.push((format!("{} {name}", tag(format)), Box::new(make)));
+                candidates.push((format!("{} {name}", format), Box::new(make)));
             }
         }
-        let key = format!("dense {m}x{k}x{batch} {}", sparsity(product, &all));
+        let key = format!(
+            "dense {m}x{k}x{batch} {}",
+            sparsity(product, all.iter().map(|(_, stored)| stored))
+        );
         let x = random(k * batch);
         let y = RefCell::new(vec![0.0; m * batch]);
         let threading = Threading::widest();
@@ -294,14 +332,22 @@ impl<'a, 'p> Builder<'a, 'p> {
         })
     }
 
-    /// A product's weights in each of the formats.
-    fn stored<'w>(&self, product: &Product<'w>) -> Result<Vec<LayerWeights<'w>>> {
-        self.formats.iter().map(|&format| LayerWeights::new(&product.matrices, format)).collect()
+    /// A product's weights in each of the formats that are worth it: of several, none that is sparse and yet as
+    /// large as the dense one.
+    fn stored<'w>(&self, product: &Product<'w>) -> Result<Vec<(Format, LayerWeights<'w>)>> {
+        let dense = LayerWeights::new(&product.matrices, Format::Dense)?.bytes();
+        let several = self.formats.len() > 1 && self.formats.contains(&Format::Dense);
+        let stored = self.formats.iter().map(|&format| {
+            let stored = LayerWeights::new(&product.matrices, format)?;
+            let worth = !several || format == Format::Dense || stored.bytes() < dense;
+            Ok(worth.then_some((format, stored)))
+        });
+        stored.filter_map(Result::transpose).collect()
     }
 
     /// A key of a choice among the formats, for a layer that uses threads like this.
     fn key(&self, threading: Threading, layer: &str) -> String {
-        let formats: Vec<String> = self.formats.iter().map(|&format| tag(format)).collect();
+        let formats: Vec<String> = self.formats.iter().map(Format::to_string).collect();
         let threads = if threading == Threading::Serial { 1 } else { threads() };
         format!("{threads} threads | {} | {layer}", formats.join(", "))
     }

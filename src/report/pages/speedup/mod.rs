@@ -308,7 +308,7 @@ fn sizes(stored: &[StoredSpeedup]) -> Result<Option<Table>> {
     let mut of: BTreeMap<&str, BTreeMap<&str, f64>> = BTreeMap::new();
     for one in stored {
         let Some(dense) = one.row(DENSE) else { continue };
-        for policy in &COLUMNS[..4] {
+        for policy in &COLUMNS[..COLUMNS.len() - 1] {
             if let Some(row) = one.row(policy) {
                 let share = row.bytes as f64 / dense.bytes.max(1) as f64;
                 of.entry(policy).or_default().insert(&row.network, share);

@@ -1,0 +1,111 @@
+//! SIMD-aware pruning turned by 90 degrees: weights live and die in groups of one column and `height` rows, so
+//! that of the nodes of a strip all read the same inputs, and a kernel keeps the strip's sums in registers
+//! ([`crate::kernels::upright_spmm`]).
+//!
+//! Each column of a layer's weights `[outputs, inputs * kernel * kernel]` is cut from its top into groups of
+//! `height`. A group whose root mean square is below the threshold is removed whole. The rows that are left over
+//! at the bottom, where the height does not divide their number, always stay, as [`simd`]'s partial groups do.
+
+use ndarray::{ArrayView2, s};
+
+use super::{WeightMask, finite, random, simd};
+use crate::error::Result;
+
+/// The weights that stay when upright groups of `height` with a root mean square below `threshold` go.
+///
+/// # Errors
+/// A height of 0, a threshold that is not a positive number, weights that are not finite.
+pub fn mask(weights: ArrayView2<'_, f32>, height: usize, threshold: f64) -> Result<WeightMask> {
+    finite("upright pruning", weights)?;
+    Ok(turned(simd::mask(weights.t(), height, threshold)?))
+}
+
+/// The root mean square of every whole group.
+pub fn root_mean_squares(weights: ArrayView2<'_, f32>, height: usize) -> Vec<f64> {
+    let whole = weights.exact_chunks([height, 1]).into_iter();
+    whole.map(|group| simd::root_mean_square(group.column(0))).collect()
+}
+
+/// The weights that stay when `keep` decides on each upright group of `height` by its root mean square.
+///
+/// # Errors
+/// A height of 0, weights that are not finite.
+pub fn mask_where(
+    weights: ArrayView2<'_, f32>,
+    height: usize,
+    keep: impl Fn(f64) -> bool,
+) -> Result<WeightMask> {
+    finite("upright pruning", weights)?;
+    simd::check_width(height)?;
+    let (rows, columns) = weights.dim();
+    Ok(turned(simd::mask_by_groups((columns, rows), height, |column, strip| {
+        let group = weights.slice(s![strip * height..(strip + 1) * height, column]);
+        keep(simd::root_mean_square(group))
+    })))
+}
+
+/// A mask over `[rows, columns]` that removes the given fraction of the upright groups of `height` weights, as
+/// [`random::groups`] removes others.
+///
+/// # Errors
+/// A height of 0, a fraction outside 0 to 1.
+pub fn random_mask(
+    (rows, columns): (usize, usize),
+    height: usize,
+    remove: f64,
+    seed: u64,
+) -> Result<WeightMask> {
+    Ok(turned(random::groups((columns, rows), height, remove, seed)?))
+}
+
+fn turned(mask: WeightMask) -> WeightMask {
+    mask.reversed_axes().as_standard_layout().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::{Array2, arr2};
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_group_is_of_one_column_and_the_last_rows_stay() {
+        let weights = arr2(&[[0.5, 0.1], [0.5, 0.2], [0.1, 0.5], [0.1, 0.5], [0.0, 0.0]]);
+        let mask = mask(weights.view(), 2, 0.4).unwrap();
+        let [x, o] = [true, false];
+        assert_eq!(mask, arr2(&[[x, o], [x, o], [o, x], [o, x], [x, x]]));
+        assert!(mask.is_standard_layout());
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_what_the_papers_criterion_does_to_the_transposed_matrix(
+            rows in 0..30_usize, columns in 0..6_usize, height in 1..9_usize,
+            threshold in 0.01..0.3_f64, seed in any::<u64>(),
+        ) {
+            use rand::RngExt;
+            let mut rng = crate::seed::stream(seed, "test", &[]);
+            let weights =
+                Array2::from_shape_simple_fn((rows, columns), || rng.random_range(-0.2..0.2_f32));
+            let upright = mask(weights.view(), height, threshold).unwrap();
+            prop_assert_eq!(upright.t(), simd::mask(weights.t(), height, threshold).unwrap());
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_pruned_is_refused_by_its_place() {
+        let mut weights = Array2::<f32>::zeros((8, 2));
+        assert!(mask(weights.view(), 0, 0.1).is_err());
+        assert!(mask(weights.view(), 8, 0.0).is_err());
+        weights[[3, 1]] = f32::NAN;
+        let error = mask(weights.view(), 8, 0.1).unwrap_err().to_string();
+        assert!(error.contains("upright") && error.contains("row 3, column 1"), "{error}");
+    }
+
+    #[test]
+    fn random_groups_are_as_many_as_asked_for() {
+        let mask = random_mask((17, 10), 8, 0.5, 1).unwrap();
+        assert_eq!(mask.dim(), (17, 10));
+        assert_eq!(mask.iter().filter(|&&kept| kept).count(), 10 + 8 * 10);
+    }
+}
