@@ -25,9 +25,29 @@ pub fn compact(
     masks: &NodeMasks,
 ) -> Result<(Network, Weights)> {
     weights.check(network)?;
-    let kept_nodes = kept_nodes(network, masks)?;
-    let shapes = network.shapes()?;
+    let nodes = kept_nodes(network, masks)?;
+    with_nodes(network, weights, &nodes, false, |dropout| {
+        let rate = match &dropout.shrink {
+            None => dropout.p,
+            Some(shrink) => dropout.rate(kept_fraction(masks, &shrink.mask)),
+        };
+        Dropout { p: rate, shrink: None }
+    })
+}
 
+/// The network of some of its nodes, in some order: `nodes` has those of each convolution and dense layer, by its
+/// place. `masks` says whether the layers that mask nodes stay; `dropout` gives each dropout its new rate.
+///
+/// # Errors
+/// Arrays that the network's layers do not have; nodes that leave a layer that it cannot have.
+pub(super) fn with_nodes(
+    network: &Network,
+    weights: &Weights,
+    nodes: &[Vec<usize>],
+    masks: bool,
+    dropout_of: impl Fn(&Dropout) -> Dropout,
+) -> Result<(Network, Weights)> {
+    let shapes = network.shapes()?;
     let mut layers = Vec::with_capacity(network.layers.len());
     let mut small = Weights::default();
     let mut kept: Vec<usize> = (0..network.input[0]).collect(); // channels that are left so far
@@ -35,16 +55,24 @@ pub fn compact(
         let input = network.input_of(index, &shapes);
         let name = &layer.name;
         let op = match &layer.op {
-            Op::Mask => continue,
+            Op::Mask if !masks => continue,
+            Op::Mask => {
+                for name in ["alpha", "beta"].map(|part| format!("{name}.{part}")) {
+                    if let Some(array) = weights.find(&name) {
+                        small.insert(name, array.select(Axis(array.ndim() - 1), &kept));
+                    }
+                }
+                Op::Mask
+            }
             Op::Conv(conv) => {
-                let rows = &kept_nodes[index];
+                let rows = &nodes[index];
                 let pieces = compact_conv(network, index, input, weights, &kept, rows)?;
                 small.insert(format!("{name}.bias"), select(weights, name, "bias", rows)?);
                 kept = rows.clone();
                 Op::Conv(pieces.store(name, conv, &mut small))
             }
             Op::Linear(_) => {
-                let rows = &kept_nodes[index];
+                let rows = &nodes[index];
                 let columns = features(&kept, input);
                 let weight = weights.get(&format!("{name}.weight"))?.select(Axis(0), rows);
                 small.insert(format!("{name}.weight"), weight.select(Axis(1), &columns));
@@ -58,13 +86,7 @@ pub fn compact(
                 }
                 Op::BatchNorm(norm.clone())
             }
-            Op::Dropout(dropout) => {
-                let rate = match &dropout.shrink {
-                    None => dropout.p,
-                    Some(shrink) => dropout.rate(kept_fraction(masks, &shrink.mask)),
-                };
-                Op::Dropout(Dropout { p: rate, shrink: None })
-            }
+            Op::Dropout(dropout) => Op::Dropout(dropout_of(dropout)),
             other => other.clone(),
         };
         layers.push(Layer { name: name.clone(), op });

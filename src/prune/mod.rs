@@ -2,6 +2,7 @@
 //!
 //! - [`simd`]: Scalpel's SIMD-aware weight pruning, for hardware with little parallelism.
 //! - [`upright`]: the same with groups of one column, which kernels run faster.
+//! - [`reorder`]: another order of nodes, in which upright groups lose less.
 //! - [`node`]: Scalpel's node pruning, for hardware with much of it.
 //! - [`magnitude`]: the traditional criterion, weight by weight.
 //! - [`random`]: no criterion at all, the baseline of baselines.
@@ -12,6 +13,7 @@ pub mod compact;
 pub mod magnitude;
 pub mod node;
 pub mod random;
+pub mod reorder;
 pub mod simd;
 pub mod upright;
 pub mod whole;

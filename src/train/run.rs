@@ -10,6 +10,7 @@ use super::outcome::{Outcome, StageOutcome, stage_weights_path};
 use super::recipe::Recipe;
 use super::stage::{Context, Observer, Trainer};
 use super::subsets::{self, Subset};
+use super::weight_masks::ordered;
 use crate::data::Data;
 use crate::error::{Error, Result};
 use crate::files;
@@ -79,6 +80,7 @@ impl Run<'_> {
             if stage.compact {
                 (network, weights) = compact(&network, &weights, &weights.node_masks(&network)?)?;
             }
+            weights = ordered(stage, &network, weights)?;
             let (train, test) = (train.as_ref(), test.as_ref());
             let context =
                 Context { recipe, original: &original, network: &network, train, test, device };

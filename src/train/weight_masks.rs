@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use ndarray::ArrayView2;
 
-use super::recipe::{Prune, Recipe, Target, Unit};
+use super::recipe::{Prune, Recipe, Stage, Target, Unit};
 use crate::error::Result;
 use crate::network::{Network, NodeKind, Op, ParameterRole, Weights, as_matrix};
-use crate::prune::{WeightMask, magnitude, random, simd, upright};
+use crate::prune::{WeightMask, magnitude, random, reorder, simd, upright};
 use crate::seed;
 
 /// The weight masks of stage `index`, by parameter, from the weights that it starts with: what its own
@@ -59,6 +59,29 @@ pub(super) fn weight_masks(
     Ok(masks)
 }
 
+/// The weights that a stage starts with: those that it is given, with their nodes in another order where it asks
+/// for that.
+pub(super) fn ordered(stage: &Stage, network: &Network, weights: Weights) -> Result<Weights> {
+    let Some(Prune::Upright { height, fraction, order: true, target, .. }) = &stage.prune else {
+        return Ok(weights);
+    };
+    let mut orders = BTreeMap::new();
+    for own in prunable(network, &weights)?.iter().filter(|own| target.includes(own.kind)) {
+        let Some(index) = network.layers.iter().position(|layer| layer.name == own.layer) else {
+            continue;
+        };
+        let blocks = reorder::movable(network, index)?;
+        // Of a layer whose groups of channels are arrays of their own, none is ordered.
+        if blocks.last().is_some_and(|block| block.end == own.weights.nrows()) {
+            let order = blocks
+                .into_iter()
+                .flat_map(|block| reorder::similar_rows(own.weights, block, *height, *fraction));
+            orders.insert(own.layer.to_owned(), order.collect());
+        }
+    }
+    reorder::reorder(network, &weights, &orders)
+}
+
 /// The weights of a layer that can be pruned.
 struct Prunable<'a> {
     /// Its place among the network's parameters.
@@ -101,7 +124,8 @@ impl<'a> UprightCut<'a> {
     /// That which leaves just as many weights as the stage asks for, or less than a group fewer; none for a stage that
     /// prunes otherwise.
     fn new(prune: &'a Prune, layers: &[Prunable<'_>]) -> Option<Self> {
-        let Prune::Upright { height, fraction, unit, threshold_factor_of: factors, target } = prune
+        let Prune::Upright { height, fraction, unit, threshold_factor_of: factors, target, .. } =
+            prune
         else {
             return None;
         };

@@ -79,6 +79,9 @@ pub enum Prune {
         /// How many times the others' threshold that of single layers is, by name, where it is not once.
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         threshold_factor_of: BTreeMap<String, f64>,
+        /// Whether nodes that read the same inputs are put into the same strip before.
+        #[serde(default, skip_serializing_if = "is_false")]
+        order: bool,
         /// Which layers.
         #[serde(default, skip_serializing_if = "Target::is_all")]
         target: Target,
