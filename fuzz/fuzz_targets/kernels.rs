@@ -4,10 +4,16 @@
 
 use ndarray::Array2;
 use scalpel::error::Error;
+use scalpel::kernels::SparseVariant;
+use scalpel::kernels::convolution::{self, ConvLayer, Convolution, Geometry};
 use scalpel::kernels::csr_spmm;
 use scalpel::kernels::group_spmm::{self, Columns, GroupLayer, GroupSpmm};
+use scalpel::kernels::layout::ImageLayout;
 use scalpel::kernels::masked_dense::{self, MaskedDense, MaskedLayer, Nodes};
-use scalpel::sparse::{Csr, GroupSparse};
+use scalpel::kernels::pool_eltwise::cpu::PoolEltwise;
+use scalpel::kernels::pool_eltwise::{self, Op, Window};
+use scalpel::kernels::upright_spmm::{self, UprightLayer, UprightSpmm};
+use scalpel::sparse::{Csr, GroupSparse, Pattern, UprightSparse};
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let [m, k, n, width, pattern @ ..] = bytes else { return };
@@ -58,7 +64,127 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         check(variant.name, &y);
     }
     masked(&weights, &bias, n, pattern);
+    upright(&weights, width, &bias, n);
+    convolved(&weights, width, &bias, pattern);
+    pooled(m, k, pattern);
 });
+
+/// Every variant for upright groups, on the transposed pattern.
+fn upright(weights: &Array2<f32>, height: usize, bias: &[f32], n: usize) {
+    let (k, m) = weights.dim();
+    let weights = UprightSparse::from_dense(weights.t(), height).expect("a height above 0");
+    let bias: Vec<f32> = (0..m).map(|row| bias.get(row).copied().unwrap_or(1.0)).collect();
+    let layer = UprightLayer { weights: &weights, bias: Some(&bias), relu: true };
+    let x: Vec<f32> = (0..k * n).map(|place| (place % 13) as f32 - 6.0).collect();
+    let expected = upright_spmm::reference::run(&layer, &x, n);
+    for variant in upright_spmm::VARIANTS.iter().filter(|v| n == 1 || !v.design.one_column) {
+        let kernel = match UprightSpmm::with(variant, &layer) {
+            Err(Error::Unavailable { .. }) => continue,
+            kernel => kernel.expect("a layer that every variant takes"),
+        };
+        let mut y = vec![f32::NAN; m * n];
+        kernel.run(&x, n, &mut y).expect("operands of the right lengths");
+        assert!(expected == y, "{}, {m}x{k}, n = {n}: {y:?}, not {expected:?}", variant.name);
+    }
+}
+
+/// Every variant of both patterns under a convolution whose sizes the pattern draws.
+fn convolved(weights: &Array2<f32>, width: usize, bias: &[f32], pattern: &[u8]) {
+    let draw = |place: usize, below: usize| usize::from(pattern[place % pattern.len()]) % below;
+    let side = 1 + draw(1, 3);
+    let (m, k) = weights.dim();
+    let channels = k / (side * side);
+    let geometry = Geometry {
+        channels,
+        height: side + draw(2, 9),
+        width: side + draw(3, 24),
+        side,
+        stride: 1 + draw(4, 2),
+        padding: draw(5, 3),
+    };
+    let matrix = weights.slice(ndarray::s![.., ..channels * side * side]).to_owned();
+    let pixels = channels * geometry.height * geometry.width;
+    let x: Vec<f32> = (0..pixels).map(|place| (place % 13) as f32 - 6.0).collect();
+    let groups = [GroupSparse::from_dense(matrix.view(), width).expect("a width above 0")];
+    let upright = [UprightSparse::from_dense(matrix.view(), width).expect("a height above 0")];
+    for (own, weights) in [
+        (Pattern::Groups, convolution::Weights::Groups(&groups)),
+        (Pattern::Upright, convolution::Weights::Upright(&upright)),
+    ] {
+        let layer = ConvLayer { geometry, weights, bias: Some(bias), relu: true };
+        let expected = convolution::reference::run(&layer, &x).expect("sizes that fit");
+        assert_eq!(expected.len() % m.max(1), 0);
+        for variant in SparseVariant::all(own) {
+            if variant.one_column() || !variant.runs_here() {
+                continue;
+            }
+            let packed = Convolution::with(variant, &layer).expect("a layer of its pattern");
+            let mut y = vec![f32::NAN; expected.len()];
+            packed.run(&x, 1, &mut y).expect("operands of the right lengths");
+            assert!(expected == y, "{} {geometry:?}: {y:?}, not {expected:?}", variant.name());
+        }
+    }
+}
+
+/// Every variant of what lies between products, from one padded image to another.
+fn pooled(channels: usize, width: usize, pattern: &[u8]) {
+    let draw = |place: usize, below: usize| usize::from(pattern[place % pattern.len()]) % below;
+    let shape = [channels % 7, 1 + draw(6, 9), 1 + width % 40];
+    let size = 1 + draw(7, 3);
+    let window = Window { size, stride: 1 + draw(8, 3), padding: draw(9, 1 + size / 2) };
+    let (scale, shift) = (vec![2.0; shape[0]], vec![-1.0; shape[0]]);
+    for op in [
+        Op::Max(window),
+        Op::Average(window),
+        Op::MaxAffine { window, scale: &scale, shift: &shift },
+        Op::Affine { scale: &scale, shift: &shift, relu: true },
+        Op::Copy { relu: true },
+    ] {
+        let [rows, columns] = op.output([shape[1], shape[2]]);
+        if rows * columns == 0 || shape[0] == 0 {
+            continue; // refused, as the tests say
+        }
+        let output = [shape[0], rows, columns];
+        let maps =
+            [ImageLayout::padded(shape, draw(10, 3)), ImageLayout::padded(output, draw(11, 3))];
+        let floats = shape.iter().product::<usize>();
+        let plain: Vec<f32> = (0..floats).map(|place| (place % 13) as f32 - 6.0).collect();
+        let expected = pool_eltwise::reference::run(&op, shape, &plain);
+        let mut x = vec![f32::NAN; maps[0].floats(shape, 1)];
+        each_pixel(&maps[0], shape).zip(&plain).for_each(|(place, &pixel)| x[place] = pixel);
+        for variant in pool_eltwise::cpu::VARIANTS {
+            let kernel = match PoolEltwise::with(variant, &op, shape, maps) {
+                Err(Error::Unavailable { .. }) => continue,
+                kernel => kernel.expect("windows that fit"),
+            };
+            let mut y = vec![-7.0; maps[1].floats(output, 1)];
+            kernel.run(&x, &mut y).expect("slices as long as the maps");
+            for (place, &expected) in each_pixel(&maps[1], output).zip(&expected) {
+                let near = (y[place] - expected).abs() <= 1e-5 * expected.abs().max(1.0);
+                assert!(near, "{} {op:?} at {place}: {}, not {expected}", variant.name, y[place]);
+                y[place] = -7.0;
+            }
+            assert!(
+                y.iter().all(|&value| value == -7.0),
+                "{} {op:?}: beside the image",
+                variant.name
+            );
+        }
+    }
+}
+
+/// The place of each pixel of an image in a map, in the order of a plain image.
+fn each_pixel(
+    map: &ImageLayout,
+    [channels, height, width]: [usize; 3],
+) -> impl Iterator<Item = usize> + use<> {
+    let map = *map;
+    (0..channels * height * width).map(move |pixel| {
+        let (channel, row, column) =
+            (pixel / (height * width), pixel / width % height, pixel % width);
+        map.offset + channel * map.channel_stride + row * map.row_stride + column
+    })
+}
 
 /// Every variant of the dense product of the nodes that a pattern keeps, among all nodes and alone.
 fn masked(weights: &Array2<f32>, bias: &[f32], n: usize, pattern: &[u8]) {

@@ -32,7 +32,7 @@ impl Group<'_> {
     }
 
     /// Which of the carried recipes ran, unless it is the plain one or a user's own.
-    fn variant(&self) -> Option<&'static str> {
+    pub(super) fn variant(&self) -> Option<&'static str> {
         let Summary { network, technique, original_weights, .. } = self.first();
         Recipe::variant_of(network, *technique, &self.runs[0].hash, original_weights.as_deref())
     }

@@ -275,4 +275,60 @@ mod tests {
         assert_eq!(stages[1]["ip1"], 0.0);
         assert_eq!(stages[1]["conv2"], 4.0 / 500.0, "rows of 500 end in a partial group of 4");
     }
+
+    #[test]
+    fn upright_groups_go_from_all_layers_by_one_threshold_until_the_share_is_gone() {
+        let upright = |fraction, factor: Option<f64>| {
+            let threshold_factor_of = factor.map(|factor| ("ip1".to_owned(), factor));
+            Some(Prune::Upright {
+                height: 8,
+                fraction,
+                unit: Unit::Weight,
+                threshold_factor_of: threshold_factor_of.into_iter().collect(),
+                order: false,
+                target: Target::All,
+            })
+        };
+        let weights = BTreeMap::from([
+            ("conv1", 20.0 * 25.0),
+            ("conv2", 50.0 * 500.0),
+            ("ip1", 500.0 * 800.0),
+            ("ip2", 10.0 * 500.0),
+        ]);
+        let left = |shares: &BTreeMap<String, f64>| {
+            let all: f64 = weights.values().sum();
+            shares.iter().map(|(layer, share)| share * weights[layer.as_str()]).sum::<f64>() / all
+        };
+        let stages = vec![upright(0.5, None), upright(0.8, None), None];
+        let stages = shares(Technique::UprightPruning, stages);
+        approx::assert_abs_diff_eq!(left(&stages[0]), 0.5, epsilon = 1e-4);
+        approx::assert_abs_diff_eq!(left(&stages[1]), 0.2, epsilon = 1e-4);
+        assert_eq!(stages[1], stages[2], "zeros stay");
+        // Random weights of a layer with few inputs are larger: fewer of its groups go.
+        assert!(stages[0]["conv1"] > 0.9 && stages[0]["ip1"] < 0.5, "{:?}", stages[0]);
+        let spared = &shares(Technique::UprightPruning, vec![upright(0.04, Some(0.01))])[0];
+        assert_eq!(spared["ip1"], 1.0);
+        approx::assert_abs_diff_eq!(left(spared), 0.96, epsilon = 1e-4);
+    }
+
+    #[test]
+    fn a_stage_that_orders_nodes_changes_nothing_but_their_order() {
+        let mut recipe = Recipe::built_in("lenet-5", Technique::UprightPruning, None).unwrap();
+        let network = zoo::lenet_5();
+        let weights = initial_weights(&network, &recipe.initial, 1).unwrap();
+        let stage = &mut recipe.stages[1];
+        assert_eq!(ordered(stage, &network, weights.clone()).unwrap(), weights);
+        let Some(Prune::Upright { order, .. }) = &mut stage.prune else { panic!("upright") };
+        *order = true;
+        let moved = ordered(stage, &network, weights.clone()).unwrap();
+        assert_ne!(moved, weights);
+        let sorted = |weights: &Weights, name: &str| {
+            let mut all: Vec<f32> = weights.get(name).unwrap().iter().copied().collect();
+            all.sort_by(f32::total_cmp);
+            all
+        };
+        for (name, _) in weights.iter() {
+            assert_eq!(sorted(&weights, name), sorted(&moved, name), "{name}");
+        }
+    }
 }

@@ -12,7 +12,7 @@ use crate::report::runs::{
 use crate::report::table::{Cell, Table};
 use crate::train::recipe::{Recipe, Technique};
 
-const READING: &str = "Accuracy in percent on the test set (ImageNet: among the five highest scores), before → after \
+pub(super) const READING: &str = "Accuracy in percent on the test set (ImageNet: among the five highest scores), before → after \
     pruning, mean ± standard deviation over the seeds. *After* is the best epoch by test accuracy where the last \
     stage keeps its best, since the authors selected so; *last epoch* selects nothing. Bytes are of weights and \
     biases in f32, with all indices.";

@@ -5,6 +5,7 @@ mod accuracy;
 mod breakeven;
 mod headline;
 pub(super) mod inference;
+mod patterns;
 mod precision;
 mod runs;
 mod speedup;
@@ -61,6 +62,7 @@ impl Tables {
             breakeven,
             inference::section(&experiments),
         ];
+        sections.extend(patterns::section(&experiments));
         sections.extend(precision::section(&experiments)?);
         sections.extend(trials::section(&experiments)?);
         sections.extend(stages);

@@ -20,9 +20,10 @@ const READING: &str = "Geometric means over the networks of how many times faste
     dense candidate: libtorch's (in its faster memory format; on a GPU also PyTorch's, captured in a CUDA graph) or \
     our own dense kernels. *over libtorch*: scalpel over what a user would take. The paper compares with MKL and its \
     own dense code.\n\n*magnitude*: single weights, in compressed rows (the paper's traditional pruning); \
-    *SIMD-aware*: groups of weights; *node*: the nodes that are left; *combined*: groups of those; *scalpel*: of \
-    these, the model and the kernels that are the fastest there. By `cargo run --release --bin speedup`. Processors \
-    whose name has no number are told apart by family and model.";
+    *SIMD-aware*: groups of weights; *upright*: groups of one column and eight rows, which the paper does not have; \
+    *node*: the nodes that are left; *combined*: groups of those; *scalpel*: of these, the model and the kernels that \
+    are the fastest there. By `cargo run --release --bin speedup`. Processors whose name has no number are told apart \
+    by family and model.";
 
 const PYTORCH_READING: &str = "Beside PyTorch whose networks are captured in CUDA graphs, each in its faster memory \
     format, by cuDNN's own choice of algorithms; microseconds of a batch, and how many times faster ours is than the \
@@ -86,6 +87,7 @@ fn means(groups: &[SpeedupGroup<'_>]) -> Vec<Block> {
         "networks",
         "magnitude",
         "SIMD-aware",
+        "upright",
         "node",
         "combined",
         "scalpel",
@@ -130,6 +132,7 @@ pub fn speedup_table(group: &SpeedupGroup<'_>) -> Table {
         "fastest dense, us",
         "magnitude",
         "SIMD-aware",
+        "upright",
         "node",
         "combined",
         "scalpel",
