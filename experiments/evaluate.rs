@@ -3,17 +3,22 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use ndarray::ArrayD;
+use scalpel::bench::speedup::BenchDevice;
 use scalpel::cli::{self, Evaluate};
 use scalpel::data::{self, Source};
+use scalpel::engine::{AutotuneCache, Request, compile};
 use scalpel::error::Error;
 use scalpel::import;
 use scalpel::models::{self, Card};
 use scalpel::network::{Network, Weights, zoo};
+use scalpel::options::RunArgs;
 use scalpel::prune::compact::living_nodes;
-use scalpel::torch::MemoryFormat;
-use scalpel::torch::TorchNetwork;
+use scalpel::sparse::StoredArray;
+use scalpel::torch::{MemoryFormat, TorchNetwork, to_array, to_tensor};
 use scalpel::train::recipe::{Recipe, Technique};
 use scalpel::train::subsets::{self, Subset};
+use scalpel::train::{Images, Score};
 use scalpel::{torch, train};
 use serde_json::json;
 
@@ -21,12 +26,20 @@ use serde_json::json;
 /// that lies between two classes then falls on the other side.
 const TOLERANCE: f64 = 0.03;
 
+/// Images of a step of our own kernels.
+const BATCH: usize = 100;
+
+/// Weights in a group, where the file's are not stored in groups.
+const GROUP: usize = 8;
+
 /// What is to be measured.
 struct Given {
     original: Network,
     weights: Weights,
     described: Option<Network>,
     card: Option<Card>,
+    /// Weights in a group, where they are stored so.
+    group: Option<usize>,
 }
 
 impl Given {
@@ -34,7 +47,12 @@ impl Given {
         let (card, model) = models::open(folder, name)?;
         let original = zoo::by_name(&card.network)?;
         let described = model.network().cloned();
-        Ok(Self { original, weights: model.to_weights()?, described, card: Some(card) })
+        let group = model.iter().find_map(|(_, stored)| match stored {
+            StoredArray::Groups(groups, _) => Some(groups.width()),
+            StoredArray::Upright(upright, _) => Some(upright.height()),
+            StoredArray::Dense(_) | StoredArray::Csr(..) => None,
+        });
+        Ok(Self { original, weights: model.to_weights()?, described, card: Some(card), group })
     }
 
     fn file(network: &str, path: &Path, key: Option<&str>) -> anyhow::Result<Self> {
@@ -46,8 +64,36 @@ impl Given {
             let file = path.display().to_string();
             return Err(Error::malformed(file, original.name, network.name.clone()).into());
         }
-        Ok(Self { original, weights, described, card: None })
+        Ok(Self { original, weights, described, card: None, group: None })
     }
+}
+
+/// The score of a network that our own kernels run.
+fn by_our_kernels(
+    request: &Request<'_>,
+    run: &RunArgs,
+    test: &dyn Images,
+) -> anyhow::Result<Score> {
+    let threads = run.thread_count();
+    rayon::ThreadPoolBuilder::new().num_threads(threads).use_current_thread().build_global()?;
+    let place = BenchDevice::open(&run.device)?;
+    let context = place.context(threads)?;
+    let request = Request { library: context.products.as_ref(), ..*request };
+    let mut autotune = AutotuneCache::in_memory();
+    let mut executable = compile(&request, context.device, &mut autotune)?;
+    let pixels = request.network.input.iter().product::<usize>();
+    let classes: usize = request.network.shapes()?.last().map_or(0, |last| last.iter().product());
+    // The last step may have fewer images: the others' places hold what was there before.
+    let (mut images, mut scores) = (vec![0.0; BATCH * pixels], vec![0.0; BATCH * classes]);
+    Ok(train::score_by(test, BATCH, classes, |batch| {
+        let own = to_array(batch)?;
+        let count = own.len() / pixels;
+        images.iter_mut().zip(&own).for_each(|(to, &pixel)| *to = pixel);
+        executable.run(&images, &mut scores)?;
+        let scores =
+            ArrayD::from_shape_vec(vec![count, classes], scores[..count * classes].to_vec());
+        to_tensor(&scores.unwrap_or_default(), tch::Device::Cpu)
+    })?)
 }
 
 fn main() -> ExitCode {
@@ -60,24 +106,38 @@ fn run(cli: Evaluate) -> anyhow::Result<ExitCode> {
         (None, Some(network), Some(weights)) => Given::file(network, weights, cli.key.as_deref())?,
         _ => anyhow::bail!("expected --zoo, or a network and --weights"), // clap has refused it
     };
-    let Given { original, weights, described, card } = given;
+    let Given { original, weights, described, card, group } = given;
     let network = described.unwrap_or_else(|| original.clone());
     let masks = weights.node_masks(&network)?;
     tch::set_num_threads(cli.run.thread_count() as i32);
-    let device = torch::device(&cli.run.device)?;
-    let on_device = TorchNetwork::new(&network, &weights, &masks, device)?;
-    let on_device = on_device.in_format(MemoryFormat::PREFERRED)?;
-
     let source = if cli.synthetic { Source::Synthetic } else { Source::Real };
     let mut recipe = Recipe::built_in(&original.name, Technique::NodePruning, None)?;
     if let Some(Card { dataset, pixels, .. }) = &card {
         (recipe.dataset, recipe.pixels) = (dataset.clone(), pixels.clone());
     }
     let data = data::load(&recipe.dataset, source)?;
-    let test = subsets::open(&recipe, &data, Subset::Test, device)?;
-    let (network, parameters, mask_tensors) = on_device.parts();
-    let score = train::score(test.as_ref(), network, parameters, mask_tensors)?;
-    let nodes = living_nodes(&original, network, &masks)?;
+    let score = match cli.policy {
+        None => {
+            let device = torch::device(&cli.run.device)?;
+            let on_device = TorchNetwork::new(&network, &weights, &masks, device)?;
+            let on_device = on_device.in_format(MemoryFormat::PREFERRED)?;
+            let test = subsets::open(&recipe, &data, Subset::Test, device)?;
+            let (network, parameters, mask_tensors) = on_device.parts();
+            train::score(test.as_ref(), network, parameters, mask_tensors)?
+        }
+        Some(policy) => {
+            let test = subsets::open(&recipe, &data, Subset::Test, tch::Device::Cpu)?;
+            let request = Request {
+                masks: &masks,
+                policy,
+                group_width: group.unwrap_or(GROUP),
+                batch: BATCH,
+                ..Request::new(&network, &weights)
+            };
+            by_our_kernels(&request, &cli.run, test.as_ref())?
+        }
+    };
+    let nodes = living_nodes(&original, &network, &masks)?;
     let agrees = card.as_ref().map(|card| (score.percent() - card.accuracy).abs() <= TOLERANCE);
     if cli.run.json.json {
         let report = json!({

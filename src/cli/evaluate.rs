@@ -2,6 +2,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 
+use crate::engine::Policy;
 use crate::options::{RunArgs, ZooDirArg, network_names};
 
 /// Measures the test accuracy of weights: ours or the authors', masked, compacted or sparse
@@ -10,7 +11,8 @@ use crate::options::{RunArgs, ZooDirArg, network_names};
     name = "evaluate",
     after_help = "Examples:
   evaluate lenet-5 --weights w.safetensors
-  evaluate --zoo lenet-5-simd-pruning"
+  evaluate --zoo lenet-5-simd-pruning
+  evaluate --zoo lenet-5-simd-pruning --policy simd"
 )]
 pub struct Evaluate {
     /// The network that the weights are of, such as lenet-5
@@ -28,6 +30,9 @@ pub struct Evaluate {
     /// Test on digits drawn by this program
     #[arg(long)]
     pub synthetic: bool,
+    /// Run it as this policy does, by our own kernels, instead of by libtorch
+    #[arg(long, value_enum)]
+    pub policy: Option<Policy>,
     /// Where published models lie.
     #[command(flatten)]
     pub zoo_dir: ZooDirArg,

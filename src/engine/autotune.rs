@@ -11,13 +11,21 @@ use crate::files;
 use crate::timing::{MeasureConfig, interleave_by};
 
 /// Enough to tell kernels some percent apart, where a slow one may take a second.
-pub(super) const KERNELS: MeasureConfig = MeasureConfig::new(9, Duration::from_micros(500));
+pub(super) const KERNELS: MeasureConfig = outside_tests(9, Duration::from_micros(500));
 /// For what needs some calls to get going.
-pub(super) const THREADS: MeasureConfig =
-    MeasureConfig::new(9, Duration::from_millis(6)).on_threads(2);
+pub(super) const THREADS: MeasureConfig = outside_tests(9, Duration::from_millis(6)).on_threads(2);
 
 /// For whole networks, of which a small one's call takes microseconds.
-pub(super) const NETWORKS: MeasureConfig = MeasureConfig::new(15, Duration::from_millis(2));
+pub(super) const NETWORKS: MeasureConfig = outside_tests(15, Duration::from_millis(2));
+
+/// So many turns of at least that length; one turn of one call in unit tests, in which whatever is chosen must
+/// compute the same.
+const fn outside_tests(rounds: usize, min_turn: Duration) -> MeasureConfig {
+    if cfg!(test) {
+        return MeasureConfig::new(1, Duration::ZERO);
+    }
+    MeasureConfig::new(rounds, min_turn)
+}
 
 /// A hash of the sources of the kernels and the engine, made when they are built: choices of other ones are not
 /// read.

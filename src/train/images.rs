@@ -186,14 +186,30 @@ pub fn score(
     parameters: &Tensors,
     mask_tensors: &Tensors,
 ) -> Result<Score> {
+    let classes = network.shapes()?.last().map_or(0, |shape| shape.iter().product());
+    score_by(images, images.evaluation_batch(), classes, |images| {
+        let images = MemoryFormat::PREFERRED.of(images)?;
+        forward(network, parameters, mask_tensors, &images, Mode::Inference)
+    })
+}
+
+/// Measures whatever gives the scores `[images, classes]` of at most `size` images at a time.
+///
+/// # Errors
+/// What `run` says; images that cannot be read.
+pub fn score_by(
+    images: &dyn Images,
+    size: usize,
+    classes: usize,
+    mut run: impl FnMut(&Tensor) -> Result<Tensor>,
+) -> Result<Score> {
     let refused = || Error::torch("count correct images");
     let mut total = 0;
     let mut sums: Option<Counts> = None;
-    for batch in images.batches(Order::Stored, images.evaluation_batch())? {
+    for batch in images.batches(Order::Stored, size)? {
         let batch = batch?;
         let counts = tch::no_grad(|| {
-            let images = MemoryFormat::PREFERRED.of(&batch.images)?;
-            let scores = forward(network, parameters, mask_tensors, &images, Mode::Inference)?;
+            let scores = run(&batch.images)?;
             Counts::of(&scores, &batch.labels).map_err(refused())
         })?;
         total += batch.len();
@@ -212,7 +228,6 @@ pub fn score(
             number(&sums.varying().map_err(refused())?)?,
         ],
     };
-    let classes = network.shapes()?.last().map_or(0, |shape| shape.iter().product());
     let correct_top5 = (classes >= MANY_CLASSES).then_some(top5);
     Ok(Score { correct, correct_top5, total, varying, classes })
 }

@@ -41,7 +41,9 @@ pub use outcome::{EpochMetrics, Outcome, StageOutcome, original_path, weights_pa
 #[cfg(feature = "torch")]
 pub use files::{ImageFiles, TOLERATED_SHARE};
 #[cfg(feature = "torch")]
-pub use images::{Batch, Batches, ImageTensors, Images, MANY_CLASSES, Order, Score, score};
+pub use images::{
+    Batch, Batches, ImageTensors, Images, MANY_CLASSES, Order, Score, score, score_by,
+};
 #[cfg(feature = "torch")]
 pub use prepare::Preparation;
 #[cfg(feature = "torch")]
