@@ -133,11 +133,11 @@ impl ColumnsKernel {
         Self { strips, bias, relu: layer.relu, functions }
     }
 
-    /// Whether some strips copy the part of X above a tile into a panel: where X has several tiles and fills much
+    /// Whether some strips copy the part of X above a tile into a panel: where X has several tiles and fills half
     /// of a second-level cache, its rows do not overlap, and each is read often enough.
     fn wants_panel(&self, strips: &Range<usize>, x: &Operand<'_>) -> bool {
         let n = x.columns.count;
-        let large = 4 * self.strips.inner * n > cpu::caches().l2 / 8;
+        let large = 4 * self.strips.inner * n >= cpu::caches().l2 / 2;
         let several = n > self.functions.widest() && x.columns == Computed::plain(n);
         let groups = self.strips.count() * strips.len() / self.strips.strips.len();
         let reads = groups / self.strips.inner.max(1);
