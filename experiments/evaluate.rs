@@ -75,7 +75,6 @@ fn by_our_kernels(
     test: &dyn Images,
 ) -> anyhow::Result<Score> {
     let threads = run.thread_count();
-    rayon::ThreadPoolBuilder::new().num_threads(threads).use_current_thread().build_global()?;
     let place = BenchDevice::open(&run.device)?;
     let context = place.context(threads)?;
     let request = Request { library: context.products.as_ref(), ..*request };
