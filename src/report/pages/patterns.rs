@@ -12,9 +12,10 @@ use crate::train::recipe::Technique;
 const ORDERED: &str = "ordered";
 
 const TEXT: &str = "*1 x 8*: the paper's SIMD-aware pruning, eight neighbours of one row; *8 x 1*: upright groups, eight \
-    rows of one column, as many as the row above removed, by the same schedule, from the same originals; *ordered*: \
-    nodes that read the same inputs were put into the same strip before the first groups went. What each pattern runs at \
-    is on the pages of [products](breakeven.md) and [whole networks](speedup.md). Accuracy after each stage, in percent.";
+    rows of one column, as many as the row above removed, by the same schedule, from originals of the same recipe; \
+    *ordered*: nodes that read the same inputs were put into the same strip before the first groups went. What each \
+    pattern runs at is on the pages of [products](breakeven.md) and [whole networks](speedup.md). Accuracy after each \
+    stage, in percent.";
 
 /// The section, where upright groups have been trained at all.
 pub(super) fn section(experiments: &[Experiment]) -> Option<Section> {
