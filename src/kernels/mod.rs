@@ -4,7 +4,7 @@
 //! instruction set, and one conformance suite (`tests.rs`) that runs every line of the `VARIANTS` table
 //! ([`registry`]). `SCALPEL_KERNEL=<name>` forces a variant. [`convolution`] has no variants of its own: it is
 //! one of the products on operands that lie otherwise ([`layout`]). [`group_spmm`] and [`upright_spmm`] share how
-//! a tile of Y is found in X and written to its place ([`tile`]).
+//! a tile of Y is found in X and written to its place (`tile`).
 //!
 //! On GPUs ([`gpu`]) a kernel is an entry point in `cuda/<op>.cu` and one in `shaders/<op>.wgsl`, with one
 //! host side for both in the operation's `gpu.rs`, which has a table of variants of its own. What lies

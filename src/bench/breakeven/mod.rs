@@ -6,23 +6,23 @@
 //! weights, of which equally many are not 0: a CSR of them has no group structure to gain from. Groups are of one
 //! row and several columns, or upright ([`Pattern`]).
 
+mod case;
 pub mod gpu;
 
 use std::time::Duration;
 
-use ndarray::{Array2, Axis};
-use rand::RngExt;
+use ndarray::Array2;
 
+pub use self::case::Case;
 use crate::baselines::{Product, Products};
 use crate::engine::SpinningWorkers;
 use crate::error::{Error, Result};
-use crate::kernels::group_spmm::{self, GroupLayer, GroupSpmm};
+use crate::kernels::SparseVariant;
+use crate::kernels::group_spmm::{GroupLayer, GroupSpmm};
 use crate::kernels::layout::{Input, Output};
-use crate::kernels::upright_spmm::{self, UprightLayer, UprightSpmm};
-use crate::kernels::{PackedProduct, SparseVariant};
+use crate::kernels::upright_spmm::{UprightLayer, UprightSpmm};
 use crate::report::{BreakevenPoint, Sweep};
-use crate::seed;
-use crate::sparse::{Csr, GroupSparse, Pattern, UprightSparse};
+use crate::sparse::{GroupSparse, Pattern, UprightSparse};
 use crate::timing::{MeasureConfig, ThreadedCandidate, Timing, interleave_with_rest, seconds};
 
 /// The shapes [M, K] of the networks' layers that the sweep takes by itself: LeNet-300-100's first,
@@ -42,162 +42,6 @@ pub const SHAPES: [[usize; 2]; 8] = [
 pub const DENSITIES: [f64; 3] = [0.08, 0.2, 0.4];
 /// Its N.
 pub const COLUMNS: [usize; 5] = [1, 16, 64, 128, 512];
-
-/// Columns that are compared with plain loops, which are slow: the first ones stand for all.
-const COMPARED: usize = 8;
-
-/// Weights of one point in the format of their pattern.
-#[derive(Debug)]
-enum Stored {
-    Groups(GroupSparse),
-    Upright(UprightSparse),
-}
-
-/// Weights and activations of one point.
-#[derive(Debug)]
-pub struct Case {
-    /// Rows of the weights.
-    pub m: usize,
-    /// Columns of the weights.
-    pub k: usize,
-    /// Columns of the activations.
-    pub n: usize,
-    /// Weights in a group.
-    pub group: usize,
-    /// The share of groups that is stored, as asked for.
-    pub density: f64,
-    dense: Array2<f32>,
-    stored: Stored,
-    x: Vec<f32>,
-}
-
-impl Case {
-    /// Random weights of a density in groups of `group`, and random activations, the same on each call.
-    ///
-    /// # Errors
-    /// A group of 0, a density outside 0 to 1, no column.
-    pub fn new(
-        [m, k]: [usize; 2],
-        pattern: Pattern,
-        group: usize,
-        density: f64,
-        n: usize,
-    ) -> Result<Self> {
-        check_point(group, density, n)?;
-        let mut rng = seed::stream(1, "breakeven", &[m as u64, k as u64, n as u64, group as u64]);
-        let mut dense = Array2::<f32>::zeros((m, k));
-        let [height, width] = match pattern {
-            Pattern::Groups => [1, group],
-            Pattern::Upright => [group, 1],
-        };
-        for mut block in dense.axis_chunks_iter_mut(Axis(0), height) {
-            for mut block in block.axis_chunks_iter_mut(Axis(1), width) {
-                if rng.random_bool(density) {
-                    block.iter_mut().for_each(|weight| *weight = rng.random_range(-1.0..1.0));
-                }
-            }
-        }
-        let stored = match pattern {
-            Pattern::Groups => Stored::Groups(GroupSparse::from_dense(dense.view(), group)?),
-            Pattern::Upright => Stored::Upright(UprightSparse::from_dense(dense.view(), group)?),
-        };
-        let x = (0..k * n).map(|_| rng.random_range(-1.0..1.0)).collect();
-        Ok(Self { m, k, n, group, density, dense, stored, x })
-    }
-
-    /// Weights that are not 0.
-    pub fn nnz(&self) -> usize {
-        match &self.stored {
-            Stored::Groups(groups) => groups.nnz(),
-            Stored::Upright(upright) => upright.nnz(),
-        }
-    }
-
-    /// The weights in compressed rows.
-    ///
-    /// # Errors
-    /// More weights than 32-bit pointers can count.
-    pub fn csr(&self) -> Result<Csr> {
-        Csr::from_dense(self.dense.view())
-    }
-
-    /// The activations, `[k, n]`.
-    pub fn x(&self) -> &[f32] {
-        &self.x
-    }
-
-    /// A candidate that computes y from x by a function.
-    pub fn product<'a>(
-        &'a self,
-        run: impl FnMut(&[f32], &mut [f32]) -> Result<()> + Send + 'a,
-    ) -> Box<dyn Product + 'a> {
-        let y = vec![f32::NAN; self.m * self.n];
-        Box::new(Ours { run, x: &self.x, y, spinning: SpinningWorkers::default() })
-    }
-
-    /// Packs the weights for a variant of their pattern.
-    ///
-    /// # Errors
-    /// A processor that lacks the variant's instructions; weights of the other pattern.
-    pub fn pack(&self, variant: SparseVariant) -> Result<Box<dyn PackedProduct>> {
-        Ok(match (&self.stored, variant) {
-            (Stored::Groups(weights), SparseVariant::Groups(variant)) => {
-                let layer = GroupLayer { weights, bias: None, relu: false };
-                Box::new(GroupSpmm::with(variant, &layer)?)
-            }
-            (Stored::Upright(weights), SparseVariant::Upright(variant)) => {
-                let layer = UprightLayer { weights, bias: None, relu: false };
-                Box::new(UprightSpmm::with(variant, &layer)?)
-            }
-            _ => {
-                let expected = "a variant for the weights' pattern";
-                return Err(Error::argument("break-even", expected, variant.name()));
-            }
-        })
-    }
-
-    /// The weights in groups of one row.
-    ///
-    /// # Errors
-    /// Upright ones.
-    fn groups(&self) -> Result<GroupLayer<'_>> {
-        match &self.stored {
-            Stored::Groups(weights) => Ok(GroupLayer { weights, bias: None, relu: false }),
-            Stored::Upright(_) => Err(Error::argument("break-even", "groups", "upright groups")),
-        }
-    }
-
-    /// The first columns of Y by plain loops.
-    fn expected(&self) -> Vec<f32> {
-        let compared = self.n.min(COMPARED);
-        let narrow: Vec<f32> =
-            self.x.chunks(self.n).flat_map(|row| &row[..compared]).copied().collect();
-        match &self.stored {
-            Stored::Groups(weights) => {
-                let layer = GroupLayer { weights, bias: None, relu: false };
-                group_spmm::reference::run(&layer, &narrow, compared)
-            }
-            Stored::Upright(weights) => {
-                let layer = UprightLayer { weights, bias: None, relu: false };
-                upright_spmm::reference::run(&layer, &narrow, compared)
-            }
-        }
-    }
-
-    /// Refuses a product that computes something else.
-    fn compare(&self, name: &str, expected: &[f32], y: &[f32]) -> Result<()> {
-        let compared = self.n.min(COMPARED);
-        let found = y.chunks(self.n).flat_map(|row| &row[..compared]);
-        for (expected, found) in expected.iter().zip(found) {
-            // Products are below 1: K roundings of half a unit in the last place, and a margin.
-            let near = (expected - found).abs() <= 1e-6 * (self.k as f32 + 10.0);
-            if !near {
-                return Err(Error::argument(name, expected.to_string(), found.to_string()));
-            }
-        }
-        Ok(())
-    }
-}
 
 /// The sweep of the paper's shapes, on so many threads.
 pub fn sweep(threads: usize) -> Sweep {
