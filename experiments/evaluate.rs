@@ -7,12 +7,11 @@ use ndarray::ArrayD;
 use scalpel::bench::speedup::BenchDevice;
 use scalpel::cli::{self, Evaluate};
 use scalpel::data::{self, Source};
-use scalpel::engine::{AutotuneCache, Request, compile};
+use scalpel::engine::{AutotuneCache, Device, Request, compile};
 use scalpel::error::Error;
 use scalpel::import;
 use scalpel::models::{self, Card};
 use scalpel::network::{Network, Weights, zoo};
-use scalpel::options::RunArgs;
 use scalpel::prune::compact::living_nodes;
 use scalpel::sparse::StoredArray;
 use scalpel::torch::{MemoryFormat, TorchNetwork, to_array, to_tensor};
@@ -71,15 +70,11 @@ impl Given {
 /// The score of a network that our own kernels run.
 fn by_our_kernels(
     request: &Request<'_>,
-    run: &RunArgs,
+    device: Device<'_>,
     test: &dyn Images,
 ) -> anyhow::Result<Score> {
-    let threads = run.thread_count();
-    let place = BenchDevice::open(&run.device)?;
-    let context = place.context(threads)?;
-    let request = Request { library: context.products.as_ref(), ..*request };
     let mut autotune = AutotuneCache::in_memory();
-    let mut executable = compile(&request, context.device, &mut autotune)?;
+    let mut executable = compile(request, device, &mut autotune)?;
     let pixels = request.network.input.iter().product::<usize>();
     let classes: usize = request.network.shapes()?.last().map_or(0, |last| last.iter().product());
     // The last step may have fewer images: the others' places hold what was there before.
@@ -109,13 +104,16 @@ fn run(cli: Evaluate) -> anyhow::Result<ExitCode> {
     let network = described.unwrap_or_else(|| original.clone());
     let masks = weights.node_masks(&network)?;
     tch::set_num_threads(cli.run.thread_count() as i32);
+    // Before the images are loaded: the pool of threads can be made once.
+    let place = cli.policy.map(|_| BenchDevice::open(&cli.run.device)).transpose()?;
+    let context = place.as_ref().map(|place| place.context(cli.run.thread_count())).transpose()?;
     let source = if cli.synthetic { Source::Synthetic } else { Source::Real };
     let mut recipe = Recipe::built_in(&original.name, Technique::NodePruning, None)?;
     if let Some(Card { dataset, pixels, .. }) = &card {
         (recipe.dataset, recipe.pixels) = (dataset.clone(), pixels.clone());
     }
     let data = data::load(&recipe.dataset, source)?;
-    let score = match cli.policy {
+    let score = match cli.policy.zip(context) {
         None => {
             let device = torch::device(&cli.run.device)?;
             let on_device = TorchNetwork::new(&network, &weights, &masks, device)?;
@@ -124,16 +122,17 @@ fn run(cli: Evaluate) -> anyhow::Result<ExitCode> {
             let (network, parameters, mask_tensors) = on_device.parts();
             train::score(test.as_ref(), network, parameters, mask_tensors)?
         }
-        Some(policy) => {
+        Some((policy, context)) => {
             let test = subsets::open(&recipe, &data, Subset::Test, tch::Device::Cpu)?;
             let request = Request {
                 masks: &masks,
                 policy,
                 group_width: group.unwrap_or(GROUP),
                 batch: BATCH,
+                library: context.products.as_ref(),
                 ..Request::new(&network, &weights)
             };
-            by_our_kernels(&request, &cli.run, test.as_ref())?
+            by_our_kernels(&request, context.device, test.as_ref())?
         }
     };
     let nodes = living_nodes(&original, &network, &masks)?;
