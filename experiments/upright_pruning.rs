@@ -1,4 +1,5 @@
-//! Pruning by upright groups, one input of several nodes, of a network: trains, prunes in stages, times, and prints the row.
+//! Pruning of a network by upright groups, one input of several nodes: trains, prunes in stages, times, and prints
+//! the row.
 
 use std::process::ExitCode;
 

@@ -110,6 +110,9 @@ fn the_library_and_the_variant_are_those_that_were_asked_for() {
     assert_eq!(without["dense_library"], "libtorch 2.11.0");
     let portable = point("UNUSED", folder.path(), &["--columns", "3", "--isa", "portable"]);
     assert_eq!(portable["kernel"], "group_spmm_f32_portable_n8");
+    let upright = ["--columns", "3", "--isa", "portable", "--pattern", "upright"];
+    let upright = point("UNUSED", folder.path(), &upright);
+    assert_eq!(upright["kernel"], "upright_spmm_f32_portable");
     let name = "group_spmm_f32_portable_n1";
     let forced = point("SCALPEL_KERNEL", Path::new(name), &["--columns", "1"]);
     assert_eq!(forced["kernel"], name);
@@ -150,6 +153,8 @@ fn a_device_that_is_not_there_is_an_error_that_says_what_to_do() {
     assert!(stderr(&output).contains("is not available"), "{}", stderr(&output));
     let output = breakeven(folder.path(), &["--device", "wgpu", "--isa", "avx2"]);
     assert!(!output.status.success() && stderr(&output).contains("--isa"), "{}", stderr(&output));
+    let output = breakeven(folder.path(), &["--device", "wgpu", "--pattern", "upright"]);
+    assert!(!output.status.success() && stderr(&output).contains("--pattern"), "{output:?}");
 }
 
 #[test]

@@ -175,6 +175,11 @@ mod tests {
         assert_eq!(choose(&mut again, &[("dense", 1e-3), ("csr", 2e-3)], &asked), "dense");
         assert!(asked.get() > 0, "a choice that is no candidate any more is made anew");
 
+        let text = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(&file, text.replace(VERSION, "of other kernels")).unwrap();
+        let mut of_other_kernels = AutotuneCache::in_file(&file, "a machine");
+        assert_eq!(choose(&mut of_other_kernels, &other_times, &asked), "dense", "measured anew");
+
         std::fs::write(&file, "not one of ours").unwrap();
         assert_eq!(
             choose(&mut AutotuneCache::in_file(&file, "a machine"), &times, &asked),

@@ -318,7 +318,10 @@ fn scalpel<'a>(
 ) -> Result<Option<Candidate<'a>>> {
     let mut candidates = Vec::new();
     // What upright groups cost in accuracy is known of trained ones alone, and the paper has none to draw by.
-    let stands = |model: &&PrunedModel| model.policy != Policy::Upright || model.card.is_some();
+    let stands = |model: &&PrunedModel| {
+        model.policy.runs_on(context.device)
+            && (model.policy != Policy::Upright || model.card.is_some())
+    };
     let own = SCALPELS_OWN.iter().filter_map(|&policy| model_of(under_test, policy));
     for model in own.filter(stands) {
         let executable = compiled(model, Policy::Scalpel, batch, context, autotune)?;
