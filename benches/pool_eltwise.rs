@@ -12,8 +12,7 @@
 use anyhow::ensure;
 use scalpel::error::Error;
 use scalpel::kernels::layout::ImageLayout;
-use scalpel::kernels::pool_eltwise::cpu::{PoolEltwise, VARIANTS};
-use scalpel::kernels::pool_eltwise::{Op, reference};
+use scalpel::kernels::pool_eltwise::{Op, PoolEltwise, VARIANTS, reference};
 use scalpel::network::{self, Layer, zoo};
 use scalpel::options::BenchArgs;
 use scalpel::report::Table;

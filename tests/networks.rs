@@ -9,8 +9,7 @@ use std::path::Path;
 use assert_cmd::Command;
 use ndarray::{ArrayD, IxDyn};
 use rand::RngExt;
-use scalpel::device::gpu::Gpu;
-use scalpel::device::wgpu::Wgpu;
+use scalpel::device::open_wgpu;
 use scalpel::engine::{AutotuneCache, Device, Policy, Request, compile};
 use scalpel::network::{Network, NodeMasks, Weights, zoo};
 use scalpel::prune::whole::{Criterion, prune};
@@ -107,7 +106,7 @@ fn all_five_networks_compute_by_every_policy_what_libtorch_does() {
 
 #[test]
 fn all_five_networks_do_so_through_wgpu() {
-    let gpu = match Wgpu::new() {
+    let gpu = match open_wgpu() {
         Ok(gpu) => gpu,
         Err(error) => return test_support::skip("wgpu", &error.to_string()),
     };
@@ -116,7 +115,7 @@ fn all_five_networks_do_so_through_wgpu() {
         // Where a CPU stands in for the GPU, the two largest have fewer nodes.
         let small = software && ["nin", "alexnet"].contains(&name);
         let network = if small { zoo::narrow(name) } else { zoo::by_name(name) };
-        agree(&network.unwrap(), 2, Device::Gpu(&gpu));
+        agree(&network.unwrap(), 2, Device::Gpu(&*gpu));
     }
 }
 

@@ -10,8 +10,7 @@ use scalpel::kernels::csr_spmm;
 use scalpel::kernels::group_spmm::{self, Columns, GroupLayer, GroupSpmm};
 use scalpel::kernels::layout::ImageLayout;
 use scalpel::kernels::masked_dense::{self, MaskedDense, MaskedLayer, Nodes};
-use scalpel::kernels::pool_eltwise::cpu::PoolEltwise;
-use scalpel::kernels::pool_eltwise::{self, Op, Window};
+use scalpel::kernels::pool_eltwise::{self, Op, PoolEltwise, Window};
 use scalpel::kernels::upright_spmm::{self, UprightLayer, UprightSpmm};
 use scalpel::sparse::{Csr, GroupSparse, Pattern, UprightSparse};
 
@@ -152,7 +151,7 @@ fn pooled(channels: usize, width: usize, pattern: &[u8]) {
         let expected = pool_eltwise::reference::run(&op, shape, &plain);
         let mut x = vec![f32::NAN; maps[0].floats(shape, 1)];
         each_pixel(&maps[0], shape).zip(&plain).for_each(|(place, &pixel)| x[place] = pixel);
-        for variant in pool_eltwise::cpu::VARIANTS {
+        for variant in pool_eltwise::VARIANTS {
             let kernel = match PoolEltwise::with(variant, &op, shape, maps) {
                 Err(Error::Unavailable { .. }) => continue,
                 kernel => kernel.expect("windows that fit"),

@@ -11,7 +11,10 @@ pub mod cpu;
 pub mod cuda;
 pub mod gpu;
 mod replay;
+#[cfg(feature = "wgpu")]
 pub mod wgpu;
+
+use std::sync::Arc;
 
 use crate::error::{Error, Result};
 
@@ -47,6 +50,21 @@ impl DeviceSpec {
             }
         }
     }
+}
+
+/// The GPU that wgpu drives: [`Wgpu::new`](wgpu::Wgpu::new).
+///
+/// # Errors
+/// As there; a build without the feature `wgpu`.
+pub fn open_wgpu() -> Result<Arc<dyn gpu::Gpu>> {
+    #[cfg(feature = "wgpu")]
+    return Ok(Arc::new(wgpu::Wgpu::new()?));
+    #[cfg(not(feature = "wgpu"))]
+    Err(Error::Unavailable {
+        what: "a GPU through wgpu".into(),
+        reason: "this program was built without the feature `wgpu`".into(),
+        remedy: "build it with `--features wgpu`".into(),
+    })
 }
 
 #[cfg(test)]

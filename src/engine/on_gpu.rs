@@ -192,8 +192,13 @@ impl Builder<'_> {
         let op = non_gemm.op();
         let [height, width] = op.output([value.shape[1], value.shape[2]]);
         let shape = [value.shape[0], height, width];
-        let packed =
-            pool_eltwise::pack(self.gpu, &op, value.shape, self.batch, [&value.layout, &layout])?;
+        let packed = pool_eltwise::gpu::pack(
+            self.gpu,
+            &op,
+            value.shape,
+            self.batch,
+            [&value.layout, &layout],
+        )?;
         let about = Description {
             layer: name.to_owned(),
             shape: format!("{shape:?}"),

@@ -11,10 +11,9 @@ use rand::RngExt;
 use super::{Baseline, Case, contest, point};
 use crate::baselines::rotation::{Rotation, Set};
 use crate::baselines::{Product, Products, cuda::CudaLibraries};
-use crate::device::DeviceSpec;
 use crate::device::cuda::{Cuda, shim::Shim};
 use crate::device::gpu::{self, Buffer, Gpu, Language, Replay};
-use crate::device::wgpu::Wgpu;
+use crate::device::{DeviceSpec, open_wgpu};
 use crate::error::{Error, Result};
 use crate::kernels::gpu::{Bound, Operands, Packed};
 use crate::kernels::{csr_spmm, group_spmm, masked_dense};
@@ -48,7 +47,7 @@ pub fn device(name: &str) -> Result<Device> {
             let library = Box::new(CudaLibraries::new(Arc::clone(&cuda), false)?);
             Ok(Device { gpu: cuda, library })
         }
-        DeviceSpec::Wgpu => Ok(Device::of_ours(Arc::new(Wgpu::new()?))),
+        DeviceSpec::Wgpu => Ok(Device::of_ours(open_wgpu()?)),
         DeviceSpec::CudaShim => Ok(Device::of_ours(Arc::new(Shim::new()?))),
         DeviceSpec::Cpu => Err(Error::argument("--device", "a GPU", name)),
     }

@@ -6,10 +6,9 @@ use std::sync::Arc;
 
 use super::pytorch::PyTorch;
 use crate::baselines::mkl::Mkl;
-use crate::device::DeviceSpec;
 use crate::device::cuda::{Cuda, shim::Shim};
 use crate::device::gpu::Gpu;
-use crate::device::wgpu::Wgpu;
+use crate::device::{DeviceSpec, open_wgpu};
 use crate::engine;
 use crate::error::{Error, Result};
 use crate::kernels::masked_dense::DenseLibrary;
@@ -79,7 +78,7 @@ impl BenchDevice {
     pub fn open(name: &str) -> Result<Self> {
         let gpu: Option<Arc<dyn Gpu>> = match DeviceSpec::parse(name)? {
             DeviceSpec::Cpu => None,
-            DeviceSpec::Wgpu => Some(Arc::new(Wgpu::new()?)),
+            DeviceSpec::Wgpu => Some(open_wgpu()?),
             DeviceSpec::CudaShim => Some(Arc::new(Shim::new()?)),
             DeviceSpec::Cuda(ordinal) => Some(Arc::new(Cuda::new(ordinal)?)),
         };

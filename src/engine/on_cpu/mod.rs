@@ -23,7 +23,7 @@ use crate::error::Result;
 use crate::kernels::convolution::Convolution;
 use crate::kernels::layout::{ImageLayout, Input, Output};
 use crate::kernels::masked_dense::{DenseLibrary, MaskedDense};
-use crate::kernels::pool_eltwise::cpu::PoolEltwise;
+use crate::kernels::pool_eltwise::PoolEltwise;
 use crate::kernels::{PackedProduct, parallel_for_with, runs_parallel, serial, threads};
 use crate::network::Shape;
 use crate::sparse::Format;

@@ -230,7 +230,7 @@ fn on_gpu(
     let y = upload(gpu, &vec![f32::NAN; floats])?;
     let copy = pool_eltwise::Op::Copy { relu: false };
     let copy =
-        pool_eltwise::pack(gpu, &copy, input, images, [&ImageLayout::plain(input), &inside])?;
+        pool_eltwise::gpu::pack(gpu, &copy, input, images, [&ImageLayout::plain(input), &inside])?;
     let packed = gpu::pack(gpu, layer, images, &ImageLayout::plain([outputs, rows, columns]))?;
     copy.bind(gpu, &image, &map)?.enqueue(gpu)?;
     packed.bind(gpu, &map, &y)?.enqueue(gpu)?;

@@ -6,11 +6,16 @@
 //! weight adds its multiple of a row of X. It is here so that the format runs everywhere, as convolutions
 //! too; the baseline in measurements is the best library's ([`baselines`](crate::baselines)).
 
-mod cpu;
 pub mod gpu;
+mod micro_kernel;
+mod portable;
 pub mod reference;
 #[cfg(test)]
 mod tests;
+#[cfg(target_arch = "x86_64")]
+mod x86_avx2;
+#[cfg(target_arch = "x86_64")]
+mod x86_avx512;
 
 use std::cell::Cell;
 use std::ops::Range;
@@ -55,10 +60,10 @@ pub type Variant = registry::Variant<Design>;
 /// Every variant, the preferred ones first.
 pub const VARIANTS: &[Variant] = &[
     #[cfg(target_arch = "x86_64")]
-    Variant::new("csr_spmm_f32_avx512", Isa::Avx512, Design { function: cpu::avx512 }),
+    Variant::new("csr_spmm_f32_avx512", Isa::Avx512, Design { function: x86_avx512::function }),
     #[cfg(target_arch = "x86_64")]
-    Variant::new("csr_spmm_f32_avx2", Isa::Avx2, Design { function: cpu::avx2 }),
-    Variant::new("csr_spmm_f32_portable", Isa::Portable, Design { function: cpu::portable }),
+    Variant::new("csr_spmm_f32_avx2", Isa::Avx2, Design { function: x86_avx2::function }),
+    Variant::new("csr_spmm_f32_portable", Isa::Portable, Design { function: portable::function }),
 ];
 
 /// A layer packed and ready to run.

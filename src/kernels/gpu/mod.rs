@@ -367,6 +367,7 @@ pub(crate) fn devices() -> Vec<&'static dyn Gpu> {
     use std::sync::OnceLock;
 
     use crate::device::cuda::{Cuda, shim::Shim};
+    #[cfg(feature = "wgpu")]
     use crate::device::wgpu::Wgpu;
     use crate::test_support;
 
@@ -376,6 +377,9 @@ pub(crate) fn devices() -> Vec<&'static dyn Gpu> {
     for name in wanted.split(',') {
         let found: Result<&'static dyn Gpu, String> = match name {
             "cuda-shim" => Shim::shared().map(|gpu| gpu as _).map_err(|e| e.to_string()),
+            #[cfg(not(feature = "wgpu"))]
+            "wgpu" => Err("built without the feature `wgpu`".into()),
+            #[cfg(feature = "wgpu")]
             "wgpu" => Wgpu::shared().map(|gpu| gpu as _).map_err(|e| e.to_string()),
             "cuda" => {
                 let gpu = CUDA.get_or_init(|| Cuda::new(0)).as_ref();

@@ -12,19 +12,27 @@
 //! libraries, and finds rows anywhere. Without AVX-512, a product with a large n goes to a library, where
 //! there is one ([`DenseLibrary`]).
 
+mod columns;
 pub mod gpu;
-mod matrix;
+mod library;
+mod micro_kernel;
+mod portable;
 pub mod reference;
+mod rows;
 #[cfg(test)]
 mod tests;
-mod vector;
+#[cfg(target_arch = "x86_64")]
+mod x86_avx2;
+#[cfg(target_arch = "x86_64")]
+mod x86_avx512;
 
 use std::sync::Arc;
 
 use ndarray::{Array2, ArrayView2};
 
-use self::matrix::{LibraryKernel, MatrixKernel};
-use self::vector::{VectorFunction, VectorKernel};
+use self::columns::ColumnsKernel;
+use self::library::LibraryKernel;
+use self::rows::{RowsFunction, RowsKernel};
 use super::group_spmm;
 use super::layout::RowTable;
 use super::registry::{self, Isa};
@@ -113,9 +121,9 @@ impl MaskedLayer<'_> {
 #[non_exhaustive]
 pub enum Backend {
     /// One column, by a function of our own; `None` where the processor lacks the instructions.
-    Vector(fn() -> Option<VectorFunction>),
+    Rows(fn() -> Option<RowsFunction>),
     /// Any columns, by the variant of `group_spmm` of that name.
-    Groups(&'static str),
+    Columns(&'static str),
     /// Any columns, by the library that is given at packing.
     Library,
 }
@@ -127,8 +135,8 @@ impl Variant {
     /// Whether a product of `n` columns and `rows` kept rows is best given to it.
     pub fn suits(&self, rows: usize, n: usize) -> bool {
         match self.design {
-            Backend::Vector(_) => n == 1,
-            Backend::Groups(name) => {
+            Backend::Rows(_) => n == 1,
+            Backend::Columns(name) => {
                 group_spmm::by_name(name).is_ok_and(|variant| variant.design.columns.suit(rows, n))
             }
             Backend::Library => n >= LIBRARY_FROM,
@@ -137,7 +145,7 @@ impl Variant {
 
     /// Whether it takes one column alone.
     pub fn one_column(&self) -> bool {
-        matches!(self.design, Backend::Vector(_))
+        matches!(self.design, Backend::Rows(_))
     }
 }
 
@@ -149,39 +157,39 @@ const LIBRARY_FROM: usize = 512;
 /// Every variant, the preferred ones first.
 pub const VARIANTS: &[Variant] = &[
     #[cfg(target_arch = "x86_64")]
-    Variant::new("masked_dense_f32_avx512_n1", Isa::Avx512, Backend::Vector(vector::avx512)),
+    Variant::new("masked_dense_f32_avx512_n1", Isa::Avx512, Backend::Rows(x86_avx512::function)),
     #[cfg(target_arch = "x86_64")]
     Variant::new(
         "masked_dense_f32_avx512_n32",
         Isa::Avx512,
-        Backend::Groups("group_spmm_f32_avx512_n32"),
+        Backend::Columns("group_spmm_f32_avx512_n32"),
     ),
     #[cfg(target_arch = "x86_64")]
     Variant::new(
         "masked_dense_f32_avx512_n16",
         Isa::Avx512,
-        Backend::Groups("group_spmm_f32_avx512_n16"),
+        Backend::Columns("group_spmm_f32_avx512_n16"),
     ),
     Variant::new("masked_dense_f32_library", Isa::Portable, Backend::Library),
     #[cfg(target_arch = "x86_64")]
-    Variant::new("masked_dense_f32_avx2_n1", Isa::Avx2, Backend::Vector(vector::avx2)),
+    Variant::new("masked_dense_f32_avx2_n1", Isa::Avx2, Backend::Rows(x86_avx2::function)),
     #[cfg(target_arch = "x86_64")]
     Variant::new(
         "masked_dense_f32_avx2_n24",
         Isa::Avx2,
-        Backend::Groups("group_spmm_f32_avx2_n24"),
+        Backend::Columns("group_spmm_f32_avx2_n24"),
     ),
     #[cfg(target_arch = "x86_64")]
     Variant::new(
         "masked_dense_f32_avx2_n16",
         Isa::Avx2,
-        Backend::Groups("group_spmm_f32_avx2_n16"),
+        Backend::Columns("group_spmm_f32_avx2_n16"),
     ),
-    Variant::new("masked_dense_f32_portable_n1", Isa::Portable, Backend::Vector(vector::portable)),
+    Variant::new("masked_dense_f32_portable_n1", Isa::Portable, Backend::Rows(portable::function)),
     Variant::new(
         "masked_dense_f32_portable_n8",
         Isa::Portable,
-        Backend::Groups("group_spmm_f32_portable_n8"),
+        Backend::Columns("group_spmm_f32_portable_n8"),
     ),
 ];
 
@@ -197,8 +205,8 @@ pub fn candidates(n: usize, library: bool) -> Result<Vec<&'static Variant>> {
     let best = group_spmm::candidates(n)?.first().map(|variant| variant.target);
     let fits = |variant: &&Variant| match variant.design {
         Backend::Library => library,
-        Backend::Vector(_) => n == 1 && Some(variant.target) == best,
-        Backend::Groups(_) => n != 1 && Some(variant.target) == best,
+        Backend::Rows(_) => n == 1 && Some(variant.target) == best,
+        Backend::Columns(_) => n != 1 && Some(variant.target) == best,
     };
     Ok(VARIANTS.iter().filter(fits).collect())
 }
@@ -281,13 +289,13 @@ impl MaskedDense {
             remedy: format!("choose another with {}, or none", registry::VARIABLE),
         };
         let kernel: Box<dyn Kernel> = match variant.design {
-            Backend::Vector(function) => {
+            Backend::Rows(function) => {
                 let function = function().ok_or_else(missing)?;
                 // SAFETY: the processor has what the function was compiled for, as it says itself.
-                Box::new(unsafe { VectorKernel::new(gathered, function) })
+                Box::new(unsafe { RowsKernel::new(gathered, function) })
             }
-            Backend::Groups(name) => {
-                Box::new(MatrixKernel::new(gathered, group_spmm::by_name(name)?)?)
+            Backend::Columns(name) => {
+                Box::new(ColumnsKernel::new(gathered, group_spmm::by_name(name)?)?)
             }
             Backend::Library => {
                 Box::new(LibraryKernel::new(gathered, Arc::clone(library.ok_or_else(no_library)?)))

@@ -1,18 +1,27 @@
 //! What lies between the products of a network: pooling, response normalisation, batch normalisation with
-//! fixed statistics, and copies into another layout. With them, a whole network stays on its device. Here
-//! is what all devices share, and the host side of GPUs; [`cpu`] is the CPU's.
+//! fixed statistics, and copies into another layout. With them, a whole network stays on its device.
 
-pub mod cpu;
+pub mod gpu;
 mod lanes;
+mod micro_kernel;
+mod portable;
 mod reductions;
 pub mod reference;
 #[cfg(test)]
 mod tests;
 mod windows;
+#[cfg(target_arch = "x86_64")]
+mod x86_avx2;
+#[cfg(target_arch = "x86_64")]
+mod x86_avx512;
 
-use super::gpu::{Argument, Packed, Stage};
+use std::ops::Range;
+
+use self::reductions::{AffineMaximum, Mean, Normalised};
+use self::windows::Windows;
 use super::layout::ImageLayout;
-use crate::device::gpu::{self, Gpu, Language, Source};
+use super::parallel::{parallel_for, task_count};
+use super::registry::{self, Isa};
 use crate::error::{Error, Result};
 
 /// A square window that moves over a plane.
@@ -106,92 +115,178 @@ impl Op<'_> {
     }
 }
 
-/// Every operation's one variant in CUDA and in WGSL.
-pub const VARIANTS: [[&str; 2]; 6] = [
-    ["pool_eltwise_f32_cuda_max", "pool_eltwise_f32_wgsl_max"],
-    ["pool_eltwise_f32_cuda_average", "pool_eltwise_f32_wgsl_average"],
-    ["pool_eltwise_f32_cuda_norm", "pool_eltwise_f32_wgsl_norm"],
-    ["pool_eltwise_f32_cuda_affine", "pool_eltwise_f32_wgsl_affine"],
-    ["pool_eltwise_f32_cuda_copy", "pool_eltwise_f32_wgsl_copy"],
-    ["pool_eltwise_f32_cuda_max_affine", "pool_eltwise_f32_wgsl_max_affine"],
-];
+/// Pixels that a thread reads in a microsecond.
+const PER_MICROSECOND: usize = 7_000;
 
-/// The five numbers of a layout, as a kernel takes them.
-fn words(layout: &ImageLayout) -> [u32; 5] {
-    let ImageLayout { offset, image_stride, channel_stride, row_stride, pixel_stride } = *layout;
-    [offset, image_stride, channel_stride, row_stride, pixel_stride].map(|word| word as u32)
+/// Computes some channels; y starts with the first of them.
+///
+/// # Safety
+/// The processor has what the function was compiled for.
+type ChannelsFunction = unsafe fn(&PoolEltwise, x: &[f32], channels: Range<usize>, y: &mut [f32]);
+
+/// How a variant computes all operations.
+#[derive(Clone, Copy, Debug)]
+pub struct Design {
+    /// The function; `None` where the processor lacks the instructions.
+    function: fn() -> Option<ChannelsFunction>,
 }
 
-/// Threads of a block.
-const THREADS: u32 = 256;
+/// `pool_eltwise_f32_<instruction set>`.
+pub type Variant = registry::Variant<Design>;
 
-/// Packs an operation on `images` of the shape `input`, from where `x` says to where `y` says.
-///
-/// # Errors
-/// Windows that do not fit, a scale or shift of another length, more than 32-bit offsets reach.
-pub fn pack(
-    gpu: &dyn Gpu,
-    op: &Op<'_>,
+/// Every variant, the preferred ones first.
+pub const VARIANTS: &[Variant] = &[
+    #[cfg(target_arch = "x86_64")]
+    Variant::new("pool_eltwise_f32_avx512", Isa::Avx512, Design { function: x86_avx512::function }),
+    #[cfg(target_arch = "x86_64")]
+    Variant::new("pool_eltwise_f32_avx2", Isa::Avx2, Design { function: x86_avx2::function }),
+    Variant::new(
+        "pool_eltwise_f32_portable",
+        Isa::Portable,
+        Design { function: portable::function },
+    ),
+];
+
+/// What is done to the pixels, with the values it needs.
+#[derive(Clone, Debug)]
+enum Work {
+    Maximum(Windows),
+    /// With one for each channel.
+    AffineMaximum(Windows, Vec<AffineMaximum>),
+    Mean(Windows, Mean),
+    Normalise(Windows, Normalised),
+    Affine {
+        scale: Vec<f32>,
+        shift: Vec<f32>,
+        relu: bool,
+    },
+    Copy {
+        relu: bool,
+    },
+}
+
+/// An operation on planes of one shape, ready to run.
+#[derive(Debug)]
+pub struct PoolEltwise {
+    work: Work,
     input: [usize; 3],
-    images: usize,
-    [x, y]: [&ImageLayout; 2],
-) -> Result<Packed> {
-    op.check(input)?;
-    let [channels, height, width] = input;
-    let [rows, columns] = op.output([height, width]);
-    let floats = [x.floats(input, images), y.floats([channels, rows, columns], images)];
-    if floats.iter().any(|&count| u32::try_from(count).is_err()) {
-        let expected = "planes of fewer than 2^32 floats";
-        return Err(Error::argument("pool_eltwise", expected, format!("{floats:?}")));
-    }
-    let (place, entry, constants): (_, _, &[(&'static str, u32)]) = match op {
-        Op::Max(_) => (0, "pool_eltwise_pool", &[("POOL", 1), ("AVERAGE", 0)]),
-        Op::Average(_) => (1, "pool_eltwise_pool", &[("POOL", 1), ("AVERAGE", 1)]),
-        Op::Norm { .. } => (2, "pool_eltwise_norm", &[("NORM", 1)]),
-        Op::Affine { .. } => (3, "pool_eltwise_affine", &[("AFFINE", 1)]),
-        Op::Copy { .. } => (4, "pool_eltwise_copy", &[("COPY", 1)]),
-        Op::MaxAffine { .. } => (5, "pool_eltwise_max_affine", &[("MAX_AFFINE", 1)]),
-    };
-    let name = match gpu.language() {
-        Language::Cuda => VARIANTS[place][0],
-        Language::Wgsl => VARIANTS[place][1],
-    };
-    let source = Source {
-        stem: "pool_eltwise",
-        cuda: Some(include_str!("../../../cuda/pool_eltwise.cu")),
-        wgsl: Some(include_str!("../../../shaders/pool_eltwise.wgsl")),
-        entry,
-        constants,
-        threads: THREADS,
-    };
-    let (mut arguments, mut relu, mut alpha_beta) = (Vec::new(), false, [0.0_f32; 2]);
-    match *op {
-        Op::Affine { scale, shift, relu: own } => {
-            relu = own;
-            arguments.push(Argument::Own(gpu::upload(gpu, scale)?));
-            arguments.push(Argument::Own(gpu::upload(gpu, shift)?));
+    output: [usize; 2],
+    maps: [ImageLayout; 2],
+    variant: &'static Variant,
+    function: ChannelsFunction,
+}
+
+impl PoolEltwise {
+    /// Prepares an operation on one image of the shape `input` at a time, from where `x` says to where `y`
+    /// says, for the variant that `SCALPEL_KERNEL` names, else for the first of [`VARIANTS`] that this
+    /// processor has.
+    ///
+    /// # Errors
+    /// Windows that do not fit, a scale or shift of another length; pixels of x that are no neighbours,
+    /// planes of y that overlap; a forced variant that is unknown or not for this processor.
+    pub fn new(op: &Op<'_>, input: [usize; 3], maps: [ImageLayout; 2]) -> Result<Self> {
+        // A name of a GPU's variant, which starts the same way, is none of ours.
+        match registry::forced(VARIANTS, "pool_eltwise_f32_") {
+            Ok(Some(variant)) => Self::with(variant, op, input, maps),
+            _ => {
+                registry::first_available(VARIANTS, |variant| Self::with(variant, op, input, maps))
+            }
         }
-        Op::MaxAffine { scale, shift, .. } => {
-            arguments.push(Argument::Own(gpu::upload(gpu, scale)?));
-            arguments.push(Argument::Own(gpu::upload(gpu, shift)?));
-        }
-        Op::Norm { alpha, beta, .. } => alpha_beta = [alpha, beta],
-        Op::Copy { relu: own } => relu = own,
-        Op::Max(_) | Op::Average(_) => {}
     }
-    arguments.extend([Argument::X, Argument::Y]);
-    let window = op.window();
-    let sizes =
-        [channels, rows, columns, height, width, window.size, window.stride, window.padding];
-    let mut parameters: Vec<u32> = sizes.iter().map(|&size| size as u32).collect();
-    parameters.push(u32::from(relu));
-    parameters.extend(alpha_beta.map(f32::to_bits));
-    parameters.extend(words(x).into_iter().chain(words(y)));
-    let pixels = (channels * rows * columns) as u32;
-    // A grid's side is limited, so that large planes fold their blocks into two.
-    let blocks = pixels.div_ceil(THREADS);
-    let along = blocks.min(gpu.limits().grid);
-    let grid = [along, blocks.div_ceil(along.max(1)), images as u32];
-    let stage = Stage { program: gpu.program(&source)?, grid, arguments, parameters };
-    Ok(Packed::new(name, vec![stage], floats))
+
+    /// As [`PoolEltwise::new`], for one variant.
+    ///
+    /// # Errors
+    /// As [`PoolEltwise::new`].
+    pub fn with(
+        variant: &'static Variant,
+        op: &Op<'_>,
+        input: [usize; 3],
+        maps: [ImageLayout; 2],
+    ) -> Result<Self> {
+        op.check(input)?;
+        let [channels, height, width] = input;
+        let output = op.output([height, width]);
+        let [x, y] = maps;
+        let extent = ImageLayout { offset: 0, ..y }.floats([1, output[0], output[1]], 1);
+        if x.pixel_stride != 1
+            || (channels > 1 && extent > y.channel_stride)
+            || y.channel_stride == 0
+        {
+            let expected = "pixels of x side by side, and planes of y apart from each other";
+            return Err(Error::argument(variant.name, expected, format!("{maps:?}")));
+        }
+        let windows = || Windows::new(op.window(), [height, width], output, &maps);
+        let area = op.window().size.pow(2) as f32;
+        let work = match *op {
+            Op::Max(_) => Work::Maximum(windows()),
+            Op::Average(_) => Work::Mean(windows(), Mean { share: 1.0 / area }),
+            Op::MaxAffine { scale, shift, .. } => {
+                let each = scale.iter().zip(shift);
+                let each = each.map(|(&scale, &shift)| AffineMaximum::new(scale, shift));
+                Work::AffineMaximum(windows(), each.collect())
+            }
+            Op::Norm { alpha, beta, .. } => {
+                Work::Normalise(windows(), Normalised { share: alpha / area, beta })
+            }
+            Op::Affine { scale, shift, relu } => {
+                Work::Affine { scale: scale.to_vec(), shift: shift.to_vec(), relu }
+            }
+            Op::Copy { relu } => Work::Copy { relu },
+        };
+        let function = (variant.design.function)().ok_or_else(|| variant.unavailable())?;
+        Ok(Self { work, input, output, maps, variant, function })
+    }
+
+    /// The variant that it was prepared for.
+    pub fn variant(&self) -> &'static Variant {
+        self.variant
+    }
+
+    /// Computes one image. What lies between the pixels of y stays as it is.
+    ///
+    /// # Errors
+    /// Slices that are too short for the maps.
+    pub fn run(&self, x: &[f32], y: &mut [f32]) -> Result<()> {
+        let [channels, ..] = self.input;
+        let [rows, columns] = self.output;
+        let [from, to] = &self.maps;
+        let needed = [from.floats(self.input, 1), to.floats([channels, rows, columns], 1)];
+        Error::check_room(self.variant.name, "x", needed[0], x.len())?;
+        Error::check_room(self.variant.name, "y", needed[1], y.len())?;
+        if channels * rows * columns == 0 {
+            return Ok(());
+        }
+        let y = &mut y[to.offset..];
+        // SAFETY (of both calls): `with` has found what the function needs.
+        let run = |channels: Range<usize>, y: &mut [f32]| unsafe {
+            (self.function)(self, x, channels, y);
+        };
+        let parts = task_count(self.reads(), PER_MICROSECOND);
+        if parts == 1 || channels == 1 {
+            run(0..channels, y);
+        } else {
+            let share = channels.div_ceil(parts);
+            let starts = (0..channels).step_by(share);
+            parallel_for(
+                starts.zip(y.chunks_mut(share * to.channel_stride)).collect(),
+                |(start, y)| {
+                    run(start..channels.min(start + share), y);
+                },
+            );
+        }
+        Ok(())
+    }
+
+    /// Pixels that are read, each as often as a row of windows reads it.
+    fn reads(&self) -> usize {
+        let times = match &self.work {
+            Work::Maximum(windows) | Work::AffineMaximum(windows, _) | Work::Mean(windows, _) => {
+                windows.size()
+            }
+            Work::Normalise(windows, _) => 4 * windows.size(),
+            Work::Affine { .. } | Work::Copy { .. } => 1,
+        };
+        self.input[0] * self.output[0] * self.input[2] * times
+    }
 }

@@ -2,7 +2,7 @@
 
 use rand::RngExt;
 
-use super::{ImageLayout, Op, Window, cpu, pack, reference};
+use super::{ImageLayout, Op, PoolEltwise, VARIANTS, Window, gpu, reference};
 use crate::error::Error;
 use crate::kernels::gpu::devices;
 use crate::seed;
@@ -39,16 +39,16 @@ fn check(on: On, op: &Op<'_>, input: [usize; 3], images: usize, spoil: impl Fn(&
             On::Gpus => {
                 for gpu in devices() {
                     let maps = [&ImageLayout::plain(input), &to];
-                    let packed = pack(gpu, op, input, images, maps).unwrap();
+                    let packed = gpu::pack(gpu, op, input, images, maps).unwrap();
                     let mut y = untouched();
                     packed.run(gpu, &x, &mut y).unwrap();
                     compare(&format!("{op:?} {}", gpu.name()), &expected, y, output, &to);
                 }
             }
             On::Cpu => {
-                for variant in cpu::VARIANTS {
+                for variant in VARIANTS {
                     let maps = [ImageLayout::plain(input), to];
-                    let kernel = match cpu::PoolEltwise::with(variant, op, input, maps) {
+                    let kernel = match PoolEltwise::with(variant, op, input, maps) {
                         Err(Error::Unavailable { reason, .. }) => {
                             crate::test_support::skip(variant.target.feature(), &reason);
                             continue;
@@ -135,7 +135,7 @@ fn gpus_copy_planes_of_more_blocks_than_a_side_of_a_grid_whole() {
     for gpu in devices().into_iter().filter(|gpu| gpu.limits().buffer_bytes > 1 << 20) {
         let shape = [1, 1, 256 * gpu.limits().grid as usize + 300];
         let plain = ImageLayout::plain(shape);
-        let packed = pack(gpu, &Op::Copy { relu: false }, shape, 1, [&plain, &plain]).unwrap();
+        let packed = gpu::pack(gpu, &Op::Copy { relu: false }, shape, 1, [&plain, &plain]).unwrap();
         let x: Vec<f32> = (0..shape[2]).map(|place| place as f32).collect();
         let mut y = vec![UNTOUCHED; x.len()];
         packed.run(gpu, &x, &mut y).unwrap();
@@ -150,7 +150,7 @@ fn channels_are_shared_among_threads() {
     let to = ImageLayout::padded([37, 60, 60], 1);
     let run = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        let kernel = cpu::PoolEltwise::new(&op, input, [ImageLayout::plain(input), to]).unwrap();
+        let kernel = PoolEltwise::new(&op, input, [ImageLayout::plain(input), to]).unwrap();
         let mut y = vec![UNTOUCHED; to.image_stride];
         pool.install(|| kernel.run(&x, &mut y)).unwrap();
         y
@@ -168,10 +168,10 @@ fn maps_that_a_cpu_does_not_take_are_refused() {
         [ImageLayout { pixel_stride: 2, ..plain }, plain],
         [plain, ImageLayout { channel_stride: 15, ..plain }],
     ] {
-        let error = cpu::PoolEltwise::new(&copy, [2, 4, 4], maps).unwrap_err().to_string();
+        let error = PoolEltwise::new(&copy, [2, 4, 4], maps).unwrap_err().to_string();
         assert!(error.contains("side by side"), "{error}");
     }
-    let kernel = cpu::PoolEltwise::new(&copy, [2, 4, 4], [plain, plain]).unwrap();
+    let kernel = PoolEltwise::new(&copy, [2, 4, 4], [plain, plain]).unwrap();
     let error = kernel.run(&[0.0; 31], &mut [0.0; 32]).unwrap_err();
     assert!(
         matches!(error, Error::Length { argument: "x", expected: 32, found: 31, .. }),
@@ -184,7 +184,7 @@ fn what_does_not_fit_is_refused_for_gpus() {
     for gpu in devices() {
         let plain = ImageLayout::plain([2, 4, 4]);
         let refusal = |op: &Op<'_>| {
-            pack(gpu, op, [2, 4, 4], 1, [&plain, &plain]).map(|_| ()).unwrap_err().to_string()
+            gpu::pack(gpu, op, [2, 4, 4], 1, [&plain, &plain]).map(|_| ()).unwrap_err().to_string()
         };
         assert!(refusal(&Op::Max(Window { size: 5, stride: 1, padding: 0 })).contains("that fit"));
         assert!(refusal(&Op::Max(Window { size: 2, stride: 0, padding: 0 })).contains("a stride"));

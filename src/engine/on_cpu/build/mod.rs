@@ -22,7 +22,7 @@ use crate::kernels::csr_spmm::{self, CsrSpmm};
 use crate::kernels::group_spmm::{self, GroupSpmm};
 use crate::kernels::layout::ImageLayout;
 use crate::kernels::masked_dense::{self, DenseLibrary, MaskedDense, Nodes};
-use crate::kernels::pool_eltwise::cpu::PoolEltwise;
+use crate::kernels::pool_eltwise::PoolEltwise;
 use crate::kernels::upright_spmm::{self, UprightLayer, UprightSpmm};
 use crate::kernels::{SparseVariant, threads};
 use crate::network::Shape;

@@ -1,40 +1,14 @@
-//! The variants: one loop over arrays of fixed size, compiled for each instruction set.
+//! The loop over arrays of fixed size, compiled for each instruction set.
 
-use super::{CsrSpmm, RowsFunction};
+use super::CsrSpmm;
 use crate::kernels::activate;
 use crate::kernels::layout::{Input, Rows};
-
-pub(super) fn portable() -> Option<RowsFunction> {
-    Some(|layer, x, n, first, y| layer.rows::<16, false>(x, n, first, y))
-}
-
-#[cfg(target_arch = "x86_64")]
-pub(super) fn avx2() -> Option<RowsFunction> {
-    /// # Safety
-    /// The processor has AVX2 and FMA.
-    #[target_feature(enable = "avx2,fma")]
-    unsafe fn rows(layer: &CsrSpmm, x: &Input<'_>, n: usize, first: usize, y: &mut [f32]) {
-        layer.rows::<32, true>(x, n, first, y);
-    }
-    crate::device::cpu::Avx2::new().map(|_| rows as RowsFunction)
-}
-
-#[cfg(target_arch = "x86_64")]
-pub(super) fn avx512() -> Option<RowsFunction> {
-    /// # Safety
-    /// The processor has AVX-512F.
-    #[target_feature(enable = "avx512f,avx2,fma")]
-    unsafe fn rows(layer: &CsrSpmm, x: &Input<'_>, n: usize, first: usize, y: &mut [f32]) {
-        layer.rows::<64, true>(x, n, first, y);
-    }
-    crate::device::cpu::Avx512::new().map(|_| rows as RowsFunction)
-}
 
 impl CsrSpmm {
     /// Rows from `first` on, in tiles of `T` columns. `FMA` says whether fused products are one
     /// instruction: else they would be calls.
     #[inline(always)]
-    fn rows<const T: usize, const FMA: bool>(
+    pub(super) fn rows<const T: usize, const FMA: bool>(
         &self,
         x: &Input<'_>,
         n: usize,
