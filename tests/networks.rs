@@ -83,7 +83,8 @@ fn agree(network: &Network, batch: usize, device: Device<'_>) {
             batch,
             library: None,
         };
-        let mut executable = compile(&request, device, &mut AutotuneCache::in_memory()).unwrap();
+        let mut executable =
+            compile(&request, device, &mut AutotuneCache::in_memory().untimed()).unwrap();
         let mut scores = vec![f32::NAN; expected.len()];
         executable.run(&pixels, &mut scores).unwrap();
         for (expected, found) in expected.iter().zip(&scores) {
@@ -141,7 +142,7 @@ fn a_network_on_one_thread_allocates_nothing_while_it_runs() {
             let count = pool.install(|| {
                 let device = Device::Cpu;
                 let mut executable =
-                    compile(&request, device, &mut AutotuneCache::in_memory()).unwrap();
+                    compile(&request, device, &mut AutotuneCache::in_memory().untimed()).unwrap();
                 // The first run makes the scratch that the kernels keep.
                 executable.run(&images, &mut scores).unwrap();
                 let before = ALLOCATIONS.get();

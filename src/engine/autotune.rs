@@ -11,21 +11,13 @@ use crate::files;
 use crate::timing::{MeasureConfig, interleave_by};
 
 /// Enough to tell kernels some percent apart, where a slow one may take a second.
-pub(super) const KERNELS: MeasureConfig = outside_tests(9, Duration::from_micros(500));
+pub(super) const KERNELS: MeasureConfig = MeasureConfig::new(9, Duration::from_micros(500));
 /// For what needs some calls to get going.
-pub(super) const THREADS: MeasureConfig = outside_tests(9, Duration::from_millis(6)).on_threads(2);
+pub(super) const THREADS: MeasureConfig =
+    MeasureConfig::new(9, Duration::from_millis(6)).on_threads(2);
 
 /// For whole networks, of which a small one's call takes microseconds.
-pub(super) const NETWORKS: MeasureConfig = outside_tests(15, Duration::from_millis(2));
-
-/// So many turns of at least that length; one turn of one call in unit tests, in which whatever is chosen must
-/// compute the same.
-const fn outside_tests(rounds: usize, min_turn: Duration) -> MeasureConfig {
-    if cfg!(test) {
-        return MeasureConfig::new(1, Duration::ZERO);
-    }
-    MeasureConfig::new(rounds, min_turn)
-}
+pub(super) const NETWORKS: MeasureConfig = MeasureConfig::new(15, Duration::from_millis(2));
 
 /// A hash of the sources of the kernels and the engine, made when they are built: choices of other ones are not
 /// read.
@@ -40,6 +32,8 @@ pub struct AutotuneCache {
     /// What every key begins with.
     machine: String,
     changed: bool,
+    /// Whether every candidate is called once, and no more.
+    untimed: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -68,7 +62,15 @@ impl AutotuneCache {
             file: Some(path.to_owned()),
             machine: machine.to_owned(),
             changed: false,
+            untimed: false,
         }
+    }
+
+    /// The same, but from now on each candidate is called once, which tells little of how fast it is: for tests,
+    /// in which whatever is chosen must compute the same.
+    #[must_use]
+    pub fn untimed(self) -> Self {
+        Self { untimed: true, ..self }
     }
 
     /// Those of this user, in the cache.
@@ -121,6 +123,7 @@ impl AutotuneCache {
             made.iter_mut().map(|one| |calls: u32| seconds(one, calls)).collect();
         let mut turns: Vec<&mut dyn FnMut(u32) -> Result<f64>> =
             turns.iter_mut().map(|turn| turn as _).collect();
+        let config = if self.untimed { MeasureConfig::new(1, Duration::ZERO) } else { config };
         let timings = interleave_by(&mut turns, config)?;
         let times = timings.iter().map(|timing| timing.median).enumerate();
         let Some((best, _)) = times.min_by(|a, b| a.1.total_cmp(&b.1)) else {

@@ -102,22 +102,27 @@ fn convolve(
 ) -> Vec<f64> {
     let mut values = Vec::new();
     let mut first_input = 0;
+    // Flat, since an index of four numbers takes longer than the product it is for.
+    let kernels: Vec<Vec<f32>> =
+        kernels.iter().map(|array| array.iter().copied().collect()).collect();
     for (place, group) in groups.iter().enumerate() {
+        let length = group.inputs * conv.kernel * conv.kernel;
         for output in 0..group.outputs {
             let node = values.len() / (height * width).max(1);
-            let (array, row) =
-                if kernels.len() == 1 { (kernels[0], node) } else { (kernels[place], output) };
+            let (weights, row) =
+                if kernels.len() == 1 { (&kernels[0], node) } else { (&kernels[place], output) };
+            let weights = &weights[row * length..(row + 1) * length];
             for (y, x) in (0..height).flat_map(|y| (0..width).map(move |x| (y, x))) {
                 let mut sum = f64::from(bias[[node]]);
                 for channel in 0..group.inputs {
-                    for (ky, kx) in
-                        (0..conv.kernel).flat_map(|ky| (0..conv.kernel).map(move |kx| (ky, kx)))
-                    {
-                        let (py, px) = (y * conv.stride + ky, x * conv.stride + kx);
-                        if let Some(pixel) =
-                            input.pixel(first_input + channel, py, px, conv.padding)
-                        {
-                            sum += f64::from(array[[row, channel, ky, kx]]) * pixel;
+                    for ky in 0..conv.kernel {
+                        for kx in 0..conv.kernel {
+                            let (py, px) = (y * conv.stride + ky, x * conv.stride + kx);
+                            let pixel = input.pixel(first_input + channel, py, px, conv.padding);
+                            if let Some(pixel) = pixel {
+                                let weight = (channel * conv.kernel + ky) * conv.kernel + kx;
+                                sum += f64::from(weights[weight]) * pixel;
+                            }
                         }
                     }
                 }

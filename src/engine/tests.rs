@@ -1,8 +1,9 @@
 //! Every policy on every device, against plain loops on the masked network.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 
-use ndarray::Array4;
+use ndarray::{Array2, Array4};
 use rand::RngExt;
 
 use super::{AutotuneCache, Device, Executable, Policy, Request, compile, reference};
@@ -18,6 +19,8 @@ struct Pruned {
     network: Network,
     weights: Weights,
     masks: NodeMasks,
+    /// By number of images: the two sets of them that are run, and their scores by plain loops.
+    expected: Mutex<BTreeMap<usize, Vec<(Array4<f32>, Array2<f64>)>>>,
 }
 
 impl Pruned {
@@ -27,7 +30,11 @@ impl Pruned {
         let sites = network.mask_sites().unwrap();
         let alive = |nodes: usize| (0..nodes).map(|node| node % 5 < 3).collect();
         let masks = sites.into_iter().map(|site| (site.name, alive(site.nodes))).collect();
-        Self { network, weights, masks }
+        Self::of(network, weights, masks)
+    }
+
+    fn of(network: Network, weights: Weights, masks: NodeMasks) -> Self {
+        Self { network, weights, masks, expected: Mutex::default() }
     }
 
     fn compile(
@@ -37,7 +44,7 @@ impl Pruned {
         device: Device<'static>,
         autotune: &mut AutotuneCache,
     ) -> Result<Executable<'static>> {
-        let Self { network, weights, masks } = self;
+        let Self { network, weights, masks, .. } = self;
         let library = None;
         compile(
             &Request { network, weights, masks, policy, group_width: 8, batch, library },
@@ -54,6 +61,24 @@ impl Pruned {
         })
     }
 
+    /// Some images and those mirrored, with their scores by plain loops.
+    fn expected(&self, batch: usize) -> Vec<(Array4<f32>, Array2<f64>)> {
+        let mut known = self.expected.lock().unwrap();
+        let compute = || {
+            let first = self.images(batch);
+            let mut second = first.clone();
+            second.invert_axis(ndarray::Axis(3));
+            let second = second.as_standard_layout().into_owned();
+            let scores = |images: Array4<f32>| {
+                let Self { network, weights, masks, .. } = self;
+                let scores = reference::run(network, weights, masks, images.view()).unwrap();
+                (images, scores)
+            };
+            [first, second].map(scores).into()
+        };
+        known.entry(batch).or_insert_with(compute).clone()
+    }
+
     /// Compares a policy's scores with those of plain loops: twice, since nothing may be left over from the
     /// first run.
     fn check(
@@ -64,12 +89,7 @@ impl Pruned {
         autotune: &mut AutotuneCache,
     ) {
         let mut executable = self.compile(policy, batch, device, autotune).unwrap();
-        let first = self.images(batch);
-        let mut second = first.clone();
-        second.invert_axis(ndarray::Axis(3));
-        for images in [first, second.as_standard_layout().into_owned()] {
-            let expected =
-                reference::run(&self.network, &self.weights, &self.masks, images.view()).unwrap();
+        for (images, expected) in self.expected(batch) {
             let mut scores = vec![f32::NAN; expected.len()];
             executable.run(images.as_slice().unwrap(), &mut scores).unwrap();
             let largest = expected.iter().fold(f64::MIN_POSITIVE, |most, v| most.max(v.abs()));
@@ -90,7 +110,7 @@ fn devices() -> Vec<Device<'static>> {
 #[test]
 fn every_policy_computes_what_the_masked_network_does_on_every_device() {
     for device in devices() {
-        let mut autotune = AutotuneCache::in_memory();
+        let mut autotune = AutotuneCache::in_memory().untimed();
         for name in zoo::NAMES {
             let pruned = Pruned::new(zoo::narrow(name).unwrap());
             for policy in Policy::all_on(device) {
@@ -109,7 +129,7 @@ fn more_images_than_a_tile_has_columns_are_run() {
         let pruned = Pruned::new(zoo::narrow(name).unwrap());
         for batch in [16, 35] {
             for policy in [Policy::Dense, Policy::Combined] {
-                pruned.check(policy, batch, Device::Cpu, &mut AutotuneCache::in_memory());
+                pruned.check(policy, batch, Device::Cpu, &mut AutotuneCache::in_memory().untimed());
             }
         }
     }
@@ -122,7 +142,7 @@ fn threads_change_nothing() {
         let pruned = Pruned::new(zoo::narrow(name).unwrap());
         for batch in [1, 2, 5] {
             for policy in [Policy::Dense, Policy::Combined, Policy::Magnitude] {
-                let mut autotune = AutotuneCache::in_memory();
+                let mut autotune = AutotuneCache::in_memory().untimed();
                 pool.install(|| pruned.check(policy, batch, Device::Cpu, &mut autotune));
             }
         }
@@ -135,7 +155,7 @@ fn only_a_network_with_work_to_share_is_measured_on_several_threads() {
     let folder = tempfile::tempdir().unwrap();
     let measured = |name: &str, batch: usize| {
         let file = folder.path().join(format!("{name}-{batch}.json"));
-        let mut autotune = AutotuneCache::in_file(&file, "a machine");
+        let mut autotune = AutotuneCache::in_file(&file, "a machine").untimed();
         let pruned = Pruned::new(zoo::narrow(name).unwrap());
         pool.install(|| {
             pruned.compile(Policy::Simd, batch, Device::Cpu, &mut autotune).unwrap();
@@ -157,7 +177,7 @@ fn of_ways_to_run_a_network_the_one_that_was_the_fastest_is_remembered() {
             pruned.compile(policy, 1, device, autotune).unwrap().bytes()
         };
         let file = folder.path().join("autotune.json");
-        let mut autotune = AutotuneCache::in_file(&file, "a machine");
+        let mut autotune = AutotuneCache::in_file(&file, "a machine").untimed();
         bytes(Policy::Scalpel, &mut autotune);
         autotune.save().unwrap();
         let text = std::fs::read_to_string(&file).unwrap();
@@ -171,7 +191,7 @@ fn of_ways_to_run_a_network_the_one_that_was_the_fastest_is_remembered() {
             assert_eq!(networks.len(), 1, "{text}");
             *networks[0].1 = way.into();
             std::fs::write(&file, stored.to_string()).unwrap();
-            let mut autotune = AutotuneCache::in_file(&file, "a machine");
+            let mut autotune = AutotuneCache::in_file(&file, "a machine").untimed();
             assert_eq!(
                 bytes(Policy::Scalpel, &mut autotune),
                 bytes(policy, &mut autotune),
@@ -188,10 +208,10 @@ fn a_network_that_was_compacted_to_uneven_groups_is_compiled_again() {
     let uneven =
         |layer: &Layer| matches!(&layer.op, Op::Conv(Conv { groups: Groups::Uneven(_), .. }));
     assert!(network.layers.iter().any(uneven));
-    let again = Pruned { network, weights, masks: NodeMasks::new() };
+    let again = Pruned::of(network, weights, NodeMasks::new());
     for device in devices() {
         for policy in [Policy::Simd, Policy::Scalpel] {
-            again.check(policy, 2, device, &mut AutotuneCache::in_memory());
+            again.check(policy, 2, device, &mut AutotuneCache::in_memory().untimed());
         }
     }
 }
@@ -215,7 +235,7 @@ impl DenseLibrary for Loops {
 
 #[test]
 fn a_library_that_is_slower_than_our_kernels_is_not_taken() {
-    let Pruned { network, weights, masks } = Pruned::new(zoo::lenet_300_100());
+    let Pruned { network, weights, masks, .. } = Pruned::new(zoo::lenet_300_100());
     let library: Arc<dyn DenseLibrary> = Arc::new(Loops);
     let request = Request {
         network: &network,
@@ -226,7 +246,8 @@ fn a_library_that_is_slower_than_our_kernels_is_not_taken() {
         batch: 16,
         library: Some(&library),
     };
-    let mut executable = compile(&request, Device::Cpu, &mut AutotuneCache::in_memory()).unwrap();
+    let mut executable =
+        compile(&request, Device::Cpu, &mut AutotuneCache::in_memory().untimed()).unwrap();
     let steps = executable.profile().unwrap();
     assert!(steps.iter().all(|step| step.kernel != "masked_dense_f32_library"), "{steps:?}");
 }
@@ -235,7 +256,7 @@ fn a_library_that_is_slower_than_our_kernels_is_not_taken() {
 fn an_explanation_names_every_layer_with_its_kernel_its_size_and_its_share() {
     let pruned = Pruned::new(zoo::lenet_5());
     for device in devices() {
-        let mut autotune = AutotuneCache::in_memory();
+        let mut autotune = AutotuneCache::in_memory().untimed();
         let mut simd = pruned.compile(Policy::Simd, 1, device, &mut autotune).unwrap();
         let steps = simd.profile().unwrap();
         let of = |layer: &str| steps.iter().find(|step| step.layer == layer).unwrap();
@@ -251,7 +272,10 @@ fn an_explanation_names_every_layer_with_its_kernel_its_size_and_its_share() {
         assert_eq!(text.lines().count(), steps.len() + 1, "{text}");
 
         let bytes = |policy| {
-            pruned.compile(policy, 1, device, &mut AutotuneCache::in_memory()).unwrap().bytes()
+            pruned
+                .compile(policy, 1, device, &mut AutotuneCache::in_memory().untimed())
+                .unwrap()
+                .bytes()
         };
         assert_eq!(bytes(Policy::Dense), 4 * (430_500 + 580));
         assert!(
@@ -264,7 +288,7 @@ fn an_explanation_names_every_layer_with_its_kernel_its_size_and_its_share() {
 #[test]
 fn what_does_not_fit_is_refused() {
     let pruned = Pruned::new(zoo::lenet_5());
-    let mut autotune = AutotuneCache::in_memory();
+    let mut autotune = AutotuneCache::in_memory().untimed();
     let mut refusal = |batch: usize, width: usize, masks: &NodeMasks| {
         let request = Request {
             network: &pruned.network,
@@ -281,15 +305,17 @@ fn what_does_not_fit_is_refused() {
     assert!(refusal(1, 0, &pruned.masks).contains("groups of 0"));
     let empty = Network { layers: Vec::new(), ..pruned.network.clone() };
     let (weights, masks) = (Weights::default(), NodeMasks::new());
-    let nothing = Pruned { network: empty, weights, masks };
-    let refused = nothing.compile(Policy::Dense, 1, Device::Cpu, &mut AutotuneCache::in_memory());
+    let nothing = Pruned::of(empty, weights, masks);
+    let refused =
+        nothing.compile(Policy::Dense, 1, Device::Cpu, &mut AutotuneCache::in_memory().untimed());
     let error = refused.map(|_| ()).unwrap_err().to_string();
     assert!(error.contains("a layer that computes"), "{error}");
     let wrong = NodeMasks::from([("mask_conv1".to_owned(), vec![true; 3])]);
     assert!(refusal(1, 8, &wrong).contains("expected 20 nodes"));
 
-    let mut executable =
-        pruned.compile(Policy::Combined, 2, Device::Cpu, &mut AutotuneCache::in_memory()).unwrap();
+    let mut executable = pruned
+        .compile(Policy::Combined, 2, Device::Cpu, &mut AutotuneCache::in_memory().untimed())
+        .unwrap();
     let error = executable.load(&[0.0; 784]).unwrap_err();
     assert!(
         matches!(error, Error::Length { argument: "images", expected: 1568, found: 784, .. }),
@@ -309,11 +335,12 @@ fn a_convolution_after_a_dense_layer_is_refused_on_a_cpu() {
     network.layers.push(Layer { name: "conv".into(), op: Op::Conv(conv) });
     network.layers.push(Layer { name: "ip4".into(), op: Op::Linear(Linear { outputs: 2 }) });
     let pruned = Pruned::new(network);
-    let refused = pruned.compile(Policy::Dense, 1, Device::Cpu, &mut AutotuneCache::in_memory());
+    let refused =
+        pruned.compile(Policy::Dense, 1, Device::Cpu, &mut AutotuneCache::in_memory().untimed());
     let error = refused.map(|_| ()).unwrap_err().to_string();
     assert!(error.contains("layer conv") && error.contains("after a dense layer"), "{error}");
     for gpu in gpu::devices() {
-        pruned.check(Policy::Dense, 2, Device::Gpu(gpu), &mut AutotuneCache::in_memory());
+        pruned.check(Policy::Dense, 2, Device::Gpu(gpu), &mut AutotuneCache::in_memory().untimed());
     }
 }
 
@@ -322,9 +349,9 @@ fn nodes_that_pruning_left_none_of_leave_a_network_of_biases() {
     let network = zoo::lenet_5();
     let weights = Weights::random(&network, 3).unwrap();
     let masks = NodeMasks::from([("mask_conv2".to_owned(), vec![false; 50])]);
-    let pruned = Pruned { network, weights, masks };
+    let pruned = Pruned::of(network, weights, masks);
     for policy in [Policy::Dense, Policy::Node, Policy::Scalpel] {
-        pruned.check(policy, 2, Device::Cpu, &mut AutotuneCache::in_memory());
+        pruned.check(policy, 2, Device::Cpu, &mut AutotuneCache::in_memory().untimed());
     }
 }
 
@@ -344,7 +371,7 @@ fn a_group_of_channels_that_is_dead_as_a_whole_stops_no_policy_on_any_device() {
     let sites = pruned.network.mask_sites().unwrap();
     pruned.masks = sites.into_iter().map(|s| (s.name.clone(), halves(&s.name, s.nodes))).collect();
     for device in devices() {
-        let mut autotune = AutotuneCache::in_memory();
+        let mut autotune = AutotuneCache::in_memory().untimed();
         for policy in Policy::all_on(device) {
             pruned.check(policy, 1, device, &mut autotune);
         }

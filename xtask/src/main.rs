@@ -11,7 +11,7 @@ mod rehearse;
 mod wheels;
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
@@ -75,7 +75,18 @@ enum Job {
     },
 }
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    // What went wrong is the user's to know; where in this program, a backtrace of it, would only bury that.
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
     let root = workspace_root()?;
     let job = Cli::parse().job;
     libtorch::provide(&root)?;

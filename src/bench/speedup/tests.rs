@@ -19,7 +19,8 @@ fn a_network_that_computes_something_else_is_not_timed() {
     let PrunedModel { network, weights, masks, .. } = lenet(1);
     let request = Request { batch: 2, policy: Policy::Dense, ..Request::new(&network, &weights) };
     let device = crate::engine::Device::Cpu;
-    let mut executable = compile(&request, device, &mut AutotuneCache::in_memory()).unwrap();
+    let mut executable =
+        compile(&request, device, &mut AutotuneCache::in_memory().untimed()).unwrap();
     verify(&mut executable, &network, &weights, &masks, 2, 1).unwrap();
     // One bias of the last layer more: one class of ten scores otherwise.
     let mut other = weights.clone();
@@ -36,7 +37,8 @@ fn candidates_are_timed_in_turns_each_by_its_own_calls() {
     let make = |policy| {
         let request = Request { policy, ..Request::new(&model.network, &model.weights) };
         let device = crate::engine::Device::Cpu;
-        let executable = compile(&request, device, &mut AutotuneCache::in_memory()).unwrap();
+        let executable =
+            compile(&request, device, &mut AutotuneCache::in_memory().untimed()).unwrap();
         ours(policy, &model, executable)
     };
     // Dense weights in compressed rows: about twice the bytes, and slower for it.

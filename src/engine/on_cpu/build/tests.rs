@@ -6,7 +6,8 @@ fn built(name: &str) -> (Vec<ImageStep>, Vec<Planned>) {
     let network = zoo::narrow(name).unwrap();
     let weights = Weights::random(&network, 1).unwrap();
     let plan = Plan::of(&network, &weights).unwrap();
-    let (mut autotune, spinning) = (AutotuneCache::in_memory(), SpinningWorkers::default());
+    let (mut autotune, spinning) =
+        (AutotuneCache::in_memory().untimed(), SpinningWorkers::default());
     let formats = [Format::Dense];
     let mut builder = Builder::new(&plan, &formats, 1, None, &mut autotune, &spinning);
     let first_dense = |step: &Step<'_>| matches!(step.work, Work::Linear(_));
