@@ -1,3 +1,4 @@
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::Parser;
@@ -30,6 +31,9 @@ pub struct Evaluate {
     /// Test on digits drawn by this program
     #[arg(long)]
     pub synthetic: bool,
+    /// Test on so many of the test images, the first ones; a card, which is of all, is then not compared
+    #[arg(long, value_name = "COUNT")]
+    pub images: Option<NonZeroUsize>,
     /// Run it as this policy does, by our own kernels, instead of by libtorch
     #[arg(long, value_enum)]
     pub policy: Option<Policy>,

@@ -33,6 +33,11 @@ pub struct ImageFile {
 }
 
 impl ImageFolder {
+    /// Drops all images but the first `count`.
+    pub fn keep_first(&mut self, count: usize) {
+        self.files.truncate(count);
+    }
+
     /// Lists the images below `root`, classes and files in alphabetical order. No image is opened. What begins with
     /// a dot, as the folders of notebooks (`.ipynb_checkpoints`) and macOS' twins of files (`._x.JPEG`) do, is no
     /// class and no image: it is left out, counted and named on stderr.

@@ -50,6 +50,14 @@ impl Data {
             Self::Files(data) => &data.origin,
         }
     }
+
+    /// Drops all test images but the first `count`.
+    pub fn keep_first_test_images(&mut self, count: usize) {
+        match self {
+            Self::Memory(data) => data.test = data.test.range(0..count),
+            Self::Files(data) => data.test.keep_first(count),
+        }
+    }
 }
 
 impl From<Dataset> for Data {
