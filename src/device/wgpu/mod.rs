@@ -4,12 +4,14 @@
 //! time. Validation errors and lost devices are errors, never panics.
 
 mod open;
+mod timestamps;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use wgpu::util::DeviceExt as _;
 
+use self::timestamps::Timestamps;
 use crate::device::gpu::{self, Buffer, Gpu, Language, Launch, Limits, Program, Source, Step};
 use crate::error::{Error, Result};
 
@@ -45,12 +47,6 @@ pub struct Wgpu {
     staging: Mutex<Option<wgpu::Buffer>>,
     /// What went wrong outside of a checked call.
     uncaptured: Arc<Mutex<Option<String>>>,
-}
-
-#[derive(Debug)]
-struct Timestamps {
-    queries: wgpu::QuerySet,
-    resolved: wgpu::Buffer,
 }
 
 #[derive(Clone, Debug)]
@@ -150,23 +146,6 @@ impl Wgpu {
                     }
                 }
             }
-            self.queue.submit([encoder.finish()]);
-        })
-    }
-
-    /// Notes the device's time, after all that was handed over, by an empty pass.
-    fn note(&self, timestamps: &Timestamps, place: u32) -> Result<()> {
-        let writes = wgpu::ComputePassTimestampWrites {
-            query_set: &timestamps.queries,
-            beginning_of_pass_write_index: None,
-            end_of_pass_write_index: Some(place),
-        };
-        self.checked("note the time", || {
-            let mut encoder = self.device.create_command_encoder(&Default::default());
-            drop(encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
-                label: None,
-                timestamp_writes: Some(writes),
-            }));
             self.queue.submit([encoder.finish()]);
         })
     }

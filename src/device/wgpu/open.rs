@@ -2,7 +2,8 @@
 
 use std::sync::{Arc, Mutex};
 
-use super::{Timestamps, VARIABLE, Wgpu, locked, runtime_checks};
+use super::timestamps::Timestamps;
+use super::{VARIABLE, Wgpu, locked, runtime_checks};
 use crate::device::gpu::Limits;
 use crate::error::{Error, Result};
 
@@ -26,24 +27,6 @@ fn limits_of(has: &wgpu::Limits, info: &wgpu::AdapterInfo) -> Limits {
         multiprocessors: told.map_or(guessed.0, |told| told.multiprocessors),
         cache_bytes: told.map_or(guessed.1, |told| told.cache_bytes),
         software: info.device_type == wgpu::DeviceType::Cpu,
-    }
-}
-
-impl Timestamps {
-    fn new(device: &wgpu::Device) -> Self {
-        Self {
-            queries: device.create_query_set(&wgpu::QuerySetDescriptor {
-                label: None,
-                ty: wgpu::QueryType::Timestamp,
-                count: 2,
-            }),
-            resolved: device.create_buffer(&wgpu::BufferDescriptor {
-                label: None,
-                size: 256,
-                usage: wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC,
-                mapped_at_creation: false,
-            }),
-        }
     }
 }
 

@@ -135,6 +135,29 @@ fn trials_on_held_out_images_stand_in_a_table_of_their_own() {
 }
 
 #[test]
+fn patterns_stand_beside_the_recipe_that_they_are_the_counterpart_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let tree = ResultsTree::at(folder.path());
+    let of = |technique, variant| Recipe::built_in("lenet-5", technique, variant).unwrap().full();
+    store(&tree, &of(Technique::SimdPruning, None), [99.0, 98.5]);
+    store(&tree, &of(Technique::SimdPruning, Some("high_rate")), [99.25, 98.75]);
+    assert!(page(&build(&tree), "patterns").is_empty(), "no upright run, no page");
+    store(&tree, &of(Technique::UprightPruning, None), [99.0, 98.25]);
+    store(&tree, &of(Technique::UprightPruning, Some("ordered")), [99.0, 98.375]);
+    let text = page(&build(&tree), "patterns");
+    let found: Vec<Vec<&str>> = rows(&text, "lenet-5")
+        .into_iter()
+        .map(|row| row.split('|').map(str::trim).skip(2).take(4).collect())
+        .collect();
+    let expected = [
+        ["plain", "1 x 8", "50.0", "98.50"],
+        ["plain", "8 x 1", "50.0", "98.25"],
+        ["plain", "8 x 1, ordered", "50.0", "98.38"],
+    ];
+    assert_eq!(found, expected, "the other recipe has no counterpart: {text}");
+}
+
+#[test]
 fn runs_in_bf16_stand_beside_those_in_f32_of_the_same_recipe_and_seed() {
     let folder = tempfile::tempdir().unwrap();
     let tree = ResultsTree::at(folder.path());
