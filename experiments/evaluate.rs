@@ -67,6 +67,52 @@ impl Given {
     }
 }
 
+/// What is told of a model.
+struct Measured<'a> {
+    network: &'a str,
+    data: &'a str,
+    score: Score,
+    nodes: Vec<usize>,
+    card: Option<Card>,
+    /// Whether the score is the card's; none, where there is no card or not all images were tested.
+    agrees: Option<bool>,
+}
+
+impl Measured<'_> {
+    fn print_json(&self) {
+        let report = json!({
+            "network": self.network,
+            "dataset": self.data,
+            "accuracy": self.score.percent(),
+            "correct": self.score.correct,
+            "correct_top5": self.score.correct_top5,
+            "total": self.score.total,
+            "nodes_kept": self.nodes,
+            "card": self.card,
+            "agrees": self.agrees,
+        });
+        println!("{report}");
+    }
+
+    fn print(&self) {
+        let (percent, correct) = (self.score.percent(), self.score.correct);
+        let total = self.score.total;
+        println!("{} on {}: {percent:.2}% ({correct} of {total})", self.network, self.data);
+        if let Some(top5) = self.score.correct_top5 {
+            println!("among the five highest: {:.2}%", 100.0 * top5 as f64 / total.max(1) as f64);
+        }
+        println!("nodes kept: {:?}", self.nodes);
+        if let Some(card) = &self.card {
+            let said = match self.agrees {
+                Some(true) => "agrees",
+                Some(false) => "DOES NOT AGREE",
+                None => "of all test images, not compared",
+            };
+            println!("its card says {:.2}%: {said}", card.accuracy);
+        }
+    }
+}
+
 /// The score of a network that our own kernels run.
 fn by_our_kernels(
     request: &Request<'_>,
@@ -141,34 +187,12 @@ fn run(cli: Evaluate) -> anyhow::Result<ExitCode> {
     let nodes = living_nodes(&original, &network, &masks)?;
     let whole = card.as_ref().filter(|_| cli.images.is_none());
     let agrees = whole.map(|card| (score.percent() - card.accuracy).abs() <= TOLERANCE);
+    let network = &original.name;
+    let measured = Measured { network, data: data.name(), score, nodes, card, agrees };
     if cli.run.json.json {
-        let report = json!({
-            "network": original.name,
-            "dataset": data.name(),
-            "accuracy": score.percent(),
-            "correct": score.correct,
-            "correct_top5": score.correct_top5,
-            "total": score.total,
-            "nodes_kept": nodes,
-            "card": card,
-            "agrees": agrees,
-        });
-        println!("{report}");
+        measured.print_json()
     } else {
-        let (percent, correct, total) = (score.percent(), score.correct, score.total);
-        println!("{} on {}: {percent:.2}% ({correct} of {total})", original.name, data.name());
-        if let Some(top5) = score.correct_top5 {
-            println!("among the five highest: {:.2}%", 100.0 * top5 as f64 / total.max(1) as f64);
-        }
-        println!("nodes kept: {nodes:?}");
-        if let Some(card) = &card {
-            let said = match agrees {
-                Some(true) => "agrees",
-                Some(false) => "DOES NOT AGREE",
-                None => "of all test images, not compared",
-            };
-            println!("its card says {:.2}%: {said}", card.accuracy);
-        }
+        measured.print()
     }
     Ok(if agrees == Some(false) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

@@ -26,7 +26,7 @@ const READS_PER_COPY: usize = 2;
 pub(super) struct Pass<'a> {
     /// How many.
     pub groups: usize,
-    /// The row of X of each group, and of [`super::micro_kernel::AHEAD`] that come after them.
+    /// The row of X of each group, and of [`super::pack::AHEAD`] that come after them.
     pub columns: *const u32,
     /// The weights of the pass's rows in the first group.
     pub weights: *const f32,

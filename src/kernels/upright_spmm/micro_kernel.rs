@@ -2,12 +2,9 @@
 //! [`Simd`], and inlined into functions that are compiled for one instruction set.
 
 use super::columns::{End, Pass, Start};
+use super::pack::AHEAD;
 use crate::kernels::simd::Simd;
 use crate::kernels::tile::{FindRow, LINE, Load, Tile, TileRows};
-
-/// Groups between the one that is computed and the one whose row of X is fetched: no processor foresees which
-/// it is.
-pub(super) const AHEAD: usize = 8;
 
 /// Adds a pass's products to its rows of a tile of `V` vectors.
 ///

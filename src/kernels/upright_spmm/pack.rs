@@ -7,9 +7,12 @@
 use std::ops::Range;
 
 use super::UprightLayer;
-use super::micro_kernel::AHEAD;
 use crate::device::cpu;
 use crate::kernels::aligned::Aligned;
+
+/// Groups between the one that is computed and the one whose row of X is fetched: no processor foresees which
+/// it is.
+pub(super) const AHEAD: usize = 8;
 
 /// Rows of Y that have the same groups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -75,6 +75,16 @@ impl StoredArray {
         }
     }
 
+    /// The format of a sparse array.
+    fn sparse_format(&self) -> Option<SparseFormat> {
+        match self {
+            Self::Dense(_) => None,
+            Self::Groups(groups, _) => Some(SparseFormat::Groups { width: groups.width() }),
+            Self::Upright(upright, _) => Some(SparseFormat::Upright { height: upright.height() }),
+            Self::Csr(..) => Some(SparseFormat::Csr),
+        }
+    }
+
     fn to_dense(&self) -> Result<ArrayD<f32>> {
         let (matrix, shape) = match self {
             Self::Dense(array) => return Ok(array.clone()),
@@ -232,47 +242,11 @@ impl Model {
             Description { network: self.network.clone(), ..Description::default() };
         let mut parts: Vec<ArrayPart> = Vec::new();
         for (name, stored) in self.iter() {
-            match stored {
-                StoredArray::Dense(array) => {
-                    let values: Vec<f32> = array.iter().copied().collect();
-                    parts.push(ArrayPart::new(
-                        name.to_owned(),
-                        array.shape().to_vec(),
-                        Dtype::F32,
-                        &values,
-                    ));
-                }
-                StoredArray::Groups(groups, shape) => {
-                    let format = SparseFormat::Groups { width: groups.width() };
-                    description
-                        .sparse
-                        .insert(name.into(), SparseArray { shape: shape.clone(), format });
-                    parts.push(ArrayPart::vector(name, "values", Dtype::F32, groups.values()));
-                    parts.push(ArrayPart::indices(name, groups.groups(), groups.index_bytes()));
-                    parts.push(ArrayPart::vector(name, "row_ptr", Dtype::U32, groups.row_ptr()));
-                    parts.push(ArrayPart::vector(name, "tail", Dtype::F32, groups.tail()));
-                }
-                StoredArray::Upright(upright, shape) => {
-                    let format = SparseFormat::Upright { height: upright.height() };
-                    description
-                        .sparse
-                        .insert(name.into(), SparseArray { shape: shape.clone(), format });
-                    parts.push(ArrayPart::vector(name, "values", Dtype::F32, upright.values()));
-                    parts.push(ArrayPart::indices(name, upright.indices(), upright.index_bytes()));
-                    let strip_ptr = upright.strip_ptr();
-                    parts.push(ArrayPart::vector(name, "strip_ptr", Dtype::U32, strip_ptr));
-                    parts.push(ArrayPart::vector(name, "tail", Dtype::F32, upright.tail()));
-                }
-                StoredArray::Csr(csr, shape) => {
-                    let format = SparseFormat::Csr;
-                    description
-                        .sparse
-                        .insert(name.into(), SparseArray { shape: shape.clone(), format });
-                    parts.push(ArrayPart::vector(name, "values", Dtype::F32, csr.values()));
-                    parts.push(ArrayPart::indices(name, csr.columns(), csr.index_bytes()));
-                    parts.push(ArrayPart::vector(name, "row_ptr", Dtype::U32, csr.row_ptr()));
-                }
+            if let Some(format) = stored.sparse_format() {
+                let shape = stored.shape().to_vec();
+                description.sparse.insert(name.into(), SparseArray { shape, format });
             }
+            parts.extend(parts_of(name, stored));
         }
         let mut views = Vec::with_capacity(parts.len());
         for part in &parts {
@@ -294,6 +268,35 @@ impl Model {
             Error::argument("describe a file's arrays", "finite numbers", error.to_string())
         })?;
         serialize(views, Some((Self::DESCRIPTION_KEY, text)))
+    }
+}
+
+/// The arrays that an array of the model is stored as.
+fn parts_of(name: &str, stored: &StoredArray) -> Vec<ArrayPart> {
+    let floats = |part, values: &[f32]| ArrayPart::vector(name, part, Dtype::F32, values);
+    let pointers = |part, values: &[u32]| ArrayPart::vector(name, part, Dtype::U32, values);
+    match stored {
+        StoredArray::Dense(array) => {
+            let values: Vec<f32> = array.iter().copied().collect();
+            vec![ArrayPart::new(name.to_owned(), array.shape().to_vec(), Dtype::F32, &values)]
+        }
+        StoredArray::Groups(groups, _) => vec![
+            floats("values", groups.values()),
+            ArrayPart::indices(name, groups.groups(), groups.index_bytes()),
+            pointers("row_ptr", groups.row_ptr()),
+            floats("tail", groups.tail()),
+        ],
+        StoredArray::Upright(upright, _) => vec![
+            floats("values", upright.values()),
+            ArrayPart::indices(name, upright.indices(), upright.index_bytes()),
+            pointers("strip_ptr", upright.strip_ptr()),
+            floats("tail", upright.tail()),
+        ],
+        StoredArray::Csr(csr, _) => vec![
+            floats("values", csr.values()),
+            ArrayPart::indices(name, csr.columns(), csr.index_bytes()),
+            pointers("row_ptr", csr.row_ptr()),
+        ],
     }
 }
 

@@ -243,72 +243,11 @@ impl<'a, 'p> Builder<'a, 'p> {
         step: &Step<'_>,
         product: &Product<'_>,
     ) -> Result<(DenseProduct, Description)> {
-        let (batch, library) = (self.batch, self.library);
-        let matrix = product.matrices[0];
-        let (m, k) = matrix.dim();
-        let (bias, relu) = (Some(product.bias), product.relu);
-        let [inputs, outputs]: [Vec<usize>; 2] = [(0..k).collect(), (0..m).collect()];
-        let (inputs, outputs) = (&inputs, &outputs);
-        let all = self.stored(product)?;
+        let (m, k) = product.matrices[0].dim();
+        let (batch, all) = (self.batch, self.stored(product)?);
         let mut candidates: Vec<TuningCandidate<'_, (DenseProduct, Description)>> = Vec::new();
         for &(format, ref stored) in &all {
-            let mut kernels: Vec<TuningCandidate<'_, DenseProduct>> = Vec::new();
-            match stored {
-                LayerWeights::Dense(_) => {
-                    for variant in masked_dense::candidates(batch, library.is_some())? {
-                        let make = move || {
-                            let layer = masked_dense::MaskedLayer {
-                                weights: matrix,
-                                inputs: Nodes { kept: inputs, compacted: true },
-                                outputs: Nodes { kept: outputs, compacted: true },
-                                bias,
-                                relu,
-                            };
-                            let kernel = MaskedDense::with(variant, &layer, batch, library)?;
-                            Ok(DenseProduct::Masked(kernel))
-                        };
-                        kernels.push((variant.name.to_owned(), Box::new(make)));
-                    }
-                    // A strip of which every group is stored is one of a dense product.
-                    let of_many =
-                        upright_spmm::candidates(batch)?.into_iter().filter(|_| batch > 1);
-                    for variant in of_many {
-                        let make = move || {
-                            let weights = &UprightSparse::full(matrix, DENSE_HEIGHT)?;
-                            let layer = UprightLayer { weights, bias, relu };
-                            let kernel = UprightSpmm::with(variant, &layer)?;
-                            Ok(DenseProduct::Sparse(Box::new(kernel)))
-                        };
-                        kernels.push((variant.name.to_owned(), Box::new(make)));
-                    }
-                }
-                LayerWeights::Groups(all) => {
-                    let layer = group_spmm::GroupLayer { weights: &all[0], bias, relu };
-                    for variant in group_spmm::candidates(batch)? {
-                        let make = move || {
-                            let kernel = GroupSpmm::with(variant, &layer)?;
-                            Ok(DenseProduct::Sparse(Box::new(kernel)))
-                        };
-                        kernels.push((variant.name.to_owned(), Box::new(make)));
-                    }
-                }
-                LayerWeights::Upright(all) => {
-                    let layer = UprightLayer { weights: &all[0], bias, relu };
-                    for variant in upright_spmm::candidates(batch)? {
-                        let make = move || {
-                            let kernel = UprightSpmm::with(variant, &layer)?;
-                            Ok(DenseProduct::Sparse(Box::new(kernel)))
-                        };
-                        kernels.push((variant.name.to_owned(), Box::new(make)));
-                    }
-                }
-                LayerWeights::Csr(all) => {
-                    let layer = csr_spmm::CsrLayer { weights: &all[0], bias, relu };
-                    let make =
-                        move || Ok(DenseProduct::Sparse(Box::new(CsrSpmm::new(&layer)?) as _));
-                    kernels.push(("csr".to_owned(), Box::new(make)));
-                }
-            }
+            let kernels = dense_candidates(stored, product, batch, self.library)?;
             for (name, make) in kernels {
                 let make = move || {
                     let kernel = make()?;
@@ -351,6 +290,67 @@ impl<'a, 'p> Builder<'a, 'p> {
         let threads = if threading == Threading::Serial { 1 } else { threads() };
         format!("{threads} threads | {} | {layer}", formats.join(", "))
     }
+}
+
+/// The ways to run a dense layer whose weights are stored like this.
+fn dense_candidates<'c>(
+    stored: &'c LayerWeights<'_>,
+    product: &'c Product<'_>,
+    batch: usize,
+    library: Option<&'c Arc<dyn DenseLibrary>>,
+) -> Result<Vec<TuningCandidate<'c, DenseProduct>>> {
+    let (matrix, bias, relu) = (product.matrices[0], Some(product.bias), product.relu);
+    let mut candidates: Vec<TuningCandidate<'c, DenseProduct>> = Vec::new();
+    match stored {
+        LayerWeights::Dense(_) => {
+            for variant in masked_dense::candidates(batch, library.is_some())? {
+                let make = move || {
+                    let (m, k) = matrix.dim();
+                    let [inputs, outputs]: [Vec<usize>; 2] = [(0..k).collect(), (0..m).collect()];
+                    let layer = masked_dense::MaskedLayer {
+                        weights: matrix,
+                        inputs: Nodes { kept: &inputs, compacted: true },
+                        outputs: Nodes { kept: &outputs, compacted: true },
+                        bias,
+                        relu,
+                    };
+                    Ok(DenseProduct::Masked(MaskedDense::with(variant, &layer, batch, library)?))
+                };
+                candidates.push((variant.name.to_owned(), Box::new(make)));
+            }
+            // A strip of which every group is stored is one of a dense product.
+            for variant in upright_spmm::candidates(batch)?.into_iter().filter(|_| batch > 1) {
+                let make = move || {
+                    let weights = &UprightSparse::full(matrix, DENSE_HEIGHT)?;
+                    let layer = UprightLayer { weights, bias, relu };
+                    Ok(DenseProduct::Sparse(Box::new(UprightSpmm::with(variant, &layer)?)))
+                };
+                candidates.push((variant.name.to_owned(), Box::new(make)));
+            }
+        }
+        LayerWeights::Groups(all) => {
+            let layer = group_spmm::GroupLayer { weights: &all[0], bias, relu };
+            for variant in group_spmm::candidates(batch)? {
+                let make =
+                    move || Ok(DenseProduct::Sparse(Box::new(GroupSpmm::with(variant, &layer)?)));
+                candidates.push((variant.name.to_owned(), Box::new(make)));
+            }
+        }
+        LayerWeights::Upright(all) => {
+            let layer = UprightLayer { weights: &all[0], bias, relu };
+            for variant in upright_spmm::candidates(batch)? {
+                let make =
+                    move || Ok(DenseProduct::Sparse(Box::new(UprightSpmm::with(variant, &layer)?)));
+                candidates.push((variant.name.to_owned(), Box::new(make)));
+            }
+        }
+        LayerWeights::Csr(all) => {
+            let layer = csr_spmm::CsrLayer { weights: &all[0], bias, relu };
+            let make = move || Ok(DenseProduct::Sparse(Box::new(CsrSpmm::new(&layer)?)));
+            candidates.push(("csr".to_owned(), Box::new(make)));
+        }
+    }
+    Ok(candidates)
 }
 
 /// A step that copies a value between zeros.
