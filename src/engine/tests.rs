@@ -20,8 +20,11 @@ struct Pruned {
     weights: Weights,
     masks: NodeMasks,
     /// By number of images: the two sets of them that are run, and their scores by plain loops.
-    expected: Mutex<BTreeMap<usize, Vec<(Array4<f32>, Array2<f64>)>>>,
+    expected: Mutex<BTreeMap<usize, Vec<Scored>>>,
 }
+
+/// Images and their scores.
+type Scored = (Array4<f32>, Array2<f64>);
 
 impl Pruned {
     fn new(network: Network) -> Self {
@@ -62,7 +65,7 @@ impl Pruned {
     }
 
     /// Some images and those mirrored, with their scores by plain loops.
-    fn expected(&self, batch: usize) -> Vec<(Array4<f32>, Array2<f64>)> {
+    fn expected(&self, batch: usize) -> Vec<Scored> {
         let mut known = self.expected.lock().unwrap();
         let compute = || {
             let first = self.images(batch);
