@@ -26,18 +26,7 @@ pub(super) fn headline(
 ) -> Result<(String, Vec<Svg>)> {
     let groups = speedup_groups(stored);
     let best = best_hardware(&groups);
-    let of_best = |threads: usize| {
-        let mut own: Vec<&SpeedupGroup<'_>> = groups
-            .iter()
-            .filter(|group| Some(group.hardware()) == best)
-            .filter(|group| {
-                group.first().is_some_and(|row| is_cpu(&row.device, row.threads, threads))
-            })
-            .collect();
-        own.sort_by_key(|group| group.first().map(|row| row.batch));
-        own
-    };
-    let own = of_best(1);
+    let own = of_best(&groups, 1);
     let table = table(&own, kept);
     let measured = own.first().map_or_else(
         || "Not measured yet.".to_owned(),
@@ -52,7 +41,7 @@ pub(super) fn headline(
     );
     let mut text = format!("{}\n{measured}\n", table.markdown());
     let mut shown = own;
-    shown.extend(of_best(2));
+    shown.extend(of_best(&groups, 2));
     shown.extend(groups.iter().filter(|group| {
         group.first().is_some_and(|row| row.device != "cpu") && !group.is_software()
     }));
@@ -63,6 +52,21 @@ pub(super) fn headline(
         plots.push((PLOT.to_owned(), plot(&best, &shown)?));
     }
     Ok((text, plots))
+}
+
+/// Those of the processor that was measured best, on so many threads, by the number of images.
+pub(super) fn of_best<'g, 'a>(
+    groups: &'g [SpeedupGroup<'a>],
+    threads: usize,
+) -> Vec<&'g SpeedupGroup<'a>> {
+    let best = best_hardware(groups);
+    let mut own: Vec<&SpeedupGroup<'_>> = groups
+        .iter()
+        .filter(|group| Some(group.hardware()) == best)
+        .filter(|group| group.first().is_some_and(|row| is_cpu(&row.device, row.threads, threads)))
+        .collect();
+    own.sort_by_key(|group| group.first().map(|row| row.batch));
+    own
 }
 
 /// A row per network: what its model keeps, and how many times faster it is at each batch size.

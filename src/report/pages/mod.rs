@@ -8,6 +8,7 @@ pub(super) mod inference;
 mod patterns;
 mod precision;
 mod runs;
+mod size;
 mod speedup;
 mod trials;
 
@@ -21,6 +22,7 @@ use super::plots::stages_plot;
 use super::records::Summary;
 use super::run_folder::StoredRun;
 use super::runs::{Group, by_recipe, technique_name};
+use super::speedup::{SpeedupGroup, speedup_groups};
 use super::tree::ResultsTree;
 use crate::error::{Error, Result};
 use crate::network::zoo;
@@ -30,6 +32,9 @@ pub use speedup::speedup_table;
 
 const BEGIN: &str = "<!-- results:begin -->";
 const END: &str = "<!-- results:end -->";
+
+/// The network whose accuracy at a given size README shows.
+const SHOWN: &str = "convnet";
 
 /// Everything that `tables` writes.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,7 +55,18 @@ impl Tables {
         let authors = Authors::published()?;
         let experiments = Experiment::all(tree)?;
         let stored = tree.speedups()?;
-        let (headline, mut plots) = headline::headline(&stored, kept)?;
+        let (mut headline, mut plots) = headline::headline(&stored, kept)?;
+        let groups = speedup_groups(&stored);
+        let of_one_thread = headline::of_best(&groups, 1);
+        let is_single =
+            |group: &&&SpeedupGroup<'_>| group.first().is_some_and(|row| row.batch == 1);
+        let timed = of_one_thread.iter().find(is_single).copied();
+        let (size, of_size) = size::section(&experiments, timed)?;
+        let shown = size::plot_name(SHOWN);
+        if of_size.iter().any(|(name, _)| *name == shown) {
+            headline +=
+                &format!("\n![{SHOWN}: accuracy at a given size](results/plots/{shown}.svg)\n");
+        }
         let (speedup, of_speedup) = speedup::section(&stored)?;
         let (breakeven, of_breakeven) = breakeven::section(&tree.sweeps()?)?;
         let (stages, of_stages) = stages(&experiments)?;
@@ -62,12 +78,13 @@ impl Tables {
             breakeven,
             inference::section(&experiments),
         ];
+        sections.extend(size);
         sections.extend(patterns::section(&experiments));
         sections.extend(precision::section(&experiments)?);
         sections.extend(trials::section(&experiments)?);
         sections.extend(stages);
         sections.push(runs::section(&experiments));
-        plots.extend(of_speedup.into_iter().chain(of_breakeven).chain(of_stages));
+        plots.extend(of_speedup.into_iter().chain(of_breakeven).chain(of_size).chain(of_stages));
         let document = Document { sections, plots: plots.clone() };
         Ok(Self { document, headline, plots })
     }

@@ -135,17 +135,45 @@ fn trials_on_held_out_images_stand_in_a_table_of_their_own() {
 }
 
 #[test]
+fn every_full_run_is_in_its_networks_picture_of_accuracy_and_size() {
+    let folder = tempfile::tempdir().unwrap();
+    let tree = ResultsTree::at(folder.path());
+    let plain = Recipe::built_in("convnet", Technique::SimdPruning, None).unwrap().full();
+    let quick = Recipe::built_in("lenet-5", Technique::SimdPruning, None).unwrap();
+    store(&tree, &Recipe { quick: true, ..quick }, [99.0, 98.0]);
+    let tables = build(&tree);
+    assert!(page(&tables, "size").is_empty() && tables.plots().is_empty(), "a quick run alone");
+    let dots = || {
+        let tables = build(&tree);
+        assert!(
+            page(&tables, "size").contains("(../../results/plots/accuracy-at-size-convnet.svg)")
+        );
+        assert!(tables.headline.contains("(results/plots/accuracy-at-size-convnet.svg)"));
+        let plot = tables.plots().iter().find(|(name, _)| name == "accuracy-at-size-convnet");
+        let (_, svg) = plot.unwrap();
+        svg.matches("<circle").count()
+    };
+    store(&tree, &plain, [82.0, 81.0]);
+    let legend = dots() - 2;
+    store(&tree, &Recipe { seed: plain.seed + 1, ..plain.clone() }, [82.5, 81.5]);
+    assert_eq!(dots() - legend, 4, "two stages of two seeds");
+    // Far below the best.
+    store(&tree, &Recipe { seed: plain.seed + 2, ..plain }, [82.25, 40.0]);
+    assert_eq!(dots() - legend, 5);
+}
+
+#[test]
 fn patterns_stand_beside_the_recipe_that_they_are_the_counterpart_of() {
     let folder = tempfile::tempdir().unwrap();
     let tree = ResultsTree::at(folder.path());
-    let of = |technique, variant| Recipe::built_in("lenet-5", technique, variant).unwrap().full();
+    let of = |technique, variant| Recipe::built_in("convnet", technique, variant).unwrap().full();
     store(&tree, &of(Technique::SimdPruning, None), [99.0, 98.5]);
-    store(&tree, &of(Technique::SimdPruning, Some("high_rate")), [99.25, 98.75]);
+    store(&tree, &of(Technique::SimdPruning, Some("deep")), [99.25, 98.75]);
     assert!(page(&build(&tree), "patterns").is_empty(), "no upright run, no page");
     store(&tree, &of(Technique::UprightPruning, None), [99.0, 98.25]);
     store(&tree, &of(Technique::UprightPruning, Some("ordered")), [99.0, 98.375]);
     let text = page(&build(&tree), "patterns");
-    let found: Vec<Vec<&str>> = rows(&text, "lenet-5")
+    let found: Vec<Vec<&str>> = rows(&text, "convnet")
         .into_iter()
         .map(|row| row.split('|').map(str::trim).skip(2).take(4).collect())
         .collect();

@@ -2,12 +2,14 @@
 
 mod bars;
 mod breakeven;
+mod scatter;
 mod stages;
 
 use plotters::style::RGBColor;
 
 pub(super) use bars::Bars;
 pub use breakeven::breakeven_plot;
+pub(super) use scatter::{Panel, Scatter, Series};
 pub use stages::stages_plot;
 
 const SIZE: (u32, u32) = (720, 400);
