@@ -42,7 +42,11 @@ pub(super) fn section(
         of_size.push(Series { name: AS_IT_WAS, points: Vec::new(), lines: Vec::new() });
         let mut panels = vec![Panel { cost: "weights left, %".into(), series: of_size }];
         let own = timed.and_then(|group| {
-            group.members.iter().find(|one| one.first().is_some_and(|row| row.network == network))
+            group
+                .members
+                .iter()
+                .copied()
+                .find(|one| one.first().is_some_and(|row| row.network == network))
         });
         if let Some(series) = own.map(over_time).filter(|series| !series.is_empty()) {
             panels.push(Panel { cost: "microseconds for an image".into(), series });
