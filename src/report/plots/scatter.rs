@@ -6,7 +6,26 @@ use plotters::prelude::*;
 use super::COLOURS;
 use crate::error::{Error, Result};
 
-const SIZE: (u32, u32) = (960, 400);
+const SIZE: (u32, u32) = (960, 420);
+
+/// Pixels: the height of the legend, and the width of a name in it.
+const LEGEND: u32 = 24;
+const NAME: i32 = 125;
+
+/// Of a series by its place.
+fn colour(index: usize) -> RGBColor {
+    COLOURS.get(index).copied().unwrap_or(RGBColor(90, 90, 90))
+}
+
+/// Round numbers in a range, for its axis.
+fn round(least: f64, most: f64) -> Vec<f64> {
+    let decades = least.log10().floor() as i32..=most.log10().ceil() as i32;
+    // Written as text and read again, since a power of ten is not always the nearest number to it.
+    let numbers = decades.flat_map(|decade| {
+        [1, 2, 3, 5, 7].map(|digit| format!("{digit}e{decade}").parse().unwrap_or(f64::NAN))
+    });
+    numbers.filter(|number| (least..=most).contains(number)).collect()
+}
 
 /// What was measured of one technique.
 #[derive(Clone, Debug)]
@@ -62,11 +81,33 @@ impl Scatter {
         let area = SVGBackend::with_string(svg, SIZE).into_drawing_area();
         area.fill(&WHITE).map_err(|e| e.to_string())?;
         let area = area.titled(&self.title, ("sans-serif", 18)).map_err(|e| e.to_string())?;
+        let (legend, area) = area.split_vertically(LEGEND);
+        self.draw_legend(&legend)?;
         let areas = area.split_evenly((1, self.panels.len()));
         for (index, (panel, area)) in self.panels.iter().zip(&areas).enumerate() {
             self.draw_panel(panel, area, index == 0)?;
         }
         area.present().map_err(|e| e.to_string())
+    }
+
+    /// The names of the series that have points, side by side.
+    fn draw_legend(&self, area: &DrawingArea<SVGBackend<'_>, Shift>) -> Result<(), String> {
+        let first = self.panels.first().map_or(&[][..], |panel| &panel.series);
+        let is_drawn = |index: usize| {
+            let of =
+                |panel: &Panel| panel.series.get(index).is_some_and(|own| !own.points.is_empty());
+            self.panels.iter().any(of)
+        };
+        let mut left = 70;
+        for (index, series) in first.iter().enumerate().filter(|(index, _)| is_drawn(*index)) {
+            let dot = Circle::new((left, LEGEND as i32 / 2), 4, colour(index).filled());
+            area.draw(&dot).map_err(|e| e.to_string())?;
+            let name =
+                Text::new(series.name, (left + 9, LEGEND as i32 / 2 - 6), ("sans-serif", 13));
+            area.draw(&name).map_err(|e| e.to_string())?;
+            left += NAME;
+        }
+        Ok(())
     }
 
     fn draw_panel(
@@ -87,18 +128,21 @@ impl Scatter {
             .x_label_area_size(40)
             .y_label_area_size(if is_first { 56 } else { 40 })
             .build_cartesian_2d(
-                (0.8 * least..1.25 * most).log_scale(),
+                (0.8 * least..1.25 * most)
+                    .log_scale()
+                    .with_key_points(round(0.8 * least, 1.25 * most)),
                 lowest - margin..highest + margin,
             )
             .map_err(|e| text(&e))?;
         let mut mesh = chart.configure_mesh();
-        mesh.x_desc(&panel.cost).light_line_style(RGBColor(245, 245, 245));
+        mesh.x_desc(&panel.cost).x_labels(20).x_label_formatter(&|cost| cost.to_string());
+        mesh.light_line_style(RGBColor(245, 245, 245));
         if is_first {
             mesh.y_desc("test accuracy, %");
         }
         mesh.draw().map_err(|e| text(&e))?;
         for (index, series) in panel.series.iter().enumerate() {
-            let colour = COLOURS.get(index).copied().unwrap_or(RGBColor(90, 90, 90));
+            let colour = colour(index);
             for line in &series.lines {
                 let drawn = line.iter().copied().filter(|(_, y)| *y >= lowest);
                 let line = LineSeries::new(drawn, colour.mix(0.5).stroke_width(1));
@@ -106,21 +150,7 @@ impl Scatter {
             }
             let drawn = series.points.iter().filter(|(_, y)| *y >= lowest);
             let dots = drawn.map(|&point| Circle::new(point, 3, colour.filled()));
-            let dots = chart.draw_series(dots).map_err(|e| text(&e))?;
-            let is_drawn =
-                |panel: &Panel| panel.series.get(index).is_some_and(|own| !own.points.is_empty());
-            if is_first && self.panels.iter().any(is_drawn) {
-                dots.label(series.name)
-                    .legend(move |(x, y)| Circle::new((x + 6, y), 4, colour.filled()));
-            }
-        }
-        if is_first {
-            chart
-                .configure_series_labels()
-                .position(SeriesLabelPosition::LowerRight)
-                .background_style(WHITE)
-                .draw()
-                .map_err(|e| text(&e))?;
+            chart.draw_series(dots).map_err(|e| text(&e))?;
         }
         Ok(())
     }
