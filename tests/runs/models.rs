@@ -43,7 +43,7 @@ fn the_published_models_are_what_their_cards_say() {
             // Another machine rounds otherwise.
             Some(expected) => {
                 let correct = report["correct"].as_u64().unwrap();
-                assert!(correct.abs_diff(expected) <= 2, "{name}: {correct}, not {expected}");
+                assert!(correct.abs_diff(expected) <= 1, "{name}: {correct}, not {expected}");
                 assert_eq!((&report["agrees"], &report["total"]), (&Value::Null, &1000.into()));
             }
             None => assert_eq!(report["agrees"], true, "{report}"),

@@ -1,4 +1,4 @@
-//! The loop for one column, compiled for each instruction set.
+//! The loop for one column, compiled for each instruction set that has vectors.
 
 use super::rows::ROWS;
 use crate::kernels::simd::Simd;

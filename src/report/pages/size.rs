@@ -10,16 +10,14 @@ use crate::report::runs::{by_recipe, technique_name};
 use crate::report::speedup::{SCALPEL, SpeedupGroup, StoredSpeedup};
 use crate::train::recipe::Technique;
 
-/// Accuracy that is drawn, in percent below the best.
+/// Accuracy that is drawn, in points of a percent below the best.
 const DEPTH: f64 = 6.0;
-
-/// The network that was not pruned.
-const AS_IT_WAS: &str = "as it was";
 
 const TEXT: &str = "Left: accuracy over the share of the weights that is left, a point for each seed after each stage, \
     a line through the means of each recipe's stages. Right: accuracy of the models that were timed over their time for \
     one image, batch 1, one thread, of the machine that README shows; the network as it was by the faster of libtorch \
-    and ours. Both axes of costs are logarithmic. What lies more than six percent below the best is not drawn.";
+    and ours. Both axes of costs are logarithmic. What lies further below the best accuracy than the axis reaches is not \
+    drawn.";
 
 /// The name of a network's picture.
 pub(super) fn plot_name(network: &str) -> String {
@@ -34,12 +32,10 @@ pub(super) fn section(
 ) -> Result<(Option<Section>, Vec<Svg>)> {
     let (mut blocks, mut plots) = (vec![Block::Text(TEXT.into())], Vec::new());
     for network in zoo::NAMES {
-        let mut of_size = over_weights(experiments, network);
+        let of_size = over_weights(experiments, network);
         let points =
             || of_size.iter().flat_map(|series| &series.points).map(|&(_, accuracy)| accuracy);
         let Some(best) = points().max_by(f64::total_cmp) else { continue };
-        // For the legend, which is the first panel's.
-        of_size.push(Series { name: AS_IT_WAS, points: Vec::new(), lines: Vec::new() });
         let mut panels = vec![Panel { cost: "weights left, %".into(), series: of_size }];
         let own = timed.and_then(|group| {
             group
@@ -110,7 +106,7 @@ fn over_time(measured: &StoredSpeedup) -> Vec<Series> {
     let before = measured.row(SCALPEL).and_then(|row| Some(row.accuracy?[0]));
     if let Some((dense, accuracy)) = measured.fastest_dense().zip(before) {
         let points = vec![(dense.microseconds, accuracy)];
-        series.push(Series { name: AS_IT_WAS, points, lines: Vec::new() });
+        series.push(Series { name: "as it was", points, lines: Vec::new() });
     }
     if series.iter().all(|one| one.points.is_empty()) { Vec::new() } else { series }
 }

@@ -2,8 +2,8 @@
 
 use plotters::prelude::*;
 
-use super::{COLOURS, SIZE};
-use crate::error::{Error, Result};
+use super::{COLOURS, SIZE, svg};
+use crate::error::Result;
 
 /// Clusters of bars on a logarithmic scale: how many times faster each of several candidates is.
 pub struct Bars<'a> {
@@ -24,11 +24,7 @@ impl Bars<'_> {
     /// # Errors
     /// What the drawing library refuses.
     pub fn plot(&self) -> Result<String> {
-        let mut svg = String::new();
-        self.draw(&mut svg).map_err(|reason| {
-            Error::argument(format!("plot {}", self.title), "numbers that can be drawn", reason)
-        })?;
-        Ok(svg)
+        svg(&self.title, |svg| self.draw(svg))
     }
 
     fn draw(&self, svg: &mut String) -> Result<(), String> {

@@ -2,8 +2,8 @@
 
 use plotters::prelude::*;
 
-use super::{COLOURS, SIZE};
-use crate::error::{Error, Result};
+use super::{COLOURS, SIZE, svg};
+use crate::error::Result;
 use crate::report::slug;
 use crate::report::sweep::{BreakevenPoint, StoredSweep, breakeven_of, cells};
 use crate::timing::geometric_mean;
@@ -20,11 +20,7 @@ pub fn breakeven_plot(stored: &StoredSweep) -> Result<(String, String)> {
     // The same sweep has the same hash on all hardware.
     let name = slug(&format!("breakeven {} {}", stored.hardware(), stored.hash));
     let title = stored.title();
-    let mut svg = String::new();
-    draw(&mut svg, &title, &stored.points).map_err(|reason| {
-        Error::argument(format!("plot {title}"), "numbers that can be drawn", reason)
-    })?;
-    Ok((name, svg))
+    Ok((name, svg(&title, |svg| draw(svg, &title, &stored.points))?))
 }
 
 fn draw(svg: &mut String, title: &str, points: &[BreakevenPoint]) -> Result<(), String> {

@@ -7,6 +7,8 @@ mod stages;
 
 use plotters::style::RGBColor;
 
+use crate::error::{Error, Result};
+
 pub(super) use bars::Bars;
 pub use breakeven::breakeven_plot;
 pub(super) use scatter::{Panel, Scatter, Series};
@@ -21,3 +23,15 @@ const COLOURS: [RGBColor; 6] = [
     RGBColor(86, 180, 233),
     RGBColor(230, 159, 0),
 ];
+
+/// What `draw` draws, as SVG.
+///
+/// # Errors
+/// What the drawing library refuses.
+fn svg(title: &str, draw: impl FnOnce(&mut String) -> Result<(), String>) -> Result<String> {
+    let mut svg = String::new();
+    draw(&mut svg).map_err(|reason| {
+        Error::argument(format!("plot {title}"), "numbers that can be drawn", reason)
+    })?;
+    Ok(svg)
+}

@@ -3,8 +3,8 @@
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
-use super::COLOURS;
-use crate::error::{Error, Result};
+use super::{COLOURS, svg};
+use crate::error::Result;
 
 const SIZE: (u32, u32) = (960, 420);
 
@@ -43,7 +43,8 @@ pub struct Series {
 pub struct Panel {
     /// What the cost is, with its unit.
     pub cost: String,
-    /// In the order of the legend, the same in all panels; those without points are drawn nowhere.
+    /// In the order of the legend, the same in all panels as far as they have as many; those without points are
+    /// drawn nowhere.
     pub series: Vec<Series>,
 }
 
@@ -70,11 +71,7 @@ impl Scatter {
     /// # Errors
     /// What the drawing library refuses.
     pub fn plot(&self) -> Result<String> {
-        let mut svg = String::new();
-        self.draw(&mut svg).map_err(|reason| {
-            Error::argument(format!("plot {}", self.title), "numbers that can be drawn", reason)
-        })?;
-        Ok(svg)
+        svg(&self.title, |svg| self.draw(svg))
     }
 
     fn draw(&self, svg: &mut String) -> Result<(), String> {
@@ -92,14 +89,15 @@ impl Scatter {
 
     /// The names of the series that have points, side by side.
     fn draw_legend(&self, area: &DrawingArea<SVGBackend<'_>, Shift>) -> Result<(), String> {
-        let first = self.panels.first().map_or(&[][..], |panel| &panel.series);
+        let panels = self.panels.iter().map(|panel| &panel.series[..]);
+        let names = panels.max_by_key(|series| series.len()).unwrap_or_default();
         let is_drawn = |index: usize| {
             let of =
                 |panel: &Panel| panel.series.get(index).is_some_and(|own| !own.points.is_empty());
             self.panels.iter().any(of)
         };
         let mut left = 70;
-        for (index, series) in first.iter().enumerate().filter(|(index, _)| is_drawn(*index)) {
+        for (index, series) in names.iter().enumerate().filter(|(index, _)| is_drawn(*index)) {
             let dot = Circle::new((left, LEGEND as i32 / 2), 4, colour(index).filled());
             area.draw(&dot).map_err(|e| e.to_string())?;
             let name =

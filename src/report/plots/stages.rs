@@ -2,8 +2,8 @@
 
 use plotters::prelude::*;
 
-use super::{COLOURS, SIZE};
-use crate::error::{Error, Result};
+use super::{COLOURS, SIZE, svg};
+use crate::error::Result;
 use crate::report::records::Summary;
 
 /// Accuracy against the fraction of weights that is left, stage by stage, a line per run. Equal runs
@@ -12,11 +12,7 @@ use crate::report::records::Summary;
 /// # Errors
 /// What the drawing library refuses.
 pub fn stages_plot(title: &str, runs: &[&Summary]) -> Result<String> {
-    let mut svg = String::new();
-    draw(&mut svg, title, runs).map_err(|reason| {
-        Error::argument(format!("plot {title}"), "numbers that can be drawn", reason)
-    })?;
-    Ok(svg)
+    svg(title, |svg| draw(svg, title, runs))
 }
 
 fn draw(svg: &mut String, title: &str, runs: &[&Summary]) -> Result<(), String> {
