@@ -17,8 +17,9 @@ use crate::data::{self, Source};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::import;
-use crate::network::{Weights, zoo};
+use crate::network::{NodeMasks, Weights, zoo};
 use crate::options::{CheckpointsArg, ResultsArg, RunArgs, network_names};
+use crate::prune::compact::compact;
 use crate::report::{Environment, Latency, ResultsTree, Summary, run_table};
 use crate::sparse::Format;
 use crate::timing::MeasureConfig;
@@ -147,9 +148,16 @@ fn original(path: &Path, key: Option<&str>, recipe: &Recipe) -> Result<Weights> 
     let imported = import::read(path, key)?;
     let network = zoo::by_name(&recipe.network)?;
     let weights = import::matching(&imported, &network)?;
-    if let Some(other) = imported.network.filter(|other| *other != network) {
+    let Some(other) = &imported.network else { return Ok(weights) };
+    // A published network has no layers of masks any more.
+    let is_original =
+        *other == network || *other == compact(&network, &weights, &NodeMasks::new())?.0;
+    if !is_original || !imported.sparse.is_empty() {
         let expected = format!("{} as it was before pruning", network.name);
-        let found = format!("a file that describes another network ({})", other.name);
+        let found = match &imported.sparse[..] {
+            [] => format!("a file that describes another network ({})", other.name),
+            [array, ..] => format!("a file that stores {array} without its zeros"),
+        };
         return Err(Error::malformed(path.display().to_string(), expected, found));
     }
     Ok(weights)
@@ -253,4 +261,21 @@ pub fn print(reports: &[Report], json: bool) -> Result<()> {
         println!("\nVALIDATION: scored on held-out training images, not on the test set.");
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_begins_from_a_published_network_that_is_not_pruned() {
+        let published = |file: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("zoo").join(file);
+        let recipe = Recipe::built_in("nin", Technique::UprightPruning, Some("short")).unwrap();
+        let weights = original(&published("nin-original-short.safetensors"), None, &recipe);
+        weights.unwrap().check(&zoo::nin()).unwrap();
+        let pruned = published("nin-node-pruning-short.safetensors");
+        assert!(original(&pruned, None, &recipe).is_err(), "fewer nodes");
+        let sparse = published("nin-simd-pruning-short.safetensors");
+        assert!(original(&sparse, None, &recipe).is_err(), "groups");
+    }
 }

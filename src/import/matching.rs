@@ -51,7 +51,7 @@ mod tests {
         let network = crate::network::zoo::by_name("lenet-300-100").unwrap();
         let mut weights = Weights::random(&network, 1).unwrap();
         weights.insert("head.weight", ndarray::ArrayD::ones(ndarray::IxDyn(&[2, 2])));
-        let imported = Imported { weights, network: None, notes: Vec::new() };
+        let imported = Imported { weights, network: None, sparse: Vec::new(), notes: Vec::new() };
         assert_eq!(imported.unused(&network).unwrap(), ["head.weight"]);
         let found = matching(&imported, &network).unwrap();
         found.check(&network).unwrap();

@@ -22,6 +22,8 @@ pub struct Imported {
     pub weights: Weights,
     /// The network that the file describes, if it does.
     pub network: Option<Network>,
+    /// The arrays that the file stores without their zeros, in order of name.
+    pub sparse: Vec<String>,
     /// What was done for it, a sentence each: numbers that were widened, masks that were applied, arrays that were
     /// passed over.
     pub notes: Vec<String>,

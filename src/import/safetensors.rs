@@ -13,7 +13,7 @@ use super::names::{Arrays, Element};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::network::weights::open;
-use crate::sparse::Model;
+use crate::sparse::{Model, StoredArray};
 
 /// The arrays of one file. One that this program wrote may be sparse and describe its network.
 pub fn read(bytes: &[u8], name: &str) -> Result<Imported> {
@@ -25,7 +25,9 @@ pub fn read(bytes: &[u8], name: &str) -> Result<Imported> {
             arrays.floats(array.to_owned(), values.clone(), Element::F32);
         }
         let network = model.network().cloned();
-        return Ok(Imported { network, ..arrays.imported(name)? });
+        let sparse = model.iter().filter(|(_, stored)| !matches!(stored, StoredArray::Dense(_)));
+        let sparse = sparse.map(|(array, _)| array.to_owned()).collect();
+        return Ok(Imported { network, sparse, ..arrays.imported(name)? });
     }
     let mut arrays = Arrays::default();
     for (array, view) in file.iter() {
