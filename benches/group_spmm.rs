@@ -1,5 +1,5 @@
-//! Every variant of `group_spmm`, or of `upright_spmm`, that this processor has, beside the best library's dense
-//! and sparse products, in turns in one run.
+//! Every variant of `group_spmm`, or of `upright_spmm`, that this processor has, beside the fastest library's dense product
+//! and a library's sparse one, in turns in one run.
 //!
 //! ```text
 //! cargo bench --bench group_spmm                     # the sweep's shapes
@@ -14,7 +14,7 @@
 
 use anyhow::Context;
 use clap::{Parser, ValueEnum};
-use scalpel::baselines::{self, Products};
+use scalpel::baselines::Libraries;
 use scalpel::bench::breakeven::{COLUMNS, Case, DENSITIES, SHAPES, gpu, measure, variants};
 use scalpel::options::BenchArgs;
 use scalpel::report::{BreakevenPoint, Table};
@@ -45,7 +45,7 @@ fn main() -> anyhow::Result<()> {
         Some(name) => Pattern::from_str(name, false).map_err(anyhow::Error::msg)?,
     };
     let contest = match device {
-        None => Contest::Cpu(baselines::best(threads)?, threads),
+        None => Contest::Cpu(Libraries::load(threads)?, threads),
         Some(device) => {
             if let Some(ceilings) = device.ceilings()? {
                 json.note(&format!("{}, at best: {ceilings}", device.gpu.name()));
@@ -90,15 +90,15 @@ fn main() -> anyhow::Result<()> {
 
 /// Where the contest takes place.
 enum Contest {
-    Cpu(Box<dyn Products>, usize),
+    Cpu(Libraries, usize),
     Gpu(gpu::Device),
 }
 
 impl Contest {
     fn name(&self) -> String {
         match self {
-            Self::Cpu(library, threads) => format!("{threads} threads, {}", library.name()),
-            Self::Gpu(device) => format!("{}, {}", device.gpu.name(), device.library.name()),
+            Self::Cpu(libraries, threads) => format!("{threads} threads, {}", libraries.name()),
+            Self::Gpu(device) => format!("{}, {}", device.gpu.name(), device.libraries.name()),
         }
     }
 
@@ -108,10 +108,10 @@ impl Contest {
         pattern: Pattern,
     ) -> scalpel::error::Result<Vec<BreakevenPoint>> {
         match self {
-            Self::Cpu(library, _) => {
+            Self::Cpu(libraries, _) => {
                 let mut here = variants(pattern, None, case.n);
                 here.retain(|variant| variant.runs_here());
-                measure(case, &here, &**library)
+                measure(case, &here, libraries)
             }
             Self::Gpu(device) => {
                 let all = gpu::variants(device.gpu.language(), case.n);

@@ -23,9 +23,10 @@ use scalpel::bench::breakeven::gpu;
 use scalpel::device::cuda::Cuda;
 use scalpel::device::gpu::Language;
 use scalpel::error::Error;
+use scalpel::kernels::library_gemm::DenseLibrary;
 use scalpel::kernels::masked_dense::gpu as on_gpus;
 use scalpel::kernels::masked_dense::{
-    DenseLibrary, MaskedDense, MaskedLayer, Nodes, VARIANTS, Variant, reference,
+    MaskedDense, MaskedLayer, Nodes, VARIANTS, Variant, reference,
 };
 use scalpel::kernels::registry::Isa;
 use scalpel::options::{BenchArgs, JsonArg};
@@ -52,8 +53,9 @@ fn main() -> anyhow::Result<()> {
         return on_gpu(&gpu::device(&device)?, &device, &columns, &layers, json);
     }
     let library = baselines::best(threads)?;
+    // On threads of ours.
     let mkl: Option<Arc<dyn DenseLibrary>> =
-        Mkl::load(threads).ok().map(|mkl| mkl as Arc<dyn DenseLibrary>);
+        Mkl::load(1).ok().map(|mkl| mkl as Arc<dyn DenseLibrary>);
     let (columns, layers) = chosen(&arguments, &[1, 16, 64, 128, 512])?;
     let dense = format!("{} dense, us", library.name());
     for (name, [m, k], kept) in layers.iter().copied() {
@@ -202,8 +204,8 @@ fn on_gpu(
             }
             let ours = names.len();
             names.extend(["the library, all nodes", "the library, compacted"]);
-            products.push(device.library.dense(weights.view(), &x, n)?);
-            products.push(device.library.dense(compacted.view(), &narrow_x, n)?);
+            products.push(device.libraries.products.dense(weights.view(), &x, n)?);
+            products.push(device.libraries.products.dense(compacted.view(), &narrow_x, n)?);
             if let Some(tensor) = &tensor {
                 names.extend([
                     "the library with TF32, all nodes",

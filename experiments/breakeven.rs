@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use anyhow::Context;
-use scalpel::baselines;
+use scalpel::baselines::Libraries;
 use scalpel::bench::breakeven;
 use scalpel::cli::{self, Breakeven};
 use scalpel::report::{
@@ -93,7 +93,7 @@ fn measure(
     };
     let points = if sweep.device.is_some() {
         let device = breakeven::gpu::device(name)?;
-        eprintln!("{}: {} is the library to beat", device.gpu.name(), device.library.name());
+        eprintln!("{}: to beat: {}", device.gpu.name(), device.libraries.name());
         environment.ran_on(device.gpu.name(), device.gpu.limits().software);
         environment.ceilings = device.ceilings()?;
         if let Some(ceilings) = &environment.ceilings {
@@ -101,10 +101,10 @@ fn measure(
         }
         breakeven::gpu::run(sweep, &device, |point| keep(point, &environment))?
     } else {
-        let library = baselines::best(sweep.threads)?;
-        eprintln!("{} is the library to beat; {} threads", library.name(), sweep.threads);
+        let libraries = Libraries::load(sweep.threads)?;
+        eprintln!("to beat: {}; {} threads", libraries.name(), sweep.threads);
         environment.threads = Some(sweep.threads);
-        breakeven::run(sweep, &*library, |point| keep(point, &environment))?
+        breakeven::run(sweep, &libraries, |point| keep(point, &environment))?
     };
     Ok((points, environment))
 }

@@ -178,7 +178,7 @@ fn run(cli: Evaluate) -> anyhow::Result<ExitCode> {
                 policy,
                 group_width: group.unwrap_or(GROUP),
                 batch: BATCH,
-                library: context.products.as_ref(),
+                libraries: &context.libraries,
                 ..Request::new(&network, &weights)
             };
             by_our_kernels(&request, context.device, test.as_ref())?

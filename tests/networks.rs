@@ -81,7 +81,7 @@ fn agree(network: &Network, batch: usize, device: Device<'_>) {
             policy,
             group_width: 8,
             batch,
-            library: None,
+            libraries: &[],
         };
         let mut executable =
             compile(&request, device, &mut AutotuneCache::in_memory().untimed()).unwrap();
@@ -135,7 +135,7 @@ fn a_network_on_one_thread_allocates_nothing_while_it_runs() {
                 policy,
                 group_width: 8,
                 batch,
-                library: None,
+                libraries: &[],
             };
             let images: Vec<f32> = images(&network, batch).iter().copied().collect();
             let mut scores = vec![0.0; 10 * batch];

@@ -28,7 +28,7 @@ pub(crate) use spinning_workers::SpinningWorkers;
 
 use crate::device::gpu::Gpu;
 use crate::error::{Error, Result};
-use crate::kernels::masked_dense::DenseLibrary;
+use crate::kernels::library_gemm::DenseLibrary;
 use crate::kernels::threads;
 use crate::network::{Network, NodeMasks, Shape, Weights};
 use crate::sparse::Format;
@@ -66,8 +66,8 @@ pub struct Request<'a> {
     pub group_width: usize,
     /// Images that are run at once.
     pub batch: usize,
-    /// A library's dense product, which may take dense layers on a CPU.
-    pub library: Option<&'a Arc<dyn DenseLibrary>>,
+    /// Libraries whose dense products may take dense layers and convolutions on a CPU, where they are the fastest.
+    pub libraries: &'a [Arc<dyn DenseLibrary>],
 }
 
 /// No node is blocked.
@@ -84,7 +84,7 @@ impl<'a> Request<'a> {
             policy: Policy::Scalpel,
             group_width: 8,
             batch: 1,
-            library: None,
+            libraries: &[],
         }
     }
 }
@@ -152,10 +152,10 @@ fn executable<'a>(
     device: Device<'a>,
     autotune: &mut AutotuneCache,
 ) -> Result<Executable<'a>> {
-    let Request { policy, batch, library, .. } = *request;
+    let Request { policy, batch, libraries, .. } = *request;
     let (engine, bytes) = match device {
         Device::Cpu => {
-            let (engine, bytes) = OnCpu::new(plan, formats, batch, library, autotune)?;
+            let (engine, bytes) = OnCpu::new(plan, formats, batch, libraries, autotune)?;
             (Engine::Cpu(Box::new(engine)), bytes)
         }
         Device::Gpu(gpu) => {

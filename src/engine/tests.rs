@@ -9,7 +9,7 @@ use rand::RngExt;
 use super::{AutotuneCache, Device, Executable, Policy, Request, compile, reference};
 use crate::error::{Error, Result};
 use crate::kernels::gpu;
-use crate::kernels::masked_dense::DenseLibrary;
+use crate::kernels::library_gemm::{DenseLibrary, LibraryGemm, tests::Loops};
 use crate::network::{Conv, Groups, Layer, Linear, Network, NodeMasks, Op, Weights, zoo};
 use crate::prune::compact::compact;
 use crate::prune::whole::{Criterion, prune};
@@ -48,9 +48,8 @@ impl Pruned {
         autotune: &mut AutotuneCache,
     ) -> Result<Executable<'static>> {
         let Self { network, weights, masks, .. } = self;
-        let library = None;
         compile(
-            &Request { network, weights, masks, policy, group_width: 8, batch, library },
+            &Request { network, weights, masks, policy, group_width: 8, batch, libraries: &[] },
             device,
             autotune,
         )
@@ -219,23 +218,6 @@ fn a_network_that_was_compacted_to_uneven_groups_is_compiled_again() {
     }
 }
 
-/// A library by plain loops.
-struct Loops;
-
-impl DenseLibrary for Loops {
-    fn name(&self) -> String {
-        "plain loops".into()
-    }
-
-    fn multiply(&self, [_, k, n]: [usize; 3], w: &[f32], x: &[f32], y: &mut [f32]) -> Result<()> {
-        for (place, y) in y.iter_mut().enumerate() {
-            let (row, column) = (place / n, place % n);
-            *y = (0..k).map(|inner| w[row * k + inner] * x[inner * n + column]).sum();
-        }
-        Ok(())
-    }
-}
-
 #[test]
 fn a_library_that_is_slower_than_our_kernels_is_not_taken() {
     let Pruned { network, weights, masks, .. } = Pruned::new(zoo::lenet_300_100());
@@ -247,11 +229,11 @@ fn a_library_that_is_slower_than_our_kernels_is_not_taken() {
         policy: Policy::Dense,
         group_width: 8,
         batch: 16,
-        library: Some(&library),
+        libraries: std::slice::from_ref(&library),
     };
     let mut executable = compile(&request, Device::Cpu, &mut AutotuneCache::in_memory()).unwrap();
     let steps = executable.profile().unwrap();
-    assert!(steps.iter().all(|step| step.kernel != "masked_dense_f32_library"), "{steps:?}");
+    assert!(steps.iter().all(|step| !step.kernel.starts_with(LibraryGemm::NAME)), "{steps:?}");
 }
 
 #[test]
@@ -299,7 +281,7 @@ fn what_does_not_fit_is_refused() {
             policy: Policy::Combined,
             group_width: width,
             batch,
-            library: None,
+            libraries: &[],
         };
         compile(&request, Device::Cpu, &mut autotune).map(|_| ()).unwrap_err().to_string()
     };

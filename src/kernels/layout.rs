@@ -13,6 +13,8 @@ pub struct RowTable {
     starts: Vec<usize>,
     last: usize,
     gap: usize,
+    /// Where all start at multiples of one stride.
+    stride: Option<usize>,
 }
 
 impl RowTable {
@@ -22,7 +24,9 @@ impl RowTable {
         sorted.sort_unstable();
         let last = sorted.last().copied().unwrap_or(0);
         let gap = sorted.windows(2).map(|pair| pair[1] - pair[0]).min().unwrap_or(usize::MAX);
-        Self { starts, last, gap }
+        let stride = if starts.len() > 1 { gap } else { 0 };
+        let regular = starts.iter().enumerate().all(|(row, &start)| start == row * stride);
+        Self { starts, last, gap, stride: regular.then_some(stride) }
     }
 
     /// Every row's start.
@@ -65,6 +69,14 @@ impl Rows<'_> {
             Self::At(table) => table.last,
         };
         last.checked_add(span)
+    }
+
+    /// Floats from each row's start to the next one's, where that is the same for all and the first starts at 0.
+    pub(super) fn stride(&self) -> Option<usize> {
+        match self {
+            Self::Every(stride) => Some(*stride),
+            Self::At(table) => table.stride,
+        }
     }
 
     /// Floats between the starts of the nearest two rows.

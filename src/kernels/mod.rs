@@ -16,6 +16,7 @@ pub mod csr_spmm;
 pub mod gpu;
 pub mod group_spmm;
 pub mod layout;
+pub mod library_gemm;
 pub mod masked_dense;
 mod parallel;
 pub mod pool_eltwise;

@@ -76,8 +76,11 @@ pub struct BreakevenPoint {
     pub dense_gflops: f64,
     /// Useful GFLOP/s of the library's CSR product.
     pub csr_gflops: f64,
-    /// The library, for both.
+    /// The library whose dense product was the fastest.
     pub dense_library: String,
+    /// The library of the CSR product, where it is another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub csr_library: Option<String>,
     /// The algorithm of its CSR product, where it has several and the fastest was taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub csr_algorithm: Option<String>,
@@ -122,10 +125,14 @@ impl StoredSweep {
         }
     }
 
-    /// The sweep in a few words.
-    /// Where it was cut, that too.
+    /// The sweep in a few words: the machine, the libraries whose dense products were the fastest, and where it was
+    /// cut, that too.
     pub fn title(&self) -> String {
-        let library = self.points.first().map_or("", |point| point.dense_library.as_str());
+        let mut libraries: Vec<&str> =
+            self.points.iter().map(|point| point.dense_library.as_str()).collect();
+        libraries.sort_unstable();
+        libraries.dedup();
+        let library = libraries.join(" or ");
         let hardware = self.hardware();
         let machine = match (&self.sweep.device, self.sweep.threads) {
             (Some(_), _) => hardware,
@@ -226,6 +233,7 @@ pub(super) mod tests {
             dense_gflops: 100.0,
             csr_gflops: 20.0,
             dense_library: "MKL".into(),
+            csr_library: None,
             csr_algorithm: None,
         }
     }

@@ -14,22 +14,20 @@ use std::sync::Arc;
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 use ndarray::ArrayView2;
 
-use super::{Product, Products, check_lengths};
+use super::c_functions::{self, Cblas, c_functions};
+use super::{DenseProduct, Product, Products, RTLD_DEEPBIND, check_lengths};
 use crate::error::{Error, Result};
-use crate::kernels::masked_dense::DenseLibrary;
+use crate::kernels::library_gemm::{DenseLibrary, Strided};
 use crate::sparse::Csr;
 
 /// The variable that names its folder.
 const VARIABLE: &str = "SCALPEL_MKL";
 
 const ROW_MAJOR: c_int = 101;
-const NOT_TRANSPOSED: c_int = 111;
 /// `sparse_operation_t`, not transposed.
 const SPARSE_PLAIN: c_int = 10;
 /// `SPARSE_MEMORY_AGGRESSIVE`: may keep a copy in a better order.
 const MAY_ALLOCATE: c_int = 81;
-/// Flag of `dlopen` (Linux): a library's symbols are looked for among its own parts first.
-const RTLD_DEEPBIND: c_int = 8;
 /// Products that a sparse matrix is optimised for: many.
 const EXPECTED_CALLS: c_int = 1 << 20;
 
@@ -46,43 +44,10 @@ const GENERAL: Description = Description { kind: 20, fill: 40, diagonal: 50 };
 
 type Handle = *mut c_void;
 
-/// Declares the C functions that are taken from the library, once: their names and signatures (LP64).
-macro_rules! functions {
-    ($($field:ident = $name:literal ($($argument:ty),*) $(-> $result:ty)?;)*) => {
-        #[derive(Debug)]
-        struct Functions { $($field: unsafe extern "C" fn($($argument),*) $(-> $result)?,)* }
-
-        impl Functions {
-            /// # Safety
-            /// The library is MKL with 32-bit integers.
-            unsafe fn of(library: &Library) -> Result<Self> {
-                $(
-                    // SAFETY: the signature is that of MKL's C header (mkl_cblas.h, mkl_spblas.h, mkl_service.h), which
-                    // the list of functions below repeats; the symbol was found by its name.
-                    let $field = *unsafe {
-                        library.get::<unsafe extern "C" fn($($argument),*) $(-> $result)?>($name)
-                    }
-                    .map_err(|error| unavailable(error.to_string()))?;
-                )*
-                Ok(Self { $($field,)* })
-            }
-        }
-    };
-}
-
-functions! {
+c_functions! {
+    Functions:
     set_threads = b"MKL_Set_Num_Threads_Local\0" (c_int) -> c_int;
     version = b"MKL_Get_Version_String\0" (*mut c_char, c_int);
-    // Layout, transpositions, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc.
-    sgemm = b"cblas_sgemm\0" (
-        c_int, c_int, c_int, c_int, c_int, c_int, c_float, *const f32, c_int, *const f32, c_int,
-        c_float, *mut f32, c_int
-    );
-    // Layout, transposition, m, n, alpha, a, lda, x, incx, beta, y, incy.
-    sgemv = b"cblas_sgemv\0" (
-        c_int, c_int, c_int, c_int, c_float, *const f32, c_int, *const f32, c_int, c_float,
-        *mut f32, c_int
-    );
     // Handle, index base, rows, columns, rows_start, rows_end, columns, values.
     create_csr = b"mkl_sparse_s_create_csr\0" (
         *mut Handle, c_int, c_int, c_int, *mut c_int, *mut c_int, *mut c_int, *mut f32
@@ -108,6 +73,7 @@ functions! {
 /// MKL, loaded.
 #[derive(Debug)]
 pub struct Mkl {
+    cblas: Cblas,
     functions: Functions,
     version: String,
     threads: usize,
@@ -141,15 +107,18 @@ impl Mkl {
         let mut text = [0 as c_char; 256];
         // SAFETY: the library of this name; the C interface's own signatures; a buffer of the length
         // that is passed, which the version string's terminating 0 stays within.
-        let (functions, version) = unsafe {
-            let functions = Functions::of(&library)?;
+        let (cblas, functions, version) = unsafe {
+            let missing = |error: libloading::Error| unavailable(error.to_string());
+            let cblas = Cblas::of(&library).map_err(missing)?;
+            let functions = Functions::of(&library).map_err(missing)?;
             (functions.version)(text.as_mut_ptr(), text.len() as c_int - 1);
-            (functions, std::ffi::CStr::from_ptr(text.as_ptr()).to_string_lossy().into_owned())
+            let version = std::ffi::CStr::from_ptr(text.as_ptr()).to_string_lossy().into_owned();
+            (cblas, functions, version)
         };
         let number = version.split_whitespace().skip_while(|word| *word != "Version").nth(1);
         let number = number.unwrap_or("of unknown version").split('-').next().unwrap_or_default();
         let version = number.to_owned();
-        Ok(Arc::new(Self { functions, version, threads, _library: library }))
+        Ok(Arc::new(Self { cblas, functions, version, threads, _library: library }))
     }
 
     /// Tells MKL how many threads the calling thread's products may use.
@@ -212,49 +181,15 @@ impl DenseLibrary for Mkl {
         format!("MKL {}", self.version)
     }
 
-    fn multiply(&self, [m, k, n]: [usize; 3], w: &[f32], x: &[f32], y: &mut [f32]) -> Result<()> {
-        check_lengths([m, k, n], Some(w), x, y)?;
-        let [rows, inner, columns] = [int(m)?, int(k)?, int(n)?];
-        let leading = |length: c_int| length.max(1);
+    fn multiply(
+        &self,
+        shape: [usize; 3],
+        w: &[f32],
+        x: Strided<&[f32]>,
+        y: Strided<&mut [f32]>,
+    ) -> Result<()> {
         self.use_threads();
-        // SAFETY: the C interface's own signatures, and arrays of the lengths that these dimensions
-        // ask for.
-        unsafe {
-            if n == 1 {
-                (self.functions.sgemv)(
-                    ROW_MAJOR,
-                    NOT_TRANSPOSED,
-                    rows,
-                    inner,
-                    1.0,
-                    w.as_ptr(),
-                    leading(inner),
-                    x.as_ptr(),
-                    1,
-                    0.0,
-                    y.as_mut_ptr(),
-                    1,
-                );
-            } else {
-                (self.functions.sgemm)(
-                    ROW_MAJOR,
-                    NOT_TRANSPOSED,
-                    NOT_TRANSPOSED,
-                    rows,
-                    columns,
-                    inner,
-                    1.0,
-                    w.as_ptr(),
-                    leading(inner),
-                    x.as_ptr(),
-                    leading(columns),
-                    0.0,
-                    y.as_mut_ptr(),
-                    leading(columns),
-                );
-            }
-        }
-        Ok(())
+        self.cblas.multiply("MKL", shape, w, x, y)
     }
 }
 
@@ -268,11 +203,7 @@ impl Products for MklProducts {
     }
 
     fn dense(&self, w: ArrayView2<'_, f32>, x: &[f32], n: usize) -> Result<Box<dyn Product>> {
-        let (m, k) = w.dim();
-        let y = vec![0.0; m * n];
-        let (w, x) = (w.iter().copied().collect(), x.to_vec());
-        check_lengths([m, k, n], None, &x, &y)?;
-        Ok(Box::new(Dense { mkl: Arc::clone(&self.0), shape: [m, k, n], w, x, y }))
+        Ok(Box::new(DenseProduct::new(Arc::clone(&self.0) as _, w, x, n)?))
     }
 
     fn csr(&self, w: &Csr, x: &[f32], n: usize) -> Result<Box<dyn Product>> {
@@ -280,24 +211,6 @@ impl Products for MklProducts {
         let y = vec![0.0; m * n];
         check_lengths([m, k, n], None, x, &y)?;
         Ok(Box::new(Sparse { matrix: self.0.csr(w, n)?, x: x.to_vec(), y }))
-    }
-}
-
-struct Dense {
-    mkl: Arc<Mkl>,
-    shape: [usize; 3],
-    w: Vec<f32>,
-    x: Vec<f32>,
-    y: Vec<f32>,
-}
-
-impl Product for Dense {
-    fn run(&mut self) -> Result<()> {
-        self.mkl.multiply(self.shape, &self.w, &self.x, &mut self.y)
-    }
-
-    fn result(&self) -> Result<Vec<f32>> {
-        Ok(self.y.clone())
     }
 }
 
@@ -385,8 +298,7 @@ fn unavailable(reason: String) -> Error {
 }
 
 fn int(number: usize) -> Result<c_int> {
-    c_int::try_from(number)
-        .map_err(|_| Error::argument("MKL", "a size below 2^31", number.to_string()))
+    c_functions::int("MKL", number)
 }
 
 fn done(operation: &str, status: c_int) -> Result<()> {

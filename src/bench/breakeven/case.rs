@@ -75,6 +75,11 @@ impl Case {
         Ok(Self { m, k, n, group, density, dense, stored, x })
     }
 
+    /// Operations of a product that skips zeros: 2 nnz N.
+    pub(super) fn useful_operations(&self) -> f64 {
+        2.0 * (self.nnz() * self.n) as f64
+    }
+
     /// Weights that are not 0.
     pub fn nnz(&self) -> usize {
         match &self.stored {

@@ -8,9 +8,9 @@ use std::time::Duration;
 use ndarray::{Array2, ArrayView2};
 use rand::RngExt;
 
-use super::{Baseline, Case, contest, point};
+use super::Case;
 use crate::baselines::rotation::{Rotation, Set};
-use crate::baselines::{Product, Products, cuda::CudaLibraries};
+use crate::baselines::{Libraries, Product, Products, cuda::CudaLibraries};
 use crate::device::cuda::{Cuda, shim::Shim};
 use crate::device::gpu::{self, Buffer, Gpu, Language, Replay};
 use crate::device::{DeviceSpec, open_wgpu};
@@ -32,8 +32,8 @@ pub const COLUMNS: [usize; 4] = [1, 16, 128, 1024];
 pub struct Device {
     /// The GPU.
     pub gpu: Arc<dyn Gpu>,
-    /// The library.
-    pub library: Box<dyn Products>,
+    /// The vendor's library, or what stands in for one.
+    pub libraries: Libraries,
 }
 
 /// The device of that name: `cuda`, `cuda:1`, `cuda-shim` or `wgpu`.
@@ -44,8 +44,9 @@ pub fn device(name: &str) -> Result<Device> {
     match DeviceSpec::parse(name)? {
         DeviceSpec::Cuda(ordinal) => {
             let cuda = Arc::new(Cuda::new(ordinal)?);
-            let library = Box::new(CudaLibraries::new(Arc::clone(&cuda), false)?);
-            Ok(Device { gpu: cuda, library })
+            let products = Box::new(CudaLibraries::new(Arc::clone(&cuda), false)?);
+            let libraries = Libraries { products, dense: Vec::new() };
+            Ok(Device { gpu: cuda, libraries })
         }
         DeviceSpec::Wgpu => Ok(Device::of_ours(open_wgpu()?)),
         DeviceSpec::CudaShim => Ok(Device::of_ours(Arc::new(Shim::new()?))),
@@ -56,7 +57,8 @@ pub fn device(name: &str) -> Result<Device> {
 impl Device {
     /// A GPU that no vendor's library runs on: our own dense and compressed-row kernels are to beat.
     fn of_ours(gpu: Arc<dyn Gpu>) -> Self {
-        Self { library: Box::new(OurProducts { gpu: Arc::clone(&gpu) }), gpu }
+        let products = Box::new(OurProducts { gpu: Arc::clone(&gpu) });
+        Self { libraries: Libraries { products, dense: Vec::new() }, gpu }
     }
 
     /// What the device reaches at best: a large copy by its driver, and a large square product of random numbers
@@ -84,7 +86,7 @@ impl Device {
         let mut random = || rng.random_range(-1.0_f32..1.0);
         let w = Array2::from_shape_simple_fn((side, side), &mut random);
         let x: Vec<f32> = (0..side * side).map(|_| random()).collect();
-        let mut product = self.library.dense(w.view(), &x, side)?;
+        let mut product = self.libraries.products.dense(w.view(), &x, side)?;
         let mut turn = |calls: u32| product.seconds(calls);
         let seconds = interleave_by(&mut [&mut turn], config)?[0].median;
         let dense_gflops = 2.0 * (side as f64).powi(3) / seconds / 1e9;
@@ -207,15 +209,7 @@ pub fn measure(
             }
         }
     }
-    let names: Vec<String> = ours.iter().map(|(name, _)| name.clone()).collect();
-    let mut all = super::beside(case, ours, &*device.library)?;
-    let timings = contest(case, &mut all, 1)?;
-    let baseline = Baseline::of(&*device.library, &all);
-    Ok(names
-        .iter()
-        .enumerate()
-        .map(|(index, name)| point(case, name, &timings, index, &baseline))
-        .collect())
+    super::compare(case, ours, &device.libraries, 1)
 }
 
 /// Measures every point of a sweep, each with the variant that the dispatch takes, and gives them to

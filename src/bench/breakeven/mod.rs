@@ -14,7 +14,7 @@ use std::time::Duration;
 use ndarray::Array2;
 
 pub use self::case::Case;
-use crate::baselines::{Product, Products};
+use crate::baselines::{Libraries, Product};
 use crate::engine::SpinningWorkers;
 use crate::error::{Error, Result};
 use crate::kernels::SparseVariant;
@@ -65,7 +65,7 @@ pub fn sweep(threads: usize) -> Sweep {
 /// As [`Case::new`] and [`measure`]; an instruction set that no variant has; what `done` says.
 pub fn run(
     sweep: &Sweep,
-    library: &dyn Products,
+    libraries: &Libraries,
     mut done: impl FnMut(&BreakevenPoint) -> Result<()>,
 ) -> Result<Vec<BreakevenPoint>> {
     // All that can be refused is refused before anything is measured.
@@ -78,7 +78,7 @@ pub fn run(
     for_each_point(sweep, |shape, width, density, n| {
         let variant = variant_for(sweep.pattern, sweep.isa.as_deref(), shape[0], n)?;
         let case = Case::new(shape, sweep.pattern, width, density, n)?;
-        let measured = measure(&case, &[variant], library)?;
+        let measured = measure(&case, &[variant], libraries)?;
         measured.iter().try_for_each(&mut done)?;
         points.extend(measured);
         Ok(())
@@ -174,14 +174,15 @@ impl<F: FnMut(&[f32], &mut [f32]) -> Result<()> + Send> Product for Ours<'_, F> 
 /// more.
 const SETTLING: Duration = Duration::from_millis(250);
 
-/// Compares the candidates with plain loops and times them in turns. On several `threads` of the processor,
-/// where the last two must be the library's, each has its own awake and, after the library, nobody else's.
+/// Compares the candidates with plain loops and times them in turns: the first `ours`, then those of libraries. On
+/// several `threads` of the processor each has its own awake and, after a library, nobody else's.
 ///
 /// # Errors
 /// One that fails, or that computes something else.
 pub fn contest(
     case: &Case,
     candidates: &mut [(String, Box<dyn Product + '_>)],
+    ours: usize,
     threads: usize,
 ) -> Result<Vec<Timing>> {
     let expected = case.expected();
@@ -191,7 +192,6 @@ pub fn contest(
     }
     // The largest products take half a second each.
     let rounds = if case.m * case.k * case.n > 5_000_000_000 { 5 } else { 15 };
-    let ours = candidates.len().saturating_sub(2);
     let candidates = candidates.iter_mut().enumerate();
     let mut candidates: Vec<_> = candidates
         .map(|(index, (_, candidate))| ThreadedCandidate {
@@ -210,14 +210,14 @@ pub fn variants(pattern: Pattern, isa: Option<&str>, n: usize) -> Vec<SparseVari
     SparseVariant::all(pattern).into_iter().filter(fits).collect()
 }
 
-/// Compares and times variants of ours with a library, all in turns: a point per variant.
+/// Compares and times variants of ours with libraries, all in turns: a point per variant.
 ///
 /// # Errors
 /// A variant that this processor lacks; a candidate that computes something else.
 pub fn measure(
     case: &Case,
     variants: &[SparseVariant],
-    library: &dyn Products,
+    libraries: &Libraries,
 ) -> Result<Vec<BreakevenPoint>> {
     let n = case.n;
     let mut ours: Vec<(String, Box<dyn Product + '_>)> = Vec::new();
@@ -228,58 +228,71 @@ pub fn measure(
         };
         ours.push((variant.name().to_owned(), case.product(run)));
     }
-    let mut all = beside(case, ours, library)?;
-    let timings = contest(case, &mut all, rayon::current_num_threads())?;
-    let baseline = Baseline::of(library, &all);
-    let points = variants.iter().enumerate();
-    Ok(points
-        .map(|(index, variant)| point(case, variant.name(), &timings, index, &baseline))
-        .collect())
+    compare(case, ours, libraries, rayon::current_num_threads())
+}
+
+/// Compares and times products of ours with the libraries', all in turns: a point for each of ours.
+fn compare(
+    case: &Case,
+    mut candidates: Vec<(String, Box<dyn Product + '_>)>,
+    libraries: &Libraries,
+    threads: usize,
+) -> Result<Vec<BreakevenPoint>> {
+    let ours = candidates.len();
+    candidates.extend(libraries.dense(case.dense.view(), &case.x, case.n)?);
+    let csr = libraries.products.csr(&case.csr()?, &case.x, case.n)?;
+    candidates.push((libraries.products.name(), csr));
+    let timings = contest(case, &mut candidates, ours, threads)?;
+    let (kernels, baselines) = candidates.split_at(ours);
+    let (timings, of_baselines) = timings.split_at(ours);
+    let baseline = Baseline::of(case, baselines, of_baselines);
+    let points = kernels.iter().zip(timings);
+    Ok(points.map(|((kernel, _), timing)| point(case, kernel, timing, &baseline)).collect())
 }
 
 /// Whom ours are compared with.
 struct Baseline {
-    library: String,
-    /// How its product with compressed rows computes, where it has several ways.
+    /// The library whose dense product was the fastest, and how it computes.
+    dense: String,
+    dense_gflops: f64,
+    csr: String,
+    csr_gflops: f64,
     csr_algorithm: Option<String>,
 }
 
 impl Baseline {
-    /// That of the candidates, of which the last two are the library's dense product and that with compressed rows.
-    fn of(library: &dyn Products, candidates: &[(String, Box<dyn Product + '_>)]) -> Self {
-        let detail = |place: usize| {
-            let product = candidates.len().checked_sub(place).and_then(|at| candidates.get(at));
-            product.and_then(|(_, product)| product.detail()).map(str::to_owned)
+    /// That of the libraries' products, of which the last is that with compressed rows.
+    fn of(case: &Case, products: &[(String, Box<dyn Product + '_>)], timings: &[Timing]) -> Self {
+        let rate = |operations: f64, timing: &Timing| operations / timing.median / 1e9;
+        let all = 2.0 * (case.m * case.k * case.n) as f64;
+        let mut baseline = Self {
+            dense: String::new(),
+            dense_gflops: 0.0,
+            csr: String::new(),
+            csr_gflops: 0.0,
+            csr_algorithm: None,
         };
-        let dense = detail(2).map_or(String::new(), |detail| format!(" ({detail})"));
-        Self { library: library.name() + &dense, csr_algorithm: detail(1) }
+        let Some(csr) = products.len().checked_sub(1) else { return baseline };
+        for (index, ((library, product), timing)) in products.iter().zip(timings).enumerate() {
+            let detail = product.detail();
+            if index == csr {
+                baseline.csr.clone_from(library);
+                baseline.csr_gflops = rate(case.useful_operations(), timing);
+                baseline.csr_algorithm = detail.map(str::to_owned);
+            } else if rate(all, timing) > baseline.dense_gflops {
+                let detail = detail.map_or(String::new(), |detail| format!(" ({detail})"));
+                baseline.dense = library.clone() + &detail;
+                baseline.dense_gflops = rate(all, timing);
+            }
+        }
+        baseline
     }
 }
 
-/// A library's dense and sparse products after ours.
-fn beside<'a>(
-    case: &'a Case,
-    mut ours: Vec<(String, Box<dyn Product + 'a>)>,
-    library: &dyn Products,
-) -> Result<Vec<(String, Box<dyn Product + 'a>)>> {
-    let name = library.name();
-    ours.push((format!("{name} dense"), library.dense(case.dense.view(), &case.x, case.n)?));
-    ours.push((format!("{name} CSR"), library.csr(&case.csr()?, &case.x, case.n)?));
-    Ok(ours)
-}
-
-/// The point of the candidate `index`; the last two timings are the library's.
-fn point(
-    case: &Case,
-    kernel: &str,
-    timings: &[Timing],
-    index: usize,
-    baseline: &Baseline,
-) -> BreakevenPoint {
+/// The point of one of our kernels.
+fn point(case: &Case, kernel: &str, timing: &Timing, baseline: &Baseline) -> BreakevenPoint {
     let (m, k, n) = (case.m, case.k, case.n);
-    let useful = 2.0 * (case.nnz() * n) as f64;
-    let rate = |operations: f64, index: usize| operations / timings[index].median / 1e9;
-    let dense = timings.len() - 2;
+    let same = baseline.dense.starts_with(&baseline.csr);
     BreakevenPoint {
         kernel: kernel.to_owned(),
         shape: format!("{m}x{k}"),
@@ -290,10 +303,11 @@ fn point(
         density: case.nnz() as f64 / (m * k).max(1) as f64,
         asked_density: case.density,
         threads: rayon::current_num_threads(),
-        gflops: rate(useful, index),
-        dense_gflops: rate(2.0 * (m * k * n) as f64, dense),
-        csr_gflops: rate(useful, dense + 1),
-        dense_library: baseline.library.clone(),
+        gflops: case.useful_operations() / timing.median / 1e9,
+        dense_gflops: baseline.dense_gflops,
+        csr_gflops: baseline.csr_gflops,
+        dense_library: baseline.dense.clone(),
+        csr_library: (!same).then(|| baseline.csr.clone()),
         csr_algorithm: baseline.csr_algorithm.clone(),
     }
 }

@@ -5,13 +5,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::pytorch::PyTorch;
-use crate::baselines::mkl::Mkl;
+use crate::baselines::dense_libraries;
 use crate::device::cuda::{Cuda, shim::Shim};
 use crate::device::gpu::Gpu;
 use crate::device::{DeviceSpec, open_wgpu};
 use crate::engine;
 use crate::error::{Error, Result};
-use crate::kernels::masked_dense::DenseLibrary;
+use crate::kernels::library_gemm::DenseLibrary;
 
 /// Where a contest takes place.
 pub struct BenchContext<'a> {
@@ -23,8 +23,8 @@ pub struct BenchContext<'a> {
     pub library: Option<tch::Device>,
     /// Threads of the CPU: those of the pool, and of libtorch.
     pub threads: usize,
-    /// A library's dense product for our dense layers.
-    pub products: Option<Arc<dyn DenseLibrary>>,
+    /// Libraries whose dense products may take our dense layers and convolutions.
+    pub libraries: Vec<Arc<dyn DenseLibrary>>,
     /// PyTorch through Python, which captures networks in CUDA graphs.
     pub(super) pytorch: Option<Rc<RefCell<PyTorch>>>,
 }
@@ -91,8 +91,8 @@ impl BenchDevice {
     }
 
     /// Makes it a bench context, with so many threads of the processor: those of rayon's global pool and of libtorch
-    /// are set to them. On a GPU through CUDA, libtorch runs on the same one; through wgpu it cannot. MKL may
-    /// take dense layers of a CPU on one thread; the threads of a pool of its own would be in our way.
+    /// are set to them. On a GPU through CUDA, libtorch runs on the same one; through wgpu it cannot. On a CPU,
+    /// MKL, OpenBLAS and BLIS may take dense layers, on threads of ours.
     ///
     /// # Errors
     /// The global pool has been made already; a libtorch without CUDA.
@@ -109,12 +109,12 @@ impl BenchDevice {
         pool.build_global().map_err(|error| {
             Error::argument("set the threads", "a pool that is not made yet", error.to_string())
         })?;
-        let products = match (&self.gpu, threads) {
-            (None, 1) => Mkl::load(1).ok().map(|mkl| mkl as Arc<dyn DenseLibrary>),
-            _ => None,
+        let libraries = match &self.gpu {
+            None => dense_libraries(),
+            Some(_) => Vec::new(),
         };
         let device = self.gpu().map_or(engine::Device::Cpu, engine::Device::Gpu);
         let name = self.name.clone();
-        Ok(BenchContext { name, device, library, threads, products, pytorch: None })
+        Ok(BenchContext { name, device, library, threads, libraries, pytorch: None })
     }
 }

@@ -109,7 +109,7 @@ pub fn compiled<'a>(
         policy,
         group_width: *group_width,
         batch,
-        library: context.products.as_ref(),
+        libraries: &context.libraries,
     };
     let mut executable = compile(&request, context.device, autotune)?;
     verify(&mut executable, network, weights, masks, batch, context.checking_threads())?;

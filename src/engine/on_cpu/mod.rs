@@ -22,7 +22,8 @@ use super::spinning_workers::SpinningWorkers;
 use crate::error::Result;
 use crate::kernels::convolution::Convolution;
 use crate::kernels::layout::{ImageLayout, Input, Output};
-use crate::kernels::masked_dense::{DenseLibrary, MaskedDense};
+use crate::kernels::library_gemm::DenseLibrary;
+use crate::kernels::masked_dense::MaskedDense;
 use crate::kernels::pool_eltwise::PoolEltwise;
 use crate::kernels::{PackedProduct, parallel_for_with, runs_parallel, serial, threads};
 use crate::network::Shape;
@@ -151,13 +152,6 @@ impl DenseProduct {
             Self::Sparse(kernel) => kernel.run_at(Input::plain(x, n), n, Output::plain(y, n)),
         }
     }
-
-    fn name(&self) -> &'static str {
-        match self {
-            Self::Masked(kernel) => kernel.variant().name,
-            Self::Sparse(kernel) => kernel.name(),
-        }
-    }
 }
 
 /// The activations of one image, and the seconds that its steps took.
@@ -173,14 +167,14 @@ impl OnCpu {
         plan: &Plan<'_>,
         formats: &[Format],
         batch: usize,
-        library: Option<&Arc<dyn DenseLibrary>>,
+        libraries: &[Arc<dyn DenseLibrary>],
         autotune: &mut AutotuneCache,
     ) -> Result<(Self, usize)> {
         let first_dense = |step: &Step<'_>| matches!(step.work, Work::Linear(_));
         let split = plan.steps.iter().position(first_dense).unwrap_or(plan.steps.len());
         let (on_images, on_batch) = plan.steps.split_at(split);
         let spinning = SpinningWorkers::default();
-        let mut builder = Builder::new(plan, formats, batch, library, autotune, &spinning);
+        let mut builder = Builder::new(plan, formats, batch, libraries, autotune, &spinning);
         let image_steps = builder.image_steps(on_images)?;
         let batch_steps =
             on_batch.iter().map(|step| builder.batch_step(step)).collect::<Result<Vec<_>>>()?;

@@ -1,5 +1,6 @@
 //! Convolution with weights in groups of either pattern, dense ones or compressed rows, on `group_spmm`,
-//! `upright_spmm` and `csr_spmm`, without im2col.
+//! `upright_spmm` and `csr_spmm`, without im2col; or, with dense weights, on a library's product ([`super::library_gemm`]),
+//! for which some pixels at a time are gathered.
 //!
 //! The weights of a convolution's group of channels are a matrix `[M, C * side * side]`; X would have a
 //! row for each tap (c, kh, kw), with a column for each output pixel. That matrix is never built: in a
@@ -17,6 +18,7 @@ pub mod reference;
 mod tests;
 
 use std::cell::Cell;
+use std::sync::Arc;
 
 use rayon::prelude::*;
 
@@ -26,6 +28,7 @@ use self::padded_image::PaddedImage;
 use super::csr_spmm::{self, CsrSpmm};
 use super::group_spmm::{self, GroupSpmm, WIDE};
 use super::layout::{ColumnLayout, ImageLayout, Input, Output, RowTable, Rows};
+use super::library_gemm::{DenseLibrary, LibraryGemm};
 use super::upright_spmm::{UprightLayer, UprightSpmm};
 use super::{PackedProduct, SparseVariant};
 use crate::error::{Error, Result};
@@ -158,15 +161,38 @@ struct Group {
     first_output: usize,
 }
 
+/// What computes the products.
+#[derive(Clone, Copy)]
+enum Backend<'a> {
+    /// The preferred variant for the weights.
+    Preferred,
+    Variant(SparseVariant),
+    Library(&'a Arc<dyn DenseLibrary>),
+}
+
 /// Packs the product of one group of channels.
 fn product(
     layer: &ConvLayer<'_>,
     place: usize,
     bias: Option<&[f32]>,
-    variant: Option<SparseVariant>,
+    backend: Backend<'_>,
     columns: usize,
 ) -> Result<Box<dyn PackedProduct>> {
     let relu = layer.relu;
+    let variant = match (backend, layer.weights) {
+        (Backend::Preferred, _) => None,
+        (Backend::Variant(variant), _) => Some(variant),
+        (Backend::Library(library), Weights::Dense(all)) => {
+            return Ok(Box::new(LibraryGemm::new(all[place], bias, relu, Arc::clone(library))?));
+        }
+        (Backend::Library(library), _) => {
+            return Err(Error::argument(
+                "convolution",
+                "dense weights for a library",
+                library.name(),
+            ));
+        }
+    };
     let of_groups = |weights: &GroupSparse, variant| -> Result<Box<dyn PackedProduct>> {
         let layer = group_spmm::GroupLayer { weights, bias, relu };
         Ok(Box::new(match variant {
@@ -227,7 +253,7 @@ impl Convolution {
     /// # Errors
     /// Sizes that contradict each other; what the product's kernel refuses.
     pub fn new(layer: &ConvLayer<'_>) -> Result<Self> {
-        Self::pack(layer, None)
+        Self::pack(layer, Backend::Preferred)
     }
 
     /// Packs a layer of groups for one variant of their pattern, or one of dense weights for one of any.
@@ -235,10 +261,18 @@ impl Convolution {
     /// # Errors
     /// Sizes that contradict each other; a variant for other weights; what its kernel refuses.
     pub fn with(variant: SparseVariant, layer: &ConvLayer<'_>) -> Result<Self> {
-        Self::pack(layer, Some(variant))
+        Self::pack(layer, Backend::Variant(variant))
     }
 
-    fn pack(layer: &ConvLayer<'_>, variant: Option<SparseVariant>) -> Result<Self> {
+    /// Packs a layer of dense weights for a library's product.
+    ///
+    /// # Errors
+    /// Sizes that contradict each other; weights that are not dense.
+    pub fn with_library(library: &Arc<dyn DenseLibrary>, layer: &ConvLayer<'_>) -> Result<Self> {
+        Self::pack(layer, Backend::Library(library))
+    }
+
+    fn pack(layer: &ConvLayer<'_>, backend: Backend<'_>) -> Result<Self> {
         let geometry = layer.geometry;
         let parts = layer.channel_groups()?;
         let output = geometry.output()?;
@@ -254,7 +288,7 @@ impl Convolution {
                     map.tap(part.first_input + channel, down, right)
                 })
                 .collect();
-            let kernel = product(layer, place, part.bias, variant, columns)?;
+            let kernel = product(layer, place, part.bias, backend, columns)?;
             let taps = RowTable::new(taps);
             packed.push(Group { kernel, taps, first_output: part.first_output });
         }

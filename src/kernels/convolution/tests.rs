@@ -1,5 +1,7 @@
 //! Every variant of `group_spmm` under the convolution, on hostile shapes, against plain loops.
 
+use std::sync::Arc;
+
 use ndarray::{Array2, Axis};
 use proptest::prelude::*;
 use rand::RngExt;
@@ -11,6 +13,7 @@ use crate::kernels::SparseVariant;
 use crate::kernels::gpu::devices;
 use crate::kernels::group_spmm::by_name;
 use crate::kernels::layout::ImageLayout;
+use crate::kernels::library_gemm::{DenseLibrary, tests::Loops};
 use crate::kernels::pool_eltwise;
 use crate::seed;
 use crate::sparse::{Csr, GroupSparse, Pattern, UprightSparse};
@@ -148,8 +151,13 @@ fn check_pattern(case: &Case, pattern: Pattern, seed: u64, spoil: impl Fn(&mut [
             let full = SparseVariant::all(Pattern::Upright).into_iter();
             all.extend(full.filter_map(|variant| run(variant, &dense)));
         }
-        for weights in others {
-            let convolution = Convolution::new(&ConvLayer { weights, ..*layer }).unwrap();
+        let own =
+            others.into_iter().map(|weights| Convolution::new(&ConvLayer { weights, ..*layer }));
+        let library: Arc<dyn DenseLibrary> = Arc::new(Loops);
+        let dense = ConvLayer { weights: Weights::Dense(&views), ..*layer };
+        let theirs = finite.then(|| Convolution::with_library(&library, &dense));
+        for convolution in own.chain(theirs) {
+            let convolution = convolution.unwrap();
             let mut found = vec![f32::NAN; floats];
             convolution.run(x, case.images, &mut found).unwrap();
             all.push((format!("{:?}", convolution.variant()), found));

@@ -1,62 +1,38 @@
-//! Any columns, by a library: the inputs are gathered before its product and the results scattered after it.
+//! Any columns, by a library.
 
-use std::cell::Cell;
-use std::fmt;
 use std::sync::Arc;
 
-use super::{DenseLibrary, Gathered, Kernel};
+use super::{Gathered, Kernel};
 use crate::error::Result;
-use crate::kernels::activate;
+use crate::kernels::PackedProduct;
+use crate::kernels::layout::{ColumnLayout, Input, Output, RowTable, Rows};
+use crate::kernels::library_gemm::{DenseLibrary, LibraryGemm};
 
+#[derive(Debug)]
 pub(super) struct LibraryKernel {
-    layer: Gathered,
-    weights: Vec<f32>,
-    library: Arc<dyn DenseLibrary>,
+    product: LibraryGemm,
+    n: usize,
+    inputs: RowTable,
+    outputs: RowTable,
 }
 
 impl LibraryKernel {
-    pub(super) fn new(layer: Gathered, library: Arc<dyn DenseLibrary>) -> Self {
-        let weights = layer.weights.iter().copied().collect();
-        Self { layer, weights, library }
+    pub(super) fn new(layer: Gathered, library: Arc<dyn DenseLibrary>) -> Result<Self> {
+        let Gathered { weights, bias, relu, n, inputs, outputs } = layer;
+        let product = LibraryGemm::new(weights.view(), Some(&bias), relu, library)?;
+        Ok(Self { product, n, inputs, outputs })
     }
-}
-
-impl fmt::Debug for LibraryKernel {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} for {:?}", self.library.name(), self.layer.weights.dim())
-    }
-}
-
-thread_local! {
-    /// The gathered inputs and the results, reused from call to call.
-    static SCRATCH: Cell<(Vec<f32>, Vec<f32>)> = const { Cell::new((Vec::new(), Vec::new())) };
 }
 
 impl Kernel for LibraryKernel {
     fn run(&self, x: &[f32], y: &mut [f32]) -> Result<()> {
-        let layer = &self.layer;
-        let ((m, k), n) = (layer.weights.dim(), layer.n);
-        let (mut gathered, mut results) = SCRATCH.take();
-        gathered.clear();
-        for &place in layer.inputs.starts() {
-            gathered.extend(&x[place..place + n]);
-        }
-        results.resize(m * n, 0.0);
-        let done = if m * k * n == 0 {
-            results.fill(0.0);
-            Ok(())
-        } else {
-            self.library.multiply([m, k, n], &self.weights, &gathered, &mut results)
+        let x = Input { values: x, rows: Rows::At(&self.inputs) };
+        let columns = ColumnLayout::contiguous(self.n);
+        // Only of rows that no single stride finds are the results all one thread's.
+        let rows = match Rows::At(&self.outputs).stride() {
+            Some(stride) if stride >= self.n => Rows::Every(stride),
+            _ => Rows::At(&self.outputs),
         };
-        if done.is_ok() && n > 0 {
-            let rows = results.chunks_exact(n).zip(&layer.bias);
-            for (&place, (row, &bias)) in layer.outputs.starts().iter().zip(rows) {
-                for (to, &sum) in y[place..place + n].iter_mut().zip(row) {
-                    *to = activate(sum + bias, layer.relu);
-                }
-            }
-        }
-        SCRATCH.set((gathered, results));
-        done
+        self.product.run_at(x, self.n, Output { values: y, rows, columns })
     }
 }

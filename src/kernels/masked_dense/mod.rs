@@ -35,20 +35,9 @@ use self::library::LibraryKernel;
 use self::rows::{RowsFunction, RowsKernel};
 use super::group_spmm;
 use super::layout::RowTable;
+use super::library_gemm::{DenseLibrary, LibraryGemm};
 use super::registry::{self, Isa};
 use crate::error::{Error, Result};
-
-/// A library's dense product.
-pub trait DenseLibrary: Send + Sync {
-    /// The library and its version.
-    fn name(&self) -> String;
-
-    /// `y = w x` for `[m, k, n]`: w is `[m, k]`, x `[k, n]`, y `[m, n]`, all contiguous.
-    ///
-    /// # Errors
-    /// Slices of other lengths; what the library refuses.
-    fn multiply(&self, shape: [usize; 3], w: &[f32], x: &[f32], y: &mut [f32]) -> Result<()>;
-}
 
 /// The nodes on one side of a layer.
 #[derive(Clone, Copy, Debug)]
@@ -170,7 +159,7 @@ pub const VARIANTS: &[Variant] = &[
         Isa::Avx512,
         Backend::Columns("group_spmm_f32_avx512_n16"),
     ),
-    Variant::new("masked_dense_f32_library", Isa::Portable, Backend::Library),
+    Variant::new(LibraryGemm::NAME, Isa::Portable, Backend::Library),
     #[cfg(target_arch = "x86_64")]
     Variant::new("masked_dense_f32_avx2_n1", Isa::Avx2, Backend::Rows(x86_avx2::function)),
     #[cfg(target_arch = "x86_64")]
@@ -298,7 +287,7 @@ impl MaskedDense {
                 Box::new(ColumnsKernel::new(gathered, group_spmm::by_name(name)?)?)
             }
             Backend::Library => {
-                Box::new(LibraryKernel::new(gathered, Arc::clone(library.ok_or_else(no_library)?)))
+                Box::new(LibraryKernel::new(gathered, Arc::clone(library.ok_or_else(no_library)?))?)
             }
         };
         let (rows, inner) = (layer.outputs.rows(m), layer.inputs.rows(k));

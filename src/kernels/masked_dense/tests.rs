@@ -7,29 +7,11 @@ use ndarray::Array2;
 use proptest::prelude::*;
 use rand::RngExt;
 
-use super::{DenseLibrary, MaskedDense, MaskedLayer, Nodes, VARIANTS, gpu, reference};
-use crate::error::{Error, Result};
+use super::{MaskedDense, MaskedLayer, Nodes, VARIANTS, gpu, reference};
+use crate::error::Error;
 use crate::kernels::gpu::devices;
+use crate::kernels::library_gemm::{DenseLibrary, tests::Loops};
 use crate::seed;
-
-/// A library by plain loops: what is checked is how the kernel hands over to one.
-struct Loops;
-
-impl DenseLibrary for Loops {
-    fn name(&self) -> String {
-        "plain loops".into()
-    }
-
-    fn multiply(&self, [m, k, n]: [usize; 3], w: &[f32], x: &[f32], y: &mut [f32]) -> Result<()> {
-        assert_eq!((w.len(), x.len(), y.len()), (m * k, k * n, m * n));
-        for (place, y) in y.iter_mut().enumerate() {
-            let (row, column) = (place / n, place % n);
-            let products = (0..k).map(|k_| w[row * k + k_] * x[k_ * n + column]);
-            *y = products.sum();
-        }
-        Ok(())
-    }
-}
 
 const UNTOUCHED: f32 = -77.0;
 

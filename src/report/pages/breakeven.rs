@@ -71,6 +71,7 @@ fn csv(sweeps: &[StoredSweep]) -> String {
         "dense_gflops",
         "csr_gflops",
         "library",
+        "csr_library",
     ]);
     for sweep in sweeps {
         for point in &sweep.points {
@@ -89,6 +90,7 @@ fn csv(sweeps: &[StoredSweep]) -> String {
                 point.dense_gflops.to_string(),
                 point.csr_gflops.to_string(),
                 point.dense_library.clone(),
+                point.csr_library.as_ref().unwrap_or(&point.dense_library).clone(),
             ]);
         }
     }

@@ -31,7 +31,7 @@ built_in! {
         "upright_pruning_ordered" "combined_pruning" "combined_pruning_all" "magnitude_pruning" "random_pruning";
     "nin":
         "node_pruning" "node_pruning_short" "node_pruning_gpu" "simd_pruning" "simd_pruning_short"
-        "upright_pruning" "upright_pruning_short" "combined_pruning" "combined_pruning_short" "magnitude_pruning"
+        "upright_pruning" "upright_pruning_short" "upright_pruning_short_ordered" "combined_pruning" "combined_pruning_short" "magnitude_pruning"
         "magnitude_pruning_short" "random_pruning" "random_pruning_short";
     "alexnet":
         "node_pruning" "simd_pruning" "upright_pruning" "combined_pruning" "combined_pruning_all"

@@ -21,7 +21,8 @@ use crate::kernels::convolution::{self, Convolution, Geometry};
 use crate::kernels::csr_spmm::{self, CsrSpmm};
 use crate::kernels::group_spmm::{self, GroupSpmm};
 use crate::kernels::layout::ImageLayout;
-use crate::kernels::masked_dense::{self, DenseLibrary, MaskedDense, Nodes};
+use crate::kernels::library_gemm::{DenseLibrary, LibraryGemm};
+use crate::kernels::masked_dense::{self, MaskedDense, Nodes};
 use crate::kernels::pool_eltwise::PoolEltwise;
 use crate::kernels::upright_spmm::{self, UprightLayer, UprightSpmm};
 use crate::kernels::{SparseVariant, threads};
@@ -46,11 +47,37 @@ struct Value {
     layout: ImageLayout,
 }
 
+/// What may compute a convolution.
+#[derive(Clone, Copy)]
+enum ConvBackend<'a> {
+    Variant(SparseVariant),
+    Csr,
+    Library(&'a Arc<dyn DenseLibrary>),
+}
+
+impl ConvBackend<'_> {
+    fn name(self) -> String {
+        match self {
+            Self::Variant(variant) => variant.name().to_owned(),
+            Self::Csr => "csr".to_owned(),
+            Self::Library(library) => named(LibraryGemm::NAME, Some(library)),
+        }
+    }
+
+    fn pack(self, layer: &convolution::ConvLayer<'_>) -> Result<Convolution> {
+        match self {
+            Self::Variant(variant) => Convolution::with(variant, layer),
+            Self::Csr => Convolution::new(layer),
+            Self::Library(library) => Convolution::with_library(library, layer),
+        }
+    }
+}
+
 pub(super) struct Builder<'a, 'p> {
     plan: &'a Plan<'p>,
     formats: &'a [Format],
     batch: usize,
-    library: Option<&'a Arc<dyn DenseLibrary>>,
+    libraries: &'a [Arc<dyn DenseLibrary>],
     autotune: &'a mut AutotuneCache,
     spinning: &'a SpinningWorkers,
     buffers: Vec<Planned>,
@@ -61,11 +88,11 @@ impl<'a, 'p> Builder<'a, 'p> {
         plan: &'a Plan<'p>,
         formats: &'a [Format],
         batch: usize,
-        library: Option<&'a Arc<dyn DenseLibrary>>,
+        libraries: &'a [Arc<dyn DenseLibrary>],
         autotune: &'a mut AutotuneCache,
         spinning: &'a SpinningWorkers,
     ) -> Self {
-        Self { plan, formats, batch, library, autotune, spinning, buffers: Vec::new() }
+        Self { plan, formats, batch, libraries, autotune, spinning, buffers: Vec::new() }
     }
 
     /// The buffers of a workspace, for the steps that were made so far.
@@ -163,26 +190,31 @@ impl<'a, 'p> Builder<'a, 'p> {
                 Format::Dense => &[Pattern::Groups, Pattern::Upright],
                 Format::Csr => &[],
             };
-            let mut variants: Vec<Option<SparseVariant>> = Vec::new();
+            let mut backends: Vec<ConvBackend<'_>> = Vec::new();
             for &pattern in patterns {
-                variants.extend(SparseVariant::candidates(pattern, columns)?.into_iter().map(Some));
+                let variants = SparseVariant::candidates(pattern, columns)?;
+                backends.extend(variants.into_iter().map(ConvBackend::Variant));
             }
-            if format == Format::Csr {
-                variants.push(None);
+            match format {
+                Format::Csr => backends.push(ConvBackend::Csr),
+                Format::Dense => {
+                    backends.extend(self.libraries.iter().map(ConvBackend::Library));
+                }
+                Format::Groups(_) | Format::Upright(_) => {}
             }
-            for variant in variants {
-                let name = variant.map_or("csr", SparseVariant::name);
+            for backend in backends {
                 let make = move || {
-                    let pack = |layer: &convolution::ConvLayer<'_>| match variant {
-                        Some(variant) => Convolution::with(variant, layer),
-                        None => Convolution::new(layer),
-                    };
+                    let pack = |layer: &convolution::ConvLayer<'_>| backend.pack(layer);
                     let convolution = stored.with_convolution(*geometry, product, pack)?;
-                    let kernel = convolution.variant().unwrap_or("none").to_owned();
+                    let library = match backend {
+                        ConvBackend::Library(library) => Some(library),
+                        _ => None,
+                    };
+                    let kernel = named(convolution.variant().unwrap_or("none"), library);
                     let about = describe(step, product, stored, kernel);
                     Ok((convolution, about))
                 };
-                candidates.push((format!("{} {name}", format), Box::new(make)));
+                candidates.push((format!("{} {}", format, backend.name()), Box::new(make)));
             }
         }
         let key = format!(
@@ -247,14 +279,15 @@ impl<'a, 'p> Builder<'a, 'p> {
         let (batch, all) = (self.batch, self.stored(product)?);
         let mut candidates: Vec<TuningCandidate<'_, (DenseProduct, Description)>> = Vec::new();
         for &(format, ref stored) in &all {
-            let kernels = dense_candidates(stored, product, batch, self.library)?;
+            let kernels = dense_candidates(stored, product, batch, self.libraries)?;
             for (name, make) in kernels {
+                let own_name = name.clone();
                 let make = move || {
                     let kernel = make()?;
-                    let about = describe(step, product, stored, kernel.name().to_owned());
+                    let about = describe(step, product, stored, name.clone());
                     Ok((kernel, about))
                 };
-                candidates.push((format!("{} {name}", format), Box::new(make)));
+                candidates.push((format!("{} {own_name}", format), Box::new(make)));
             }
         }
         let key = format!(
@@ -288,8 +321,16 @@ impl<'a, 'p> Builder<'a, 'p> {
     fn key(&self, threading: Threading, layer: &str) -> String {
         let formats: Vec<String> = self.formats.iter().map(Format::to_string).collect();
         let threads = if threading == Threading::Serial { 1 } else { threads() };
-        format!("{threads} threads | {} | {layer}", formats.join(", "))
+        // Where there are other libraries, a choice has to be made again.
+        let libraries = self.libraries.iter().map(|library| library.name());
+        let beside: String = libraries.map(|name| format!(", {name}")).collect();
+        format!("{threads} threads | {}{beside} | {layer}", formats.join(", "))
     }
+}
+
+/// The name of a kernel, with its library's where it is one's.
+fn named(kernel: &str, library: Option<&Arc<dyn DenseLibrary>>) -> String {
+    library.map_or(kernel.to_owned(), |library| format!("{kernel} ({})", library.name()))
 }
 
 /// The ways to run a dense layer whose weights are stored like this.
@@ -297,13 +338,20 @@ fn dense_candidates<'c>(
     stored: &'c LayerWeights<'_>,
     product: &'c Product<'_>,
     batch: usize,
-    library: Option<&'c Arc<dyn DenseLibrary>>,
+    libraries: &'c [Arc<dyn DenseLibrary>],
 ) -> Result<Vec<TuningCandidate<'c, DenseProduct>>> {
     let (matrix, bias, relu) = (product.matrices[0], Some(product.bias), product.relu);
     let mut candidates: Vec<TuningCandidate<'c, DenseProduct>> = Vec::new();
     match stored {
         LayerWeights::Dense(_) => {
-            for variant in masked_dense::candidates(batch, library.is_some())? {
+            let variants = masked_dense::candidates(batch, !libraries.is_empty())?.into_iter();
+            let ways = variants.flat_map(|variant| match variant.design {
+                masked_dense::Backend::Library => {
+                    libraries.iter().map(|library| (variant, Some(library))).collect()
+                }
+                _ => vec![(variant, None)],
+            });
+            for (variant, library) in ways {
                 let make = move || {
                     let (m, k) = matrix.dim();
                     let [inputs, outputs]: [Vec<usize>; 2] = [(0..k).collect(), (0..m).collect()];
@@ -316,7 +364,7 @@ fn dense_candidates<'c>(
                     };
                     Ok(DenseProduct::Masked(MaskedDense::with(variant, &layer, batch, library)?))
                 };
-                candidates.push((variant.name.to_owned(), Box::new(make)));
+                candidates.push((named(variant.name, library), Box::new(make)));
             }
             // A strip of which every group is stored is one of a dense product.
             for variant in upright_spmm::candidates(batch)?.into_iter().filter(|_| batch > 1) {
