@@ -137,11 +137,13 @@ impl LibraryGemm {
         let weights = &self.weights[rows.start * k..rows.end * k];
         let mut results = RESULTS.take();
         results.resize(rows.len() * n, 0.0);
-        let to = Strided { values: &mut results[..], stride: n };
-        let done = match k {
+        let done = if k == 0 {
             // Nothing is added up, and no library asked.
-            0 => Ok(results.fill(0.0)),
-            _ => self.library.multiply([rows.len(), k, n], weights, x, to),
+            results.fill(0.0);
+            Ok(())
+        } else {
+            let to = Strided { values: &mut results[..], stride: n };
+            self.library.multiply([rows.len(), k, n], weights, x, to)
         };
         if done.is_ok() {
             for (row, mut results) in rows.zip(results.chunks_exact(n)) {
