@@ -1,5 +1,5 @@
 //! The convolutions of the five networks with group-sparse weights, beside libtorch's dense ones
-//! (oneDNN), in turns in one run, at batch 1.
+//! (oneDNN) and dense ones on a library's product, in turns in one run, at batch 1.
 //!
 //! ```text
 //! cargo bench --bench convolution                # all networks
@@ -14,6 +14,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use ndarray::Array2;
 use rand::RngExt;
+use scalpel::baselines::dense_libraries;
 use scalpel::kernels::convolution::{ConvLayer, Convolution, Geometry, Weights};
 use scalpel::network::{Op, zoo};
 use scalpel::options::BenchArgs;
@@ -29,6 +30,8 @@ const WIDTH: usize = 8;
 /// One layer at one density.
 struct Case {
     ours: Convolution,
+    /// The same weights, dense, on each library's product.
+    libraries: Vec<Convolution>,
     weights: Tensor,
     x: Vec<f32>,
     geometry: Geometry,
@@ -67,6 +70,13 @@ impl Case {
         let layer =
             ConvLayer { geometry, weights: Weights::Groups(&sparse), bias: None, relu: false };
         let ours = Convolution::new(&layer)?;
+        let views: Vec<_> = (0..groups)
+            .map(|group| dense.slice(ndarray::s![group * share..(group + 1) * share, ..]))
+            .collect();
+        let layer = ConvLayer { weights: Weights::Dense(&views), ..layer };
+        let libraries = dense_libraries()?;
+        let libraries = libraries.iter().map(|library| Convolution::with_library(library, &layer));
+        let libraries = libraries.collect::<Result<Vec<_>, _>>()?;
         let pixels = geometry.channels * geometry.height * geometry.width;
         let x = (0..pixels).map(|_| rng.random_range(-1.0..1.0)).collect();
         let [outputs, channels, side] =
@@ -74,30 +84,37 @@ impl Case {
         let values = dense.as_slice().context("row-major weights")?;
         let weights = Tensor::from_slice(values).view([outputs, channels, side, side]);
         let nnz = sparse.iter().map(GroupSparse::nnz).sum();
-        Ok(Self { ours, weights, x, geometry, groups, nnz, total: dense.len() })
+        Ok(Self { ours, libraries, weights, x, geometry, groups, nnz, total: dense.len() })
     }
 
-    /// Seconds of ours and of libtorch's dense convolution.
-    fn measure(&self) -> anyhow::Result<[f64; 2]> {
+    /// Seconds of ours, of libtorch's dense convolution, and of that on the fastest library's product.
+    fn measure(&self) -> anyhow::Result<([f64; 2], Option<f64>)> {
         let Geometry { channels, height, width, stride, padding, .. } = self.geometry;
         let [channels, height, width, stride, padding, groups] =
             [channels, height, width, stride, padding, self.groups].map(|size| size as i64);
         let image = Tensor::from_slice(&self.x).view([1, channels, height, width]);
         let dense =
             || image.f_conv2d::<Tensor>(&self.weights, None, [stride], [padding], [1], groups);
-        let mut y = vec![f32::NAN; self.ours.output().iter().product()];
-        self.ours.run(&self.x, 1, &mut y)?;
         let expected: Vec<f32> = Vec::try_from(&dense()?.flatten(0, -1).to_kind(Kind::Float))?;
         let inner = self.total / self.ours.output()[0];
-        for (expected, found) in expected.iter().zip(&y) {
-            let near = (expected - found).abs() <= 2e-6 * (inner as f32 + 10.0);
-            ensure!(near, "ours computes {found}, not {expected}");
+        type Turn<'a> = Box<dyn FnMut() -> anyhow::Result<()> + 'a>;
+        let mut turns: Vec<Turn<'_>> = vec![Box::new(|| Ok(dense().map(drop)?))];
+        for convolution in std::iter::once(&self.ours).chain(&self.libraries) {
+            let mut y = vec![f32::NAN; expected.len()];
+            convolution.run(&self.x, 1, &mut y)?;
+            for (expected, found) in expected.iter().zip(&y) {
+                let near = (expected - found).abs() <= 2e-6 * (inner as f32 + 10.0);
+                ensure!(near, "{} computes {found}, not {expected}", convolution.label());
+            }
+            turns.push(Box::new(move || Ok(convolution.run(&self.x, 1, &mut y)?)));
         }
+        let mut turns: Vec<_> = turns.iter_mut().map(|turn| &mut **turn as _).collect();
         let timings = try_interleave::<anyhow::Error>(
-            &mut [&mut || Ok(self.ours.run(&self.x, 1, &mut y)?), &mut || Ok(dense().map(drop)?)],
+            &mut turns,
             MeasureConfig::new(15, Duration::from_millis(3)),
         )?;
-        Ok([timings[0].median, timings[1].median])
+        let libraries = timings[2..].iter().map(|timing| timing.median);
+        Ok(([timings[1].median, timings[0].median], libraries.min_by(f64::total_cmp)))
     }
 }
 
@@ -116,6 +133,7 @@ fn main() -> anyhow::Result<()> {
         "kernel",
         "ours, us",
         "dense, us",
+        "library, us",
         "GFLOP/s",
         "dense GFLOP/s",
         "speedup",
@@ -134,7 +152,7 @@ fn main() -> anyhow::Result<()> {
             let groups = network.groups_of(index, input)?.len();
             for (density, speedups) in DENSITIES.into_iter().zip(&mut speedups) {
                 let case = Case::new(geometry, conv.outputs, groups, density)?;
-                let [ours, dense] = case.measure()?;
+                let ([ours, dense], library) = case.measure()?;
                 let pixels = case.ours.output()[1] * case.ours.output()[2];
                 let rate = |weights: usize, seconds: f64| {
                     format!("{:.1}", 2.0 * (weights * pixels) as f64 / seconds / 1e9)
@@ -148,6 +166,7 @@ fn main() -> anyhow::Result<()> {
                     case.ours.variant().unwrap_or_default().to_owned(),
                     format!("{:.1}", 1e6 * ours),
                     format!("{:.1}", 1e6 * dense),
+                    library.map_or(String::new(), |seconds| format!("{:.1}", 1e6 * seconds)),
                     rate(case.nnz, ours),
                     rate(case.total, dense),
                     format!("{:.2}", dense / ours),

@@ -1,5 +1,5 @@
-//! Every variant of `group_spmm`, or of `upright_spmm`, that this processor has, beside the fastest library's dense product
-//! and a library's sparse one, in turns in one run.
+//! Every variant of `group_spmm`, or of `upright_spmm`, that this processor has, beside the fastest library's dense
+//! product and a library's sparse one, in turns in one run.
 //!
 //! ```text
 //! cargo bench --bench group_spmm                     # the sweep's shapes

@@ -93,7 +93,7 @@ fn measure(
     };
     let points = if sweep.device.is_some() {
         let device = breakeven::gpu::device(name)?;
-        eprintln!("{}: to beat: {}", device.gpu.name(), device.libraries.name());
+        eprintln!("{}, beside {}", device.gpu.name(), device.libraries.name());
         environment.ran_on(device.gpu.name(), device.gpu.limits().software);
         environment.ceilings = device.ceilings()?;
         if let Some(ceilings) = &environment.ceilings {
@@ -102,7 +102,7 @@ fn measure(
         breakeven::gpu::run(sweep, &device, |point| keep(point, &environment))?
     } else {
         let libraries = Libraries::load(sweep.threads)?;
-        eprintln!("to beat: {}; {} threads", libraries.name(), sweep.threads);
+        eprintln!("beside {}; {} threads", libraries.name(), sweep.threads);
         environment.threads = Some(sweep.threads);
         breakeven::run(sweep, &libraries, |point| keep(point, &environment))?
     };

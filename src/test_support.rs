@@ -1,7 +1,7 @@
 //! Tests of what a machine may lack: skipped in the open, or required.
 
-/// The variable that lists, separated by commas, what must not be skipped: `data`, `mkl`, `wgpu`, `nvrtc`,
-/// `cuda-shim`, `cuda`, `pytorch`.
+/// The variable that lists, separated by commas, what must not be skipped: `data`, `mkl`, `openblas`,
+/// `blis`, `wgpu`, `nvrtc`, `cuda-shim`, `cuda`, `pytorch`, `chromium`.
 pub const VARIABLE: &str = "SCALPEL_REQUIRE";
 
 /// Reports that a test is skipped since `what` is absent.

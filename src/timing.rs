@@ -166,13 +166,13 @@ fn calls_of_a_turn<E>(
 pub struct ThreadedCandidate<'a, E> {
     /// Seconds of so many calls, one after the other.
     pub seconds: Box<dyn FnMut(u32) -> Result<f64, E> + 'a>,
-    /// Whether its threads go on looking for work after its last call, as those of OpenMP do, on cores that
-    /// the next candidate needs.
-    pub keeps_spinning: bool,
+    /// The pool of threads that goes on looking for work after its last call, as OpenMP's do, on cores that the next
+    /// candidate needs; none where there is no such pool.
+    pub spinning_pool: Option<usize>,
 }
 
-/// As [`interleave_by`], for candidates of which some linger: whoever follows one of these, and does not linger
-/// itself, waits for `rest`, until that one's threads are asleep.
+/// As [`interleave_by`], for candidates of which some linger: whoever follows one of these, and does not work on the
+/// same pool, waits for `rest`, until that one's threads are asleep.
 ///
 /// # Errors
 /// The first failure of any candidate.
@@ -181,16 +181,17 @@ pub fn interleave_with_rest<E>(
     rest: Duration,
     config: MeasureConfig,
 ) -> Result<Vec<Timing>, E> {
-    let keeps_spinning: Vec<bool> =
-        candidates.iter().map(|candidate| candidate.keeps_spinning).collect();
-    let mut busy = keeps_spinning.contains(&true);
+    let pools: Vec<Option<usize>> =
+        candidates.iter().map(|candidate| candidate.spinning_pool).collect();
+    // Who was called last before this is not known.
+    let mut busy = pools.iter().rev().copied().flatten().next();
     let mut turns: Vec<&mut dyn FnMut(u32) -> Result<f64, E>> =
         candidates.iter_mut().map(|candidate| &mut *candidate.seconds as _).collect();
     take_turns(&mut turns, config, |place| {
-        if busy && !keeps_spinning[place] {
+        if busy.is_some() && busy != pools[place] {
             std::thread::sleep(rest);
         }
-        busy = keeps_spinning[place];
+        busy = pools[place];
     })
 }
 
@@ -290,7 +291,7 @@ mod tests {
 
     /// What turns of two candidates on two threads see, of which the first may linger: the calls of each that
     /// were asked for, and whether the other's threads may have been busy when they began.
-    fn seen_apart(keeps_spinning: bool, rest: Duration) -> [Vec<(u32, bool)>; 2] {
+    fn seen_apart(pools: [Option<usize>; 2], rest: Duration) -> [Vec<(u32, bool)>; 2] {
         let ended = Cell::new(None::<Instant>);
         let seen = std::cell::RefCell::new([Vec::new(), Vec::new()]);
         let candidate = |index: usize| ThreadedCandidate::<Infallible> {
@@ -307,7 +308,7 @@ mod tests {
                     took
                 }
             }),
-            keeps_spinning: keeps_spinning && index == 0,
+            spinning_pool: pools[index],
         };
         let mut candidates = [candidate(0), candidate(1)];
         // Long enough that a single call that was held up does not fill a turn.
@@ -321,7 +322,9 @@ mod tests {
     #[test]
     fn threads_are_warm_and_those_of_others_asleep() {
         let rest = Duration::from_millis(30);
-        let [lingering, own] = seen_apart(true, rest);
+        let [_, other] = seen_apart([Some(0), Some(1)], rest);
+        assert!(other.iter().all(|&(_, busy)| !busy), "a pool of its own: {other:?}");
+        let [lingering, own] = seen_apart([Some(0), None], rest);
         assert!(own.iter().all(|&(_, busy)| !busy), "{own:?}");
         // After those that say how long a call takes, three turns of several calls at once, before each of
         // which single ones take 15 ms, whoever came before and however long the rest.
@@ -332,8 +335,10 @@ mod tests {
             let turns = &turns[turns.len() - 3..];
             assert!(turns.iter().all(|turn| turn.len() > 2), "{calls:?}");
         }
-        let [_, own] = seen_apart(false, rest);
-        assert!(own.iter().any(|&(_, busy)| busy), "nobody waits for nothing: {own:?}");
+        for pools in [[None; 2], [Some(0); 2]] {
+            let [_, own] = seen_apart(pools, rest);
+            assert!(own.iter().any(|&(_, busy)| busy), "nobody waits for nothing: {own:?}");
+        }
     }
 
     #[test]

@@ -97,6 +97,7 @@ fn the_library_and_the_variant_are_those_that_were_asked_for() {
             .args(["--shape", "8x16", "--density", "0.5", "--json", "--results"])
             .arg(folder.path())
             .args(arguments)
+            .envs([("SCALPEL_OPENBLAS", ""), ("SCALPEL_BLIS", "")])
             .env(name, value)
             .output()
             .unwrap();
@@ -122,6 +123,14 @@ fn the_library_and_the_variant_are_those_that_were_asked_for() {
         .output()
         .unwrap();
     assert!(!output.status.success() && stderr(&output).contains("portable_n1"));
+    // A library that was asked for is not passed over.
+    let output = Command::new(env!("CARGO_BIN_EXE_breakeven"))
+        .args(["--shape", "8x16", "--columns", "1", "--results"])
+        .arg(folder.path())
+        .env("SCALPEL_BLIS", folder.path().join("libblis.so"))
+        .output()
+        .unwrap();
+    assert!(!output.status.success() && stderr(&output).contains("SCALPEL_BLIS"));
 }
 
 #[test]

@@ -2,13 +2,13 @@
 //!
 //! [`Products`] is a library's dense and sparse products behind one contract, so that a measurement
 //! names its baselines and does not know them. On a CPU they are MKL ([`mkl`]), or libtorch where MKL is absent, and
-//! OpenBLAS and BLIS ([`open_blas`]) where they are installed: the fastest of them is the one to beat, product by
+//! OpenBLAS and BLIS ([`blas`]) where they are installed: the fastest of them is the one to beat, product by
 //! product, and every measurement says which it was. On NVIDIA's GPUs it is cuBLAS and cuSPARSE ([`cuda`]).
 
+pub mod blas;
 mod c_functions;
 pub mod cuda;
 pub mod mkl;
-pub mod open_blas;
 pub mod rotation;
 #[cfg(feature = "torch")]
 mod torch_products;
@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use ndarray::ArrayView2;
 
-use self::open_blas::Blas;
+use self::blas::BlasLibrary;
 use crate::error::{Error, Result};
 use crate::kernels::library_gemm::{DenseLibrary, Strided};
 use crate::sparse::Csr;
@@ -95,9 +95,9 @@ impl Libraries {
     /// All of the CPU that are here, for so many threads: the best one, OpenBLAS and BLIS.
     ///
     /// # Errors
-    /// As [`best`].
+    /// As [`best`] and [`BlasLibrary::load_all`].
     pub fn load(threads: usize) -> Result<Self> {
-        let others = Blas::ALL.into_iter().filter_map(|blas| blas.load(threads).ok());
+        let others = BlasLibrary::load_all(threads)?.into_iter();
         let dense = others.map(|blas| blas as Arc<dyn DenseLibrary>).collect();
         Ok(Self { products: best(threads)?, dense })
     }
@@ -128,10 +128,13 @@ impl Libraries {
 }
 
 /// The dense products of all libraries that are here, each on the thread that calls it.
-pub fn dense_libraries() -> Vec<Arc<dyn DenseLibrary>> {
+///
+/// # Errors
+/// As [`BlasLibrary::load_all`].
+pub fn dense_libraries() -> Result<Vec<Arc<dyn DenseLibrary>>> {
     let mkl = mkl::Mkl::load(1).ok().map(|mkl| mkl as Arc<dyn DenseLibrary>);
-    let others = Blas::ALL.into_iter().filter_map(|blas| blas.load(1).ok());
-    mkl.into_iter().chain(others.map(|blas| blas as Arc<dyn DenseLibrary>)).collect()
+    let others = BlasLibrary::load_all(1)?.into_iter().map(|blas| blas as Arc<dyn DenseLibrary>);
+    Ok(mkl.into_iter().chain(others).collect())
 }
 
 /// Flag of `dlopen` (Linux): a library's symbols are looked for among its own parts first, and not among those of

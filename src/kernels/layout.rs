@@ -145,10 +145,14 @@ impl ColumnLayout {
         Self { width, kept, line_stride, stride: 1 }
     }
 
-    /// For each line of `n` columns: its first column, where that goes, and how many are written.
-    pub(super) fn each(self, n: usize) -> impl Iterator<Item = (usize, usize, usize)> {
+    /// The columns of each line of `n` columns that are kept.
+    pub(super) fn segments(self, n: usize) -> impl Iterator<Item = Segment> {
         let lines = (0..n).step_by(self.width.max(1)).enumerate();
-        lines.map(move |(line, first)| (first, line * self.line_stride, self.kept.min(n - first)))
+        lines.map(move |(line, from)| Segment {
+            from,
+            to: line * self.line_stride,
+            length: self.kept.min(n - from),
+        })
     }
 
     /// Floats from a row's first column to past its last, for `n` columns.
@@ -160,6 +164,17 @@ impl ColumnLayout {
         let last = self.kept.min(n).checked_sub(1)?.checked_mul(self.stride)?;
         lines.checked_add(last)?.checked_add(1)
     }
+}
+
+/// Columns that stay side by side where they are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Segment {
+    /// The first column, among those that are computed.
+    pub from: usize,
+    /// Where it goes, from the start of a row of Y.
+    pub to: usize,
+    /// How many there are.
+    pub length: usize,
 }
 
 /// Results Y, `[M, n]`.

@@ -8,11 +8,11 @@
 use std::cell::Cell;
 use std::fmt;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ndarray::ArrayView2;
 
-use super::layout::{Input, Output, Rows};
+use super::layout::{Input, Output, Segment};
 use super::parallel::{parallel_for, task_count};
 use super::{PackedProduct, activate, bias};
 use crate::device::cpu;
@@ -60,14 +60,6 @@ pub struct LibraryGemm {
     library: Arc<dyn DenseLibrary>,
 }
 
-/// Neighbouring columns: where they lie in a row of X, where they go in one of Y, and how many they are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Segment {
-    from: usize,
-    to: usize,
-    count: usize,
-}
-
 thread_local! {
     /// The segments of a product, and a panel of X; kept from call to call.
     static OPERANDS: Cell<(Vec<Segment>, Vec<f32>)> = const { Cell::new((Vec::new(), Vec::new())) };
@@ -95,14 +87,14 @@ impl LibraryGemm {
         Ok(Self { shape: [m, k], weights, bias, relu, library })
     }
 
-    /// Computes the columns of some segments.
+    /// Computes the columns of some segments: by all threads where one stride finds the rows of Y, so that parts of
+    /// them are slices.
     fn chunk(&self, segments: &[Segment], x: Strided<&[f32]>, y: &mut Output<'_>) -> Result<()> {
         let [m, k] = self.shape;
-        let n = segments.iter().map(|segment| segment.count).sum();
-        let Rows::Every(stride) = y.rows else {
+        let n = segments.iter().map(|segment| segment.length).sum();
+        let Some(stride) = y.rows.stride() else {
             let rows = y.rows;
-            let places = |row: usize| rows.start(row);
-            return self.rows(0..m, (segments, n), x, y.values, &places);
+            return self.rows(0..m, (segments, n), x, y.values, &|row| rows.start(row));
         };
         let calls = task_count(2 * m * k * n, PER_MICROSECOND).min(m / ROWS_PER_CALL).max(1);
         let each = m.div_ceil(calls);
@@ -114,14 +106,15 @@ impl LibraryGemm {
         if calls == 1 {
             return part(0, y.values);
         }
-        let failed = std::sync::Mutex::new(Ok(()));
+        let done = Mutex::new(Ok(()));
         let parts = y.values.chunks_mut(each * stride).take(m.div_ceil(each)).enumerate();
         parallel_for(parts.collect(), |(index, values)| {
-            if let Err(error) = part(index, values) {
-                *failed.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Err(error);
+            let own = part(index, values);
+            if own.is_err() {
+                *done.lock().unwrap_or_else(PoisonError::into_inner) = own;
             }
         });
-        failed.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
+        done.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Computes some rows of the columns of some segments, `n` in all, and puts each row where `place` says.
@@ -148,9 +141,9 @@ impl LibraryGemm {
         if done.is_ok() {
             for (row, mut results) in rows.zip(results.chunks_exact(n)) {
                 let (bias, start) = (self.bias[row], place(row));
-                for &Segment { to, count, .. } in segments {
-                    let (own, rest) = results.split_at(count);
-                    for (to, &sum) in y[start + to..start + to + count].iter_mut().zip(own) {
+                for &Segment { to, length, .. } in segments {
+                    let (own, rest) = results.split_at(length);
+                    for (to, &sum) in y[start + to..start + to + length].iter_mut().zip(own) {
                         *to = activate(sum + bias, self.relu);
                     }
                     results = rest;
@@ -167,6 +160,10 @@ impl PackedProduct for LibraryGemm {
         Self::NAME
     }
 
+    fn label(&self) -> String {
+        label(&*self.library)
+    }
+
     fn run_at(&self, x: Input<'_>, n: usize, mut y: Output<'_>) -> Result<()> {
         let [m, k] = self.shape;
         x.check(Self::NAME, k, n)?;
@@ -178,40 +175,41 @@ impl PackedProduct for LibraryGemm {
         let (mut segments, mut panel) = OPERANDS.take();
         segments.clear();
         let one_line = y.columns.kept >= n;
-        let mut done = Ok(());
-        match x.rows.stride() {
+        let done = match x.rows.stride() {
             Some(stride) if one_line && stride >= n => {
-                segments.push(Segment { from: 0, to: 0, count: n });
-                done = self.chunk(&segments, Strided { values: x.values, stride }, &mut y);
+                segments.push(Segment { from: 0, to: 0, length: n });
+                self.chunk(&segments, Strided { values: x.values, stride }, &mut y)
             }
             _ => {
-                let most = (cpu::caches().l2 / 2 / (4 * k.max(1))).max(64);
-                cut(y.columns.each(n), most, &mut segments);
-                for chunk in chunks(&segments, most) {
-                    let width = gather(&x, k, chunk, &mut panel);
-                    let x = Strided { values: &panel[..], stride: width };
-                    done = done.and_then(|()| self.chunk(chunk, x, &mut y));
-                }
+                let most = chunk_columns(k);
+                cut(y.columns.segments(n), most, &mut segments);
+                chunks(&segments, most).try_for_each(|chunk| {
+                    let stride = gather(&x, k, chunk, &mut panel);
+                    self.chunk(chunk, Strided { values: &panel[..], stride }, &mut y)
+                })
             }
-        }
+        };
         OPERANDS.set((segments, panel));
         done
     }
 }
 
-/// Lines of columns, as segments of at most `most`.
-fn cut(
-    lines: impl Iterator<Item = (usize, usize, usize)>,
-    most: usize,
-    segments: &mut Vec<Segment>,
-) {
-    for (from, to, count) in lines {
-        for done in (0..count).step_by(most) {
-            segments.push(Segment {
-                from: from + done,
-                to: to + done,
-                count: most.min(count - done),
-            });
+/// What a product by a library is called.
+pub(crate) fn label(library: &dyn DenseLibrary) -> String {
+    format!("{} ({})", LibraryGemm::NAME, library.name())
+}
+
+/// The most columns whose part of X, of `rows` rows, fills half of the second-level cache; or 64.
+fn chunk_columns(rows: usize) -> usize {
+    (cpu::caches().l2 / 2 / (4 * rows.max(1))).max(64)
+}
+
+/// Cuts lines into segments of at most `most` columns.
+fn cut(lines: impl Iterator<Item = Segment>, most: usize, segments: &mut Vec<Segment>) {
+    for Segment { from, to, length } in lines {
+        for done in (0..length).step_by(most) {
+            let length = most.min(length - done);
+            segments.push(Segment { from: from + done, to: to + done, length });
         }
     }
 }
@@ -221,7 +219,7 @@ fn chunks(mut segments: &[Segment], most: usize) -> impl Iterator<Item = &[Segme
     std::iter::from_fn(move || {
         let mut columns = 0;
         let fits = |segment: &&Segment| {
-            columns += segment.count;
+            columns += segment.length;
             columns <= most
         };
         let taken = segments.iter().take_while(fits).count().max(1).min(segments.len());
@@ -233,13 +231,13 @@ fn chunks(mut segments: &[Segment], most: usize) -> impl Iterator<Item = &[Segme
 
 /// Copies the columns of some segments of all rows of X into a panel, and gives its width.
 fn gather(x: &Input<'_>, rows: usize, segments: &[Segment], panel: &mut Vec<f32>) -> usize {
-    let width = segments.iter().map(|segment| segment.count).sum();
+    let width = segments.iter().map(|segment| segment.length).sum();
     panel.resize(rows * width, 0.0);
     for (row, mut to) in panel.chunks_exact_mut(width).enumerate() {
         let start = x.rows.start(row);
-        for &Segment { from, count, .. } in segments {
-            let (own, rest) = to.split_at_mut(count);
-            own.copy_from_slice(&x.values[start + from..start + from + count]);
+        for &Segment { from, length, .. } in segments {
+            let (own, rest) = to.split_at_mut(length);
+            own.copy_from_slice(&x.values[start + from..start + from + length]);
             to = rest;
         }
     }
@@ -255,6 +253,10 @@ impl fmt::Debug for LibraryGemm {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::error::Error;
+    use crate::kernels::layout::{ColumnLayout, RowTable, Rows};
+    use crate::kernels::{runs_parallel, with_spinning_workers};
+    use ndarray::Array2;
 
     /// A library by plain loops: what is checked is how kernels hand over to one.
     pub(crate) struct Loops;
@@ -285,23 +287,112 @@ pub(crate) mod tests {
 
     #[test]
     fn chunks_hold_each_kept_column_once_and_are_no_larger_than_asked() {
-        let columns = crate::kernels::layout::ColumnLayout::lines(10, 7, 20);
+        let columns = ColumnLayout::lines(10, 7, 20);
         for most in [1, 3, 7, 20, 1000] {
             let mut segments = Vec::new();
-            cut(columns.each(34), most, &mut segments);
+            cut(columns.segments(34), most, &mut segments);
             let all: Vec<Segment> = chunks(&segments, most).flatten().copied().collect();
             assert_eq!(all, segments);
             for chunk in chunks(&segments, most) {
-                let columns: usize = chunk.iter().map(|segment| segment.count).sum();
+                let columns: usize = chunk.iter().map(|segment| segment.length).sum();
                 assert!((1..=most).contains(&columns));
             }
             let places = |part: fn(&Segment) -> usize| -> Vec<usize> {
-                segments.iter().flat_map(|s| part(s)..part(s) + s.count).collect()
+                segments.iter().flat_map(|s| part(s)..part(s) + s.length).collect()
             };
             let from: Vec<usize> = (0..34).filter(|column| column % 10 < 7).collect();
             assert_eq!(places(|segment| segment.from), from);
             let to: Vec<usize> = from.iter().map(|column| column / 10 * 20 + column % 10).collect();
             assert_eq!(places(|segment| segment.to), to);
+        }
+    }
+
+    /// Whole numbers, whose sums are exact in any order.
+    fn numbers(rows: usize, columns: usize) -> Array2<f32> {
+        Array2::from_shape_fn((rows, columns), |(row, column)| {
+            ((row * 7 + column) % 5) as f32 - 2.0
+        })
+    }
+
+    /// `act(w x + 1)` of n columns on two threads, in lines of `kept` columns of `width`; and whether both worked.
+    fn on_two_threads(
+        product: &LibraryGemm,
+        x: Input<'_>,
+        n: usize,
+        [width, kept]: [usize; 2],
+    ) -> (Vec<f32>, bool) {
+        let columns = ColumnLayout::lines(width, kept, kept);
+        let stride = n / width * kept + (n % width).min(kept);
+        let mut y = vec![f32::NAN; product.shape[0] * stride];
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+        let output = Output { values: &mut y, rows: Rows::Every(stride), columns };
+        let run = || with_spinning_workers(|| product.run_at(x, n, output));
+        let (done, parallel) = pool.install(|| runs_parallel(run));
+        done.unwrap();
+        (y, parallel)
+    }
+
+    #[test]
+    fn threads_share_the_rows_and_chunks_the_columns() {
+        // The first is large enough to be shared, the second has more columns than a chunk.
+        for [m, k, n] in [[70, 300, 100], [3, cpu::caches().l2 / 512 + 1, 150]] {
+            let (w, x) = (numbers(m, k), numbers(k, n));
+            let product =
+                LibraryGemm::new(w.view(), Some(&vec![1.0; m]), true, Arc::new(Loops)).unwrap();
+            let all = (w.dot(&x) + 1.0).mapv(|sum| sum.max(0.0));
+            let x = x.as_slice().unwrap();
+            let table = RowTable::new((0..k).map(|row| row * n).collect());
+            let mut scattered: Vec<usize> = (0..k).map(|row| row * n).collect();
+            scattered.swap(0, k - 1);
+            let scattered = RowTable::new(scattered);
+            let mut swapped = x.to_vec();
+            let (head, tail) = swapped.split_at_mut((k - 1) * n);
+            head[..n].swap_with_slice(tail);
+            for (values, rows) in
+                [(x, Rows::Every(n)), (x, Rows::At(&table)), (&swapped[..], Rows::At(&scattered))]
+            {
+                for lines in [[n, n], [30, 24]] {
+                    let (found, parallel) =
+                        on_two_threads(&product, Input { values, rows }, n, lines);
+                    assert_eq!(parallel, m >= 2 * ROWS_PER_CALL, "{m} rows");
+                    let kept = (0..n).filter(|column| column % lines[0] < lines[1]);
+                    let kept: Vec<usize> = kept.collect();
+                    let expected = all.select(ndarray::Axis(1), &kept);
+                    assert_eq!(found, expected.iter().copied().collect::<Vec<_>>(), "{lines:?}");
+                }
+            }
+        }
+    }
+
+    /// A library that refuses.
+    struct Refusing;
+
+    impl DenseLibrary for Refusing {
+        fn name(&self) -> String {
+            "refusing".into()
+        }
+
+        fn multiply(
+            &self,
+            _: [usize; 3],
+            _: &[f32],
+            _: Strided<&[f32]>,
+            _: Strided<&mut [f32]>,
+        ) -> Result<()> {
+            Err(Error::argument("multiply", "nothing", "a product"))
+        }
+    }
+
+    #[test]
+    fn what_a_library_refuses_is_an_error_on_any_number_of_threads() {
+        let ([m, k, n], mut y) = ([70, 300, 100], vec![0.0; 7000]);
+        let (w, x) = (numbers(m, k), numbers(k, n));
+        let product = LibraryGemm::new(w.view(), None, false, Arc::new(Refusing)).unwrap();
+        for threads in [1, 2] {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let (x, y) = (Input::plain(x.as_slice().unwrap(), n), Output::plain(&mut y, n));
+            let done = pool.install(|| with_spinning_workers(|| product.run_at(x, n, y)));
+            assert!(matches!(done, Err(Error::Argument { .. })), "{threads} threads");
         }
     }
 }

@@ -54,6 +54,11 @@ pub trait PackedProduct: Send + Sync + std::fmt::Debug {
     /// The variant that it was packed for.
     fn name(&self) -> &'static str;
 
+    /// The variant, and the library that computes it where there is one.
+    fn label(&self) -> String {
+        self.name().to_owned()
+    }
+
     /// Computes `n` columns of Y. What Y held at its places is overwritten.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! Where group sparsity pays: our product, the best library's dense one and its sparse one, in turns in
+//! Where group sparsity pays: our product, the fastest library's dense one and a library's sparse one, in turns in
 //! one run, over shapes, densities and widths.
 //!
 //! Every candidate is compared with plain loops before it is timed. Rates are of useful operations:
@@ -174,15 +174,16 @@ impl<F: FnMut(&[f32], &mut [f32]) -> Result<()> + Send> Product for Ours<'_, F> 
 /// more.
 const SETTLING: Duration = Duration::from_millis(250);
 
-/// Compares the candidates with plain loops and times them in turns: the first `ours`, then those of libraries. On
-/// several `threads` of the processor each has its own awake and, after a library, nobody else's.
+/// Compares the candidates with plain loops and times them in turns: ours, and after them products of libraries,
+/// `of_libraries` of which says whose each is. On several `threads` of the processor each has its own awake and nobody
+/// else's.
 ///
 /// # Errors
 /// One that fails, or that computes something else.
 pub fn contest(
     case: &Case,
     candidates: &mut [(String, Box<dyn Product + '_>)],
-    ours: usize,
+    of_libraries: &[usize],
     threads: usize,
 ) -> Result<Vec<Timing>> {
     let expected = case.expected();
@@ -192,11 +193,14 @@ pub fn contest(
     }
     // The largest products take half a second each.
     let rounds = if case.m * case.k * case.n > 5_000_000_000 { 5 } else { 15 };
-    let candidates = candidates.iter_mut().enumerate();
+    let ours = candidates.len().saturating_sub(of_libraries.len());
+    let pools = std::iter::repeat_n(None, ours).chain(of_libraries.iter().copied().map(Some));
     let mut candidates: Vec<_> = candidates
-        .map(|(index, (_, candidate))| ThreadedCandidate {
+        .iter_mut()
+        .zip(pools)
+        .map(|((_, candidate), pool)| ThreadedCandidate {
             seconds: Box::new(|calls| candidate.seconds(calls)),
-            keeps_spinning: threads > 1 && index >= ours,
+            spinning_pool: pool.filter(|_| threads > 1),
         })
         .collect();
     let config = MeasureConfig::new(rounds, Duration::from_millis(2)).on_threads(threads);
@@ -238,61 +242,59 @@ fn compare(
     libraries: &Libraries,
     threads: usize,
 ) -> Result<Vec<BreakevenPoint>> {
-    let ours = candidates.len();
-    candidates.extend(libraries.dense(case.dense.view(), &case.x, case.n)?);
+    let kernels: Vec<String> = candidates.iter().map(|(name, _)| name.clone()).collect();
+    let mut names = Vec::new();
+    for (library, product) in libraries.dense(case.dense.view(), &case.x, case.n)? {
+        candidates.push((format!("{library} dense"), product));
+        names.push(library);
+    }
+    // The first library's, as its dense product is.
     let csr = libraries.products.csr(&case.csr()?, &case.x, case.n)?;
-    candidates.push((libraries.products.name(), csr));
-    let timings = contest(case, &mut candidates, ours, threads)?;
-    let (kernels, baselines) = candidates.split_at(ours);
-    let (timings, of_baselines) = timings.split_at(ours);
-    let baseline = Baseline::of(case, baselines, of_baselines);
-    let points = kernels.iter().zip(timings);
-    Ok(points.map(|((kernel, _), timing)| point(case, kernel, timing, &baseline)).collect())
+    candidates.push((format!("{} CSR", libraries.products.name()), csr));
+    let of_libraries: Vec<usize> = (0..names.len()).chain([0]).collect();
+    let timings = contest(case, &mut candidates, &of_libraries, threads)?;
+    let (ours, theirs) = timings.split_at(kernels.len());
+    let details = candidates[kernels.len()..].iter().map(|(_, product)| product.detail());
+    let medians = theirs.iter().map(|timing| timing.median);
+    let baseline = Baseline::of(case, &names, &details.zip(medians).collect::<Vec<_>>());
+    Ok(kernels.iter().zip(ours).map(|(name, own)| point(case, name, own, &baseline)).collect())
 }
 
 /// Whom ours are compared with.
+#[derive(Debug, Default, PartialEq)]
 struct Baseline {
     /// The library whose dense product was the fastest, and how it computes.
     dense: String,
     dense_gflops: f64,
-    csr: String,
+    /// The library of the product with compressed rows, where it is another.
+    csr: Option<String>,
     csr_gflops: f64,
     csr_algorithm: Option<String>,
 }
 
 impl Baseline {
-    /// That of the libraries' products, of which the last is that with compressed rows.
-    fn of(case: &Case, products: &[(String, Box<dyn Product + '_>)], timings: &[Timing]) -> Self {
-        let rate = |operations: f64, timing: &Timing| operations / timing.median / 1e9;
-        let all = 2.0 * (case.m * case.k * case.n) as f64;
-        let mut baseline = Self {
-            dense: String::new(),
-            dense_gflops: 0.0,
-            csr: String::new(),
-            csr_gflops: 0.0,
-            csr_algorithm: None,
+    /// That of the libraries of these names, by how their products compute and the seconds that they take: the dense
+    /// one of each, and after them the first library's with compressed rows.
+    fn of(case: &Case, names: &[String], products: &[(Option<&str>, f64)]) -> Self {
+        let Some((&(algorithm, seconds), dense)) = products.split_last() else {
+            return Self::default();
         };
-        let Some(csr) = products.len().checked_sub(1) else { return baseline };
-        for (index, ((library, product), timing)) in products.iter().zip(timings).enumerate() {
-            let detail = product.detail();
-            if index == csr {
-                baseline.csr.clone_from(library);
-                baseline.csr_gflops = rate(case.useful_operations(), timing);
-                baseline.csr_algorithm = detail.map(str::to_owned);
-            } else if rate(all, timing) > baseline.dense_gflops {
-                let detail = detail.map_or(String::new(), |detail| format!(" ({detail})"));
-                baseline.dense = library.clone() + &detail;
-                baseline.dense_gflops = rate(all, timing);
-            }
+        let dense = dense.iter().enumerate().min_by(|(_, a), (_, b)| a.1.total_cmp(&b.1));
+        let Some((fastest, &(detail, dense_seconds))) = dense else { return Self::default() };
+        let detail = detail.map_or(String::new(), |detail| format!(" ({detail})"));
+        Self {
+            dense: names[fastest].clone() + &detail,
+            dense_gflops: 2.0 * (case.m * case.k * case.n) as f64 / dense_seconds / 1e9,
+            csr: (fastest != 0).then(|| names[0].clone()),
+            csr_gflops: case.useful_operations() / seconds / 1e9,
+            csr_algorithm: algorithm.map(str::to_owned),
         }
-        baseline
     }
 }
 
 /// The point of one of our kernels.
 fn point(case: &Case, kernel: &str, timing: &Timing, baseline: &Baseline) -> BreakevenPoint {
     let (m, k, n) = (case.m, case.k, case.n);
-    let same = baseline.dense.starts_with(&baseline.csr);
     BreakevenPoint {
         kernel: kernel.to_owned(),
         shape: format!("{m}x{k}"),
@@ -307,7 +309,32 @@ fn point(case: &Case, kernel: &str, timing: &Timing, baseline: &Baseline) -> Bre
         dense_gflops: baseline.dense_gflops,
         csr_gflops: baseline.csr_gflops,
         dense_library: baseline.dense.clone(),
-        csr_library: (!same).then(|| baseline.csr.clone()),
+        csr_library: baseline.csr.clone(),
         csr_algorithm: baseline.csr_algorithm.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fastest_dense_product_counts_whosever_it_is() {
+        let case = Case::new([8, 16], Pattern::Groups, 8, 1.0, 10).unwrap();
+        let names = ["first".to_owned(), "second".to_owned()];
+        // 2 M K N operations, all of them useful at density 1.
+        let operations = 2.0 * (8 * 16 * 10) as f64 / 1e9;
+        let of = |first, second| {
+            let products = [(None, first), (Some("tiled"), second), (Some("merge"), 4e-6)];
+            Baseline::of(&case, &names, &products)
+        };
+        let slower = of(1e-6, 2e-6);
+        assert_eq!((&*slower.dense, &slower.csr), ("first", &None));
+        approx::assert_relative_eq!(slower.dense_gflops, operations / 1e-6, max_relative = 1e-12);
+        let faster = of(3e-6, 2e-6);
+        assert_eq!((&*faster.dense, faster.csr.as_deref()), ("second (tiled)", Some("first")));
+        approx::assert_relative_eq!(faster.dense_gflops, operations / 2e-6, max_relative = 1e-12);
+        approx::assert_relative_eq!(faster.csr_gflops, operations / 4e-6, max_relative = 1e-12);
+        assert_eq!(faster.csr_algorithm.as_deref(), Some("merge"));
     }
 }

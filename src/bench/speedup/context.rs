@@ -95,7 +95,7 @@ impl BenchDevice {
     /// MKL, OpenBLAS and BLIS may take dense layers, on threads of ours.
     ///
     /// # Errors
-    /// The global pool has been made already; a libtorch without CUDA.
+    /// The global pool has been made already; a libtorch without CUDA; a library whose variable names no file of it.
     pub fn context(&self, threads: usize) -> Result<BenchContext<'_>> {
         let library = match self.name.as_str() {
             "wgpu" => None,
@@ -110,7 +110,7 @@ impl BenchDevice {
             Error::argument("set the threads", "a pool that is not made yet", error.to_string())
         })?;
         let libraries = match &self.gpu {
-            None => dense_libraries(),
+            None => dense_libraries()?,
             Some(_) => Vec::new(),
         };
         let device = self.gpu().map_or(engine::Device::Cpu, engine::Device::Gpu);

@@ -346,7 +346,7 @@ fn time_in_turns(candidates: &mut [Candidate<'_>], threads: usize) -> Result<Vec
     let mut candidates: Vec<_> = candidates
         .iter_mut()
         .map(|Candidate { runner, .. }| ThreadedCandidate {
-            keeps_spinning: threads > 1 && runner.is_library(),
+            spinning_pool: (threads > 1 && runner.is_library()).then_some(0),
             seconds: Box::new(|calls| runner.seconds(calls)),
         })
         .collect();

@@ -152,6 +152,13 @@ impl DenseProduct {
             Self::Sparse(kernel) => kernel.run_at(Input::plain(x, n), n, Output::plain(y, n)),
         }
     }
+
+    fn label(&self) -> String {
+        match self {
+            Self::Masked(kernel) => kernel.label().to_owned(),
+            Self::Sparse(kernel) => kernel.label(),
+        }
+    }
 }
 
 /// The activations of one image, and the seconds that its steps took.

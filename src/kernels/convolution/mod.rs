@@ -1,6 +1,6 @@
 //! Convolution with weights in groups of either pattern, dense ones or compressed rows, on `group_spmm`,
-//! `upright_spmm` and `csr_spmm`, without im2col; or, with dense weights, on a library's product ([`super::library_gemm`]),
-//! for which some pixels at a time are gathered.
+//! `upright_spmm` and `csr_spmm`, without im2col; or, with dense weights, on a library's product
+//! ([`super::library_gemm`]), for which some pixels at a time are gathered.
 //!
 //! The weights of a convolution's group of channels are a matrix `[M, C * side * side]`; X would have a
 //! row for each tap (c, kh, kw), with a column for each output pixel. That matrix is never built: in a
@@ -13,6 +13,7 @@
 
 pub mod gpu;
 mod padded_image;
+mod product;
 pub mod reference;
 #[cfg(test)]
 mod tests;
@@ -25,11 +26,9 @@ use rayon::prelude::*;
 use ndarray::ArrayView2;
 
 use self::padded_image::PaddedImage;
-use super::csr_spmm::{self, CsrSpmm};
-use super::group_spmm::{self, GroupSpmm, WIDE};
+use self::product::{Backend, product};
 use super::layout::{ColumnLayout, ImageLayout, Input, Output, RowTable, Rows};
-use super::library_gemm::{DenseLibrary, LibraryGemm};
-use super::upright_spmm::{UprightLayer, UprightSpmm};
+use super::library_gemm::DenseLibrary;
 use super::{PackedProduct, SparseVariant};
 use crate::error::{Error, Result};
 use crate::sparse::{Csr, GroupSparse, UprightSparse};
@@ -71,9 +70,6 @@ impl Geometry {
         }
     }
 }
-
-/// Weights in a group, of either pattern, where all of them are stored.
-const DENSE_GROUP: usize = 8;
 
 /// The weights of a convolution's groups of channels, each `[M, C * side * side]`: a group's inputs follow
 /// those of the group before it, as do its outputs. One matrix is an ordinary convolution.
@@ -161,82 +157,6 @@ struct Group {
     first_output: usize,
 }
 
-/// What computes the products.
-#[derive(Clone, Copy)]
-enum Backend<'a> {
-    /// The preferred variant for the weights.
-    Preferred,
-    Variant(SparseVariant),
-    Library(&'a Arc<dyn DenseLibrary>),
-}
-
-/// Packs the product of one group of channels.
-fn product(
-    layer: &ConvLayer<'_>,
-    place: usize,
-    bias: Option<&[f32]>,
-    backend: Backend<'_>,
-    columns: usize,
-) -> Result<Box<dyn PackedProduct>> {
-    let relu = layer.relu;
-    let variant = match (backend, layer.weights) {
-        (Backend::Preferred, _) => None,
-        (Backend::Variant(variant), _) => Some(variant),
-        (Backend::Library(library), Weights::Dense(all)) => {
-            return Ok(Box::new(LibraryGemm::new(all[place], bias, relu, Arc::clone(library))?));
-        }
-        (Backend::Library(library), _) => {
-            return Err(Error::argument(
-                "convolution",
-                "dense weights for a library",
-                library.name(),
-            ));
-        }
-    };
-    let of_groups = |weights: &GroupSparse, variant| -> Result<Box<dyn PackedProduct>> {
-        let layer = group_spmm::GroupLayer { weights, bias, relu };
-        Ok(Box::new(match variant {
-            Some(variant) => GroupSpmm::with(variant, &layer)?,
-            // The columns are pixels of one map, which a core caches however many they are.
-            None => GroupSpmm::new(&layer, columns.min(WIDE.columns))?,
-        }))
-    };
-    let of_upright = |weights: &UprightSparse, variant| -> Result<Box<dyn PackedProduct>> {
-        let layer = UprightLayer { weights, bias, relu };
-        Ok(Box::new(match variant {
-            Some(variant) => UprightSpmm::with(variant, &layer)?,
-            None => UprightSpmm::new(&layer, columns)?,
-        }))
-    };
-    match (layer.weights, variant) {
-        (Weights::Groups(all), None) => of_groups(&all[place], None),
-        (Weights::Groups(all), Some(SparseVariant::Groups(own))) => {
-            of_groups(&all[place], Some(own))
-        }
-        (Weights::Upright(all), None) => of_upright(&all[place], None),
-        (Weights::Upright(all), Some(SparseVariant::Upright(own))) => {
-            of_upright(&all[place], Some(own))
-        }
-        (Weights::Dense(all), None) => {
-            of_groups(&GroupSparse::full(all[place], DENSE_GROUP)?, None)
-        }
-        (Weights::Dense(all), Some(SparseVariant::Groups(own))) => {
-            of_groups(&GroupSparse::full(all[place], DENSE_GROUP)?, Some(own))
-        }
-        (Weights::Dense(all), Some(SparseVariant::Upright(own))) => {
-            of_upright(&UprightSparse::full(all[place], DENSE_GROUP)?, Some(own))
-        }
-        (Weights::Csr(all), None) => {
-            let layer = csr_spmm::CsrLayer { weights: &all[place], bias, relu };
-            Ok(Box::new(CsrSpmm::new(&layer)?))
-        }
-        (_, Some(variant)) => {
-            let expected = "a variant for the pattern of the weights";
-            Err(Error::argument("convolution", expected, variant.name()))
-        }
-    }
-}
-
 /// A convolution packed and ready to run.
 #[derive(Debug)]
 pub struct Convolution {
@@ -312,6 +232,12 @@ impl Convolution {
     /// The variant that it runs on; none without groups of channels.
     pub fn variant(&self) -> Option<&'static str> {
         self.groups.first().map(|group| group.kernel.name())
+    }
+
+    /// The variant that it runs on, and the library that computes it where there is one; `none` without groups of
+    /// channels.
+    pub fn label(&self) -> String {
+        self.groups.first().map_or("none".to_owned(), |group| group.kernel.label())
     }
 
     /// Convolves images: x is `[images, channels, height, width]`, y is `[images, outputs, ...]`. What

@@ -21,7 +21,7 @@ use std::cell::Cell;
 use std::ops::Range;
 
 use super::PackedProduct;
-use super::layout::{Input, Output, Rows};
+use super::layout::{Input, Output, Rows, Segment};
 use super::parallel::{parallel_for, task_count};
 use super::registry::{self, Isa};
 use crate::error::Result;
@@ -140,7 +140,7 @@ impl CsrSpmm {
         for row in range {
             // SAFETY: the function is one for this processor.
             unsafe { (self.function)(self, x, n, row, &mut row_of_y) };
-            for (from, to, length) in y.columns.each(n) {
+            for Segment { from, to, length } in y.columns.segments(n) {
                 let to = start(row) + to;
                 y.values[to..to + length].copy_from_slice(&row_of_y[from..from + length]);
             }

@@ -28,11 +28,6 @@ impl Kernel for LibraryKernel {
     fn run(&self, x: &[f32], y: &mut [f32]) -> Result<()> {
         let x = Input { values: x, rows: Rows::At(&self.inputs) };
         let columns = ColumnLayout::contiguous(self.n);
-        // Only of rows that no single stride finds are the results all one thread's.
-        let rows = match Rows::At(&self.outputs).stride() {
-            Some(stride) if stride >= self.n => Rows::Every(stride),
-            _ => Rows::At(&self.outputs),
-        };
-        self.product.run_at(x, self.n, Output { values: y, rows, columns })
+        self.product.run_at(x, self.n, Output { values: y, rows: Rows::At(&self.outputs), columns })
     }
 }

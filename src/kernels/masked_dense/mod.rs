@@ -35,7 +35,7 @@ use self::library::LibraryKernel;
 use self::rows::{RowsFunction, RowsKernel};
 use super::group_spmm;
 use super::layout::RowTable;
-use super::library_gemm::{DenseLibrary, LibraryGemm};
+use super::library_gemm::{self, DenseLibrary, LibraryGemm};
 use super::registry::{self, Isa};
 use crate::error::{Error, Result};
 
@@ -225,6 +225,8 @@ pub struct MaskedDense {
     inner: usize,
     n: usize,
     variant: &'static Variant,
+    /// The variant, and the library that computes it where there is one.
+    label: String,
     kernel: Box<dyn Kernel>,
 }
 
@@ -277,6 +279,7 @@ impl MaskedDense {
             reason: "no library was given".into(),
             remedy: format!("choose another with {}, or none", registry::VARIABLE),
         };
+        let mut label = variant.name.to_owned();
         let kernel: Box<dyn Kernel> = match variant.design {
             Backend::Rows(function) => {
                 let function = function().ok_or_else(missing)?;
@@ -287,16 +290,23 @@ impl MaskedDense {
                 Box::new(ColumnsKernel::new(gathered, group_spmm::by_name(name)?)?)
             }
             Backend::Library => {
-                Box::new(LibraryKernel::new(gathered, Arc::clone(library.ok_or_else(no_library)?))?)
+                let library = library.ok_or_else(no_library)?;
+                label = library_gemm::label(&**library);
+                Box::new(LibraryKernel::new(gathered, Arc::clone(library))?)
             }
         };
         let (rows, inner) = (layer.outputs.rows(m), layer.inputs.rows(k));
-        Ok(Self { rows, inner, n, variant, kernel })
+        Ok(Self { rows, inner, n, variant, label, kernel })
     }
 
     /// The variant that it was packed for.
     pub fn variant(&self) -> &'static Variant {
         self.variant
+    }
+
+    /// The variant, and the library that computes it where there is one.
+    pub fn label(&self) -> &str {
+        &self.label
     }
 
     /// Computes the kept rows of `y = act(W x + b)`: x is `[inputs, n]`, y is `[outputs, n]`, of all

@@ -1,7 +1,7 @@
 //! Where tiles of Y go: whose columns stay side by side only as far as a line of Y does.
 
 use super::MOST_VECTORS;
-use crate::kernels::layout::{ColumnLayout, Output, Rows};
+use crate::kernels::layout::{ColumnLayout, Output, Rows, Segment};
 use crate::kernels::simd::{Simd, copy_at_least};
 
 /// Where a tile goes.
@@ -23,16 +23,6 @@ pub(in crate::kernels) enum Places<'a> {
 
 /// Columns of the widest tile.
 const MOST_COLUMNS: usize = 16 * MOST_VECTORS;
-
-/// Columns of a tile that stay side by side where they are written.
-#[derive(Clone, Copy, Default)]
-pub(in crate::kernels) struct Segment {
-    /// First column, within the tile.
-    from: usize,
-    /// Where it goes, from the row's start.
-    to: usize,
-    length: usize,
-}
 
 /// Y, of which threads write disjoint parts.
 pub(in crate::kernels) struct SharedOutput<'a> {
@@ -90,7 +80,7 @@ impl<'a> SharedOutput<'a> {
         Some(vectors)
     }
 
-    /// Where the columns `first..first + valid` go.
+    /// Where the columns `first..first + valid` go, counted from `first`.
     fn segments<'r>(
         &self,
         first: usize,

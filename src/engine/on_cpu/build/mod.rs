@@ -1,5 +1,6 @@
 //! From a plan to the steps of a CPU: where every value lies, and which kernel each product runs on.
 
+mod candidates;
 #[cfg(test)]
 mod tests;
 
@@ -8,6 +9,7 @@ use std::sync::Arc;
 
 use rand::RngExt;
 
+use self::candidates::{conv_backends, dense_candidates};
 use super::{
     BatchStep, BatchWork, DenseProduct, ImageStep, ImageWork, Place, Threading, images_in_parallel,
 };
@@ -18,19 +20,12 @@ use crate::engine::profile::Description;
 use crate::engine::spinning_workers::SpinningWorkers;
 use crate::error::{Error, Result};
 use crate::kernels::convolution::{self, Convolution, Geometry};
-use crate::kernels::csr_spmm::{self, CsrSpmm};
-use crate::kernels::group_spmm::{self, GroupSpmm};
 use crate::kernels::layout::ImageLayout;
-use crate::kernels::library_gemm::{DenseLibrary, LibraryGemm};
-use crate::kernels::masked_dense::{self, MaskedDense, Nodes};
+use crate::kernels::library_gemm::DenseLibrary;
 use crate::kernels::pool_eltwise::PoolEltwise;
-use crate::kernels::upright_spmm::{self, UprightLayer, UprightSpmm};
-use crate::kernels::{SparseVariant, threads};
+use crate::kernels::threads;
 use crate::network::Shape;
-use crate::sparse::{Format, Pattern, UprightSparse};
-
-/// Rows of a strip of dense weights.
-const DENSE_HEIGHT: usize = 8;
+use crate::sparse::Format;
 
 /// A buffer of a workspace, planned.
 #[derive(Clone, Copy, Debug)]
@@ -45,32 +40,6 @@ struct Planned {
 struct Value {
     place: Place,
     layout: ImageLayout,
-}
-
-/// What may compute a convolution.
-#[derive(Clone, Copy)]
-enum ConvBackend<'a> {
-    Variant(SparseVariant),
-    Csr,
-    Library(&'a Arc<dyn DenseLibrary>),
-}
-
-impl ConvBackend<'_> {
-    fn name(self) -> String {
-        match self {
-            Self::Variant(variant) => variant.name().to_owned(),
-            Self::Csr => "csr".to_owned(),
-            Self::Library(library) => named(LibraryGemm::NAME, Some(library)),
-        }
-    }
-
-    fn pack(self, layer: &convolution::ConvLayer<'_>) -> Result<Convolution> {
-        match self {
-            Self::Variant(variant) => Convolution::with(variant, layer),
-            Self::Csr => Convolution::new(layer),
-            Self::Library(library) => Convolution::with_library(library, layer),
-        }
-    }
 }
 
 pub(super) struct Builder<'a, 'p> {
@@ -184,34 +153,11 @@ impl<'a, 'p> Builder<'a, 'p> {
         let all = self.stored(product)?;
         let mut candidates: Vec<TuningCandidate<'_, (Convolution, Description)>> = Vec::new();
         for &(format, ref stored) in &all {
-            let patterns: &[Pattern] = match format {
-                Format::Groups(_) => &[Pattern::Groups],
-                Format::Upright(_) => &[Pattern::Upright],
-                Format::Dense => &[Pattern::Groups, Pattern::Upright],
-                Format::Csr => &[],
-            };
-            let mut backends: Vec<ConvBackend<'_>> = Vec::new();
-            for &pattern in patterns {
-                let variants = SparseVariant::candidates(pattern, columns)?;
-                backends.extend(variants.into_iter().map(ConvBackend::Variant));
-            }
-            match format {
-                Format::Csr => backends.push(ConvBackend::Csr),
-                Format::Dense => {
-                    backends.extend(self.libraries.iter().map(ConvBackend::Library));
-                }
-                Format::Groups(_) | Format::Upright(_) => {}
-            }
-            for backend in backends {
+            for backend in conv_backends(format, columns, self.libraries)? {
                 let make = move || {
                     let pack = |layer: &convolution::ConvLayer<'_>| backend.pack(layer);
                     let convolution = stored.with_convolution(*geometry, product, pack)?;
-                    let library = match backend {
-                        ConvBackend::Library(library) => Some(library),
-                        _ => None,
-                    };
-                    let kernel = named(convolution.variant().unwrap_or("none"), library);
-                    let about = describe(step, product, stored, kernel);
+                    let about = describe(step, product, stored, convolution.label());
                     Ok((convolution, about))
                 };
                 candidates.push((format!("{} {}", format, backend.name()), Box::new(make)));
@@ -281,13 +227,12 @@ impl<'a, 'p> Builder<'a, 'p> {
         for &(format, ref stored) in &all {
             let kernels = dense_candidates(stored, product, batch, self.libraries)?;
             for (name, make) in kernels {
-                let own_name = name.clone();
                 let make = move || {
                     let kernel = make()?;
-                    let about = describe(step, product, stored, name.clone());
+                    let about = describe(step, product, stored, kernel.label());
                     Ok((kernel, about))
                 };
-                candidates.push((format!("{} {own_name}", format), Box::new(make)));
+                candidates.push((format!("{} {name}", format), Box::new(make)));
             }
         }
         let key = format!(
@@ -326,79 +271,6 @@ impl<'a, 'p> Builder<'a, 'p> {
         let beside: String = libraries.map(|name| format!(", {name}")).collect();
         format!("{threads} threads | {}{beside} | {layer}", formats.join(", "))
     }
-}
-
-/// The name of a kernel, with its library's where it is one's.
-fn named(kernel: &str, library: Option<&Arc<dyn DenseLibrary>>) -> String {
-    library.map_or(kernel.to_owned(), |library| format!("{kernel} ({})", library.name()))
-}
-
-/// The ways to run a dense layer whose weights are stored like this.
-fn dense_candidates<'c>(
-    stored: &'c LayerWeights<'_>,
-    product: &'c Product<'_>,
-    batch: usize,
-    libraries: &'c [Arc<dyn DenseLibrary>],
-) -> Result<Vec<TuningCandidate<'c, DenseProduct>>> {
-    let (matrix, bias, relu) = (product.matrices[0], Some(product.bias), product.relu);
-    let mut candidates: Vec<TuningCandidate<'c, DenseProduct>> = Vec::new();
-    match stored {
-        LayerWeights::Dense(_) => {
-            let variants = masked_dense::candidates(batch, !libraries.is_empty())?.into_iter();
-            let ways = variants.flat_map(|variant| match variant.design {
-                masked_dense::Backend::Library => {
-                    libraries.iter().map(|library| (variant, Some(library))).collect()
-                }
-                _ => vec![(variant, None)],
-            });
-            for (variant, library) in ways {
-                let make = move || {
-                    let (m, k) = matrix.dim();
-                    let [inputs, outputs]: [Vec<usize>; 2] = [(0..k).collect(), (0..m).collect()];
-                    let layer = masked_dense::MaskedLayer {
-                        weights: matrix,
-                        inputs: Nodes { kept: &inputs, compacted: true },
-                        outputs: Nodes { kept: &outputs, compacted: true },
-                        bias,
-                        relu,
-                    };
-                    Ok(DenseProduct::Masked(MaskedDense::with(variant, &layer, batch, library)?))
-                };
-                candidates.push((named(variant.name, library), Box::new(make)));
-            }
-            // A strip of which every group is stored is one of a dense product.
-            for variant in upright_spmm::candidates(batch)?.into_iter().filter(|_| batch > 1) {
-                let make = move || {
-                    let weights = &UprightSparse::full(matrix, DENSE_HEIGHT)?;
-                    let layer = UprightLayer { weights, bias, relu };
-                    Ok(DenseProduct::Sparse(Box::new(UprightSpmm::with(variant, &layer)?)))
-                };
-                candidates.push((variant.name.to_owned(), Box::new(make)));
-            }
-        }
-        LayerWeights::Groups(all) => {
-            let layer = group_spmm::GroupLayer { weights: &all[0], bias, relu };
-            for variant in group_spmm::candidates(batch)? {
-                let make =
-                    move || Ok(DenseProduct::Sparse(Box::new(GroupSpmm::with(variant, &layer)?)));
-                candidates.push((variant.name.to_owned(), Box::new(make)));
-            }
-        }
-        LayerWeights::Upright(all) => {
-            let layer = UprightLayer { weights: &all[0], bias, relu };
-            for variant in upright_spmm::candidates(batch)? {
-                let make =
-                    move || Ok(DenseProduct::Sparse(Box::new(UprightSpmm::with(variant, &layer)?)));
-                candidates.push((variant.name.to_owned(), Box::new(make)));
-            }
-        }
-        LayerWeights::Csr(all) => {
-            let layer = csr_spmm::CsrLayer { weights: &all[0], bias, relu };
-            let make = move || Ok(DenseProduct::Sparse(Box::new(CsrSpmm::new(&layer)?)));
-            candidates.push(("csr".to_owned(), Box::new(make)));
-        }
-    }
-    Ok(candidates)
 }
 
 /// A step that copies a value between zeros.

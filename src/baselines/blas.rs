@@ -1,7 +1,8 @@
 //! OpenBLAS and BLIS, loaded at run time: dense products beside MKL's, which on AMD's processors takes a slow path.
 //!
 //! Each is the file that a variable names (`SCALPEL_OPENBLAS`, `SCALPEL_BLIS`), else what the system's loader finds
-//! under its usual name, as Debian's `libopenblas0-pthread` and `libblis4-pthread` install it.
+//! under its usual name, as Debian's `libopenblas0-pthread` and `libblis4-pthread` install it. A variable that is empty
+//! leaves its library out.
 
 use std::ffi::{CStr, c_char, c_int, c_long};
 use std::path::{Path, PathBuf};
@@ -16,14 +17,14 @@ use crate::kernels::library_gemm::{DenseLibrary, Strided};
 
 /// Libraries with the C interface of a BLAS and nothing sparse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Blas {
+pub enum BlasLibrary {
     /// OpenBLAS.
     OpenBlas,
     /// BLIS.
     Blis,
 }
 
-impl Blas {
+impl BlasLibrary {
     /// All of them.
     pub const ALL: [Self; 2] = [Self::OpenBlas, Self::Blis];
 
@@ -50,13 +51,32 @@ impl Blas {
         }
     }
 
-    /// Loads it for so many threads.
+    /// Those that are here, for so many threads. One whose variable is set must be here, unless that is empty: then it
+    /// is left out.
     ///
     /// # Errors
-    /// It is nowhere, and where it was looked for.
+    /// A variable that names a file which is none.
+    pub fn load_all(threads: usize) -> Result<Vec<Arc<LoadedBlas>>> {
+        let mut all = Vec::new();
+        for blas in Self::ALL {
+            let set = std::env::var_os(blas.variable()).filter(|value| !value.is_empty());
+            match blas.load(threads) {
+                Ok(loaded) => all.push(loaded),
+                Err(error) if set.is_some() => return Err(error),
+                Err(_) => {}
+            }
+        }
+        Ok(all)
+    }
+
+    /// Loads it for so many threads, which it has for the whole process: those of the last call.
+    ///
+    /// # Errors
+    /// It is nowhere, and where it was looked for; a variable that is empty.
     pub fn load(self, threads: usize) -> Result<Arc<LoadedBlas>> {
         let set = std::env::var_os(self.variable()).map(PathBuf::from);
         let paths = match set {
+            Some(path) if path.as_os_str().is_empty() => Vec::new(),
             Some(path) => vec![path],
             None => {
                 let [file, own_folder] = self.places();
@@ -77,7 +97,10 @@ impl Blas {
         }
         Err(Error::Unavailable {
             what: self.name().into(),
-            reason: reasons.join("; "),
+            reason: match &reasons[..] {
+                [] => format!("{} is empty", self.variable()),
+                reasons => reasons.join("; "),
+            },
             remedy: format!("install it, or name its file in {}", self.variable()),
         })
     }
@@ -109,7 +132,7 @@ pub struct LoadedBlas {
 }
 
 impl LoadedBlas {
-    fn new(blas: Blas, library: Library, threads: usize) -> Result<Self, libloading::Error> {
+    fn new(blas: BlasLibrary, library: Library, threads: usize) -> Result<Self, libloading::Error> {
         let text = |start: *const c_char| match start.is_null() {
             true => String::new(),
             // SAFETY: strings of these libraries end with a 0 and are never freed.
@@ -119,7 +142,7 @@ impl LoadedBlas {
         let (cblas, name) = unsafe {
             let cblas = Cblas::of(&library)?;
             let (version, processor) = match blas {
-                Blas::OpenBlas => {
+                BlasLibrary::OpenBlas => {
                     let functions = OpenBlasFunctions::of(&library)?;
                     (functions.set_threads)(threads as c_int);
                     // "OpenBLAS 0.3.21 DYNAMIC_ARCH ..."
@@ -127,7 +150,7 @@ impl LoadedBlas {
                     let version = config.split_whitespace().nth(1).unwrap_or("of unknown version");
                     (version.to_owned(), text((functions.core)()))
                 }
-                Blas::Blis => {
+                BlasLibrary::Blis => {
                     let functions = BlisFunctions::of(&library)?;
                     (functions.set_threads)(threads as c_long);
                     let processor = text((functions.arch_name)((functions.arch)()));
@@ -163,7 +186,7 @@ mod tests {
 
     #[test]
     fn their_products_are_those_of_plain_loops() {
-        for (blas, requirement) in Blas::ALL.into_iter().zip(["openblas", "blis"]) {
+        for (blas, requirement) in BlasLibrary::ALL.into_iter().zip(["openblas", "blis"]) {
             match blas.load(1) {
                 Ok(loaded) => super::super::tests::check_dense(loaded),
                 Err(error) => test_support::skip(requirement, &error.to_string()),
@@ -173,7 +196,7 @@ mod tests {
 
     #[test]
     fn the_instruction_set_is_named() {
-        let Ok(blas) = Blas::OpenBlas.load(1) else {
+        let Ok(blas) = BlasLibrary::OpenBlas.load(1) else {
             return test_support::skip("openblas", "absent");
         };
         let name = blas.name();
