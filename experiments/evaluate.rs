@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use ndarray::ArrayD;
 use scalpel::bench::speedup::BenchDevice;
 use scalpel::cli::{self, Evaluate};
-use scalpel::data::{self, Source};
+use scalpel::data::{self, Preprocessing, Source};
 use scalpel::engine::{AutotuneCache, Device, Request, compile};
 use scalpel::error::Error;
 use scalpel::import;
@@ -158,7 +158,9 @@ fn run(cli: Evaluate) -> anyhow::Result<ExitCode> {
     if let Some(Card { dataset, pixels, .. }) = &card {
         (recipe.dataset, recipe.pixels) = (dataset.clone(), pixels.clone());
     }
-    let mut data = data::load(&recipe.dataset, source)?;
+    // What is fitted on the training images needs them.
+    let is_fitted = !matches!(recipe.pixels, Preprocessing::Normalise(_));
+    let mut data = data::load(&recipe.dataset, source, (!is_fitted).then_some(0))?;
     if let Some(count) = cli.images {
         data.keep_first_test_images(count.get());
     }

@@ -11,23 +11,28 @@
 #![deny(unsafe_op_in_unsafe_fn, unused_must_use, missing_docs)]
 
 pub mod baselines;
+#[cfg(feature = "experiments")]
 pub mod bench;
-#[cfg(feature = "torch")]
+#[cfg(all(feature = "experiments", feature = "torch"))]
 pub mod campaign;
+#[cfg(feature = "experiments")]
 pub mod cli;
 pub mod data;
 pub mod device;
 pub mod engine;
 pub mod error;
-#[cfg(feature = "torch")]
+#[cfg(all(feature = "experiments", feature = "torch"))]
 pub mod experiment;
 pub mod files;
 pub mod import;
 pub mod kernels;
+#[cfg(feature = "experiments")]
 pub mod models;
 pub mod network;
+#[cfg(feature = "experiments")]
 pub mod options;
 pub mod prune;
+#[cfg(feature = "experiments")]
 pub mod report;
 pub mod seed;
 pub mod sparse;
@@ -35,4 +40,5 @@ pub mod test_support;
 pub mod timing;
 #[cfg(feature = "torch")]
 pub mod torch;
+#[cfg(feature = "experiments")]
 pub mod train;

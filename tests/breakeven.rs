@@ -1,5 +1,5 @@
 //! The break-even sweep as a user runs it.
-#![cfg(feature = "torch")]
+#![cfg(all(feature = "experiments", feature = "torch"))]
 
 use std::fs;
 use std::io::{BufRead, BufReader};

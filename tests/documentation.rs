@@ -1,6 +1,8 @@
 //! What the documents say holds: commands parse, links lead somewhere, README's example is one that compiles, and the
 //! page of results works in a browser.
 
+#![cfg(feature = "experiments")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};

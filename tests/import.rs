@@ -1,6 +1,8 @@
 //! Files that people have: each is read rightly, or refused by name. The files, and the program that wrote most of
 //! them, lie in `tests/data/cases`.
 
+#![cfg(feature = "experiments")]
+
 use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;

@@ -1,5 +1,5 @@
 //! What training asks of libtorch, seen from inside it: with parts of libtorch's own interfaces in C++ beside it.
-#![cfg(feature = "torch")]
+#![cfg(all(feature = "experiments", feature = "torch"))]
 
 use std::ffi::{CString, c_char, c_long};
 use std::path::{Path, PathBuf};
@@ -130,7 +130,7 @@ fn no_step_of_training_waits_for_the_device() {
     recipe.validation_images = Some(16);
     let (mean, deviation) = (vec![0.5; 3], vec![0.25; 3]);
     recipe.pixels = Preprocessing::Normalise(Normalise { mean, deviation });
-    let data = data::load(&recipe.dataset, Source::Synthetic).unwrap();
+    let data = data::load(&recipe.dataset, Source::Synthetic, recipe.first_images()).unwrap();
     // SAFETY: its initialisers register nothing but what C++ needs.
     let library = unsafe { libloading::Library::new(path) }.unwrap();
     let mut counting = Counting { library, steps: 0 };

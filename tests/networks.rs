@@ -1,6 +1,6 @@
 //! Whole networks as a user runs them: what the engine computes beside libtorch, that it allocates nothing
 //! while it runs, and what `speedup` prints and stores.
-#![cfg(feature = "torch")]
+#![cfg(all(feature = "experiments", feature = "torch"))]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;

@@ -1,5 +1,5 @@
 //! Short real trainings against stored numbers.
-#![cfg(feature = "torch")]
+#![cfg(all(feature = "experiments", feature = "torch"))]
 
 use scalpel::data::{
     self, Data, Normalise, Preprocessing, Source, SyntheticCounts, synthetic_digits,
@@ -18,7 +18,7 @@ fn train(network: &str, epochs: usize, images: Option<usize>, source: Source) ->
     recipe.stages[0].epochs = epochs;
     recipe.stages[0].learning_rate_epochs = 3;
     recipe.train_images = images;
-    let data = data::load(&recipe.dataset, source).unwrap();
+    let data = data::load(&recipe.dataset, source, recipe.first_images()).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let checkpoints = folder.path();
     let run =
@@ -77,7 +77,7 @@ fn on_cifar(network: &str, images: usize, change: impl Fn(&mut Recipe)) -> Optio
     recipe.stages[0].epochs = 2;
     (recipe.train_images, recipe.validation_images) = (Some(images), Some(500));
     change(&mut recipe);
-    let data = data::load(&recipe.dataset, Source::Real).unwrap();
+    let data = data::load(&recipe.dataset, Source::Real, None).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let checkpoints = folder.path();
     let run =

@@ -7,6 +7,7 @@
 
 pub mod blas;
 mod c_functions;
+#[cfg(feature = "cuda")]
 pub mod cuda;
 pub mod mkl;
 pub mod rotation;

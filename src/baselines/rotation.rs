@@ -118,7 +118,7 @@ impl Product for Rotation {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "cuda"))]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -1,195 +1,37 @@
 //! Data sets: where they come from, how they are checked, and their pixels in memory.
+//!
+//! Without the feature `experiments`, the reader of the IDX format alone.
 
-mod cifar;
-pub mod crop;
-pub mod fetch;
 pub mod idx;
+
+#[cfg(feature = "experiments")]
+mod cifar;
+#[cfg(feature = "experiments")]
+pub mod crop;
+#[cfg(feature = "experiments")]
+mod dataset;
+#[cfg(feature = "experiments")]
+pub mod fetch;
+#[cfg(feature = "experiments")]
 mod image_folder;
+#[cfg(feature = "experiments")]
 mod imagenet;
+#[cfg(feature = "experiments")]
 mod mnist;
+#[cfg(feature = "experiments")]
 mod preprocess;
+#[cfg(feature = "experiments")]
 mod synthetic;
 
-use std::fmt;
-use std::ops::Range;
-use std::path::PathBuf;
-
-use crate::error::{Error, Result};
-use crate::network::Shape;
-
-pub use cifar::MIRROR as CIFAR_MIRROR;
-pub use image_folder::{ImageFile, ImageFolder};
-pub use mnist::MIRROR as MNIST_MIRROR;
-pub use preprocess::{Cropping, Normalise, Preprocessing, Whitening, normalise_contrast};
-pub use synthetic::{
-    Counts as SyntheticCounts, digits as synthetic_digits, image_folder as synthetic_image_folder,
-};
-
-/// A labelled data set.
-#[derive(Clone, Debug)]
-pub enum Data {
-    /// In memory.
-    Memory(Dataset),
-    /// In files, too large for that.
-    Files(ImageFolders),
-}
-
-impl Data {
-    /// Such as `mnist`, or `synthetic-digits`: what a result made on it is filed under.
-    pub fn name(&self) -> &str {
-        match self {
-            Self::Memory(data) => &data.name,
-            Self::Files(data) => &data.name,
-        }
-    }
-
-    /// Where the images came from, for the reader of a log.
-    pub fn origin(&self) -> &Origin {
-        match self {
-            Self::Memory(data) => &data.origin,
-            Self::Files(data) => &data.origin,
-        }
-    }
-
-    /// Drops all test images but the first `count`.
-    pub fn keep_first_test_images(&mut self, count: usize) {
-        match self {
-            Self::Memory(data) => data.test = data.test.range(0..count),
-            Self::Files(data) => data.test.keep_first(count),
-        }
-    }
-}
-
-impl From<Dataset> for Data {
-    fn from(data: Dataset) -> Self {
-        Self::Memory(data)
-    }
-}
-
-/// A labelled data set in files.
-#[derive(Clone, Debug)]
-pub struct ImageFolders {
-    /// See [`Data::name`].
-    pub name: String,
-    /// See [`Data::origin`].
-    pub origin: Origin,
-    /// Images to learn from.
-    pub train: ImageFolder,
-    /// Images to test on, of the same classes.
-    pub test: ImageFolder,
-}
-
-/// A labelled data set in memory.
-#[derive(Clone, Debug)]
-pub struct Dataset {
-    /// Such as `mnist`, or `synthetic-digits`: what a result made on it is filed under.
-    pub name: String,
-    /// Where the images came from, for the reader of a log.
-    pub origin: Origin,
-    /// Number of classes; labels are below it.
-    pub classes: usize,
-    /// Images to learn from.
-    pub train: Split,
-    /// Images to test on.
-    pub test: Split,
-}
-
-/// Images of one shape and their labels.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Split {
-    /// Channels, height and width of an image.
-    pub shape: Shape,
-    /// Intensities, image by image, each channel by channel, row by row.
-    pub pixels: Vec<u8>,
-    /// One class per image.
-    pub labels: Vec<u8>,
-}
-
-impl Split {
-    /// Number of images.
-    pub fn len(&self) -> usize {
-        self.labels.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.labels.is_empty()
-    }
-
-    /// The images of a range. What lies beyond the last image is left out.
-    pub fn range(&self, range: Range<usize>) -> Self {
-        let (first, end) = (range.start.min(self.len()), range.end.min(self.len()));
-        let features: usize = self.shape.iter().product();
-        Self {
-            shape: self.shape,
-            pixels: self.pixels[first * features..end.max(first) * features].to_vec(),
-            labels: self.labels[first..end.max(first)].to_vec(),
-        }
-    }
-}
-
-/// Where a data set's images came from.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Origin {
-    /// Files in this folder.
-    Folder(PathBuf),
-    /// Drawn by this program from a seed.
-    Drawn {
-        /// The seed.
-        seed: u64,
+#[cfg(feature = "experiments")]
+pub use self::{
+    cifar::MIRROR as CIFAR_MIRROR,
+    dataset::{Data, Dataset, ImageFolders, Origin, Source, Split, load, synthetic_name},
+    image_folder::{ImageFile, ImageFolder},
+    mnist::MIRROR as MNIST_MIRROR,
+    preprocess::{Cropping, Normalise, Preprocessing, Whitening, normalise_contrast},
+    synthetic::{
+        Counts as SyntheticCounts, digits as synthetic_digits,
+        image_folder as synthetic_image_folder,
     },
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Folder(folder) => write!(f, "{}", folder.display()),
-            Self::Drawn { seed } => write!(f, "drawn from seed {seed}"),
-        }
-    }
-}
-
-/// Which images to take.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Source {
-    /// The real ones; where neither a folder nor the network has them, synthetic ones with a
-    /// loud line.
-    Real,
-    /// Synthetic ones.
-    Synthetic,
-}
-
-/// The data set of that name: `mnist`, `cifar-10` or `imagenet`.
-///
-/// # Errors
-/// An unknown name; a data set that is not there; a file that is damaged, swapped or of another format.
-pub fn load(name: &str, source: Source) -> Result<Data> {
-    let places = fetch::Places::from_environment;
-    match (name, source) {
-        ("mnist", Source::Real) => mnist::load(&places()?).map(Data::Memory),
-        ("mnist", Source::Synthetic) => {
-            Ok(synthetic_digits(SyntheticCounts::LIKE_MNIST, SYNTHETIC_SEED).into())
-        }
-        ("cifar-10", Source::Real) => cifar::load(&places()?).map(Data::Memory),
-        ("cifar-10", Source::Synthetic) => {
-            let counts = SyntheticCounts::LIKE_CIFAR_10;
-            Ok(synthetic::coloured_digits(counts, SYNTHETIC_SEED).into())
-        }
-        ("imagenet", Source::Real) => imagenet::load(&places()?).map(Data::Files),
-        ("imagenet", Source::Synthetic) => imagenet::synthetic(&places()?).map(Data::Files),
-        _ => Err(Error::argument("data set", "mnist, cifar-10 or imagenet", name)),
-    }
-}
-
-/// The name of what [`Source::Synthetic`] puts in the place of a data set.
-pub fn synthetic_name(name: &str) -> &str {
-    match name {
-        "mnist" => "synthetic-digits",
-        "cifar-10" => "synthetic-coloured-digits",
-        "imagenet" => "synthetic-images",
-        other => other,
-    }
-}
-
-/// The seed of the synthetic digits: part of what that data set is.
-const SYNTHETIC_SEED: u64 = 20_170_624;
+};

@@ -22,6 +22,7 @@ impl CompileOnly {
         Self { language, compile, said: Mutex::default() }
     }
 
+    #[cfg(any(feature = "cuda", feature = "wgpu"))]
     /// A name for each program, and what was said about it.
     pub(crate) fn said(self) -> Vec<(String, String)> {
         self.said.into_inner().unwrap_or_else(PoisonError::into_inner)

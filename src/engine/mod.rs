@@ -24,6 +24,7 @@ use std::sync::Arc;
 pub use autotune::AutotuneCache;
 pub use policy::Policy;
 pub use profile::{LayerProfile, profile_table};
+#[cfg(feature = "experiments")]
 pub(crate) use spinning_workers::SpinningWorkers;
 
 use crate::device::gpu::Gpu;

@@ -9,26 +9,15 @@ use crate::prune::compact::{compact, zero_masked};
 use crate::sparse::Format;
 
 /// How a pruned network is run. All policies compute the same scores from the same weights and masks.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    PartialEq,
-    Eq,
-    Hash,
-    PartialOrd,
-    Ord,
-    Serialize,
-    Deserialize,
-    clap::ValueEnum,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "experiments", derive(clap::ValueEnum))]
 #[serde(rename_all = "kebab-case")]
 pub enum Policy {
     /// As if nothing had been pruned: every weight is stored and multiplied.
     Dense,
     /// The weights that are left, in compressed rows: what the paper calls traditional.
     #[serde(alias = "traditional")]
-    #[value(alias = "traditional")]
+    #[cfg_attr(feature = "experiments", value(alias = "traditional"))]
     Magnitude,
     /// The groups that are left, all nodes.
     Simd,
@@ -38,7 +27,7 @@ pub enum Policy {
     Node,
     /// The groups that are left of the nodes that are left.
     #[serde(alias = "both")]
-    #[value(alias = "both")]
+    #[cfg_attr(feature = "experiments", value(alias = "both"))]
     Combined,
     /// Of the nodes that are left, every layer in the format and by the kernel that is the fastest on this
     /// machine, or all in one format where the network is faster so.

@@ -73,6 +73,10 @@ pub struct Options {
     /// Numbers in which the layers multiply during training; the recipe's own, where absent
     #[arg(long, value_enum)]
     pub precision: Option<Precision>,
+    /// Leave the inference times out, where other programs keep this machine busy: the same command without this
+    /// option adds them later
+    #[arg(long)]
+    pub no_latency: bool,
     /// What computes, and how results are printed.
     #[command(flatten)]
     pub run: RunArgs,
@@ -89,8 +93,8 @@ pub struct Options {
 pub struct Report {
     /// What it came to.
     pub summary: Summary,
-    /// How fast it is now.
-    pub latency: Latency,
+    /// How fast it is now, unless that was left out.
+    pub latency: Option<Latency>,
     /// Where it ran.
     pub environment: Environment,
     /// Its folder in the results tree.
@@ -196,7 +200,7 @@ pub fn run_recipe(
         .map(|path| original(path, options.key.as_deref(), recipe))
         .transpose()?;
     let source = if options.synthetic { Source::Synthetic } else { Source::Real };
-    let data = data::load(&recipe.dataset, source)?;
+    let data = data::load(&recipe.dataset, source, recipe.first_images())?;
     let threads = Some(tch::get_num_threads() as usize);
     let environment = Environment { threads, ..Environment::read(&options.run.device) };
     let (network, experiment) = (&recipe.network, recipe.technique.experiment());
@@ -218,9 +222,11 @@ pub fn run_recipe(
         Format::Upright(height) => height,
         _ => GROUP_WIDTH,
     };
-    let latency = measure_latency(&outcome, group_width, device, &BATCHES, MeasureConfig::DEFAULT)?;
+    let measure =
+        || measure_latency(&outcome, group_width, device, &BATCHES, MeasureConfig::DEFAULT);
+    let latency = (!options.no_latency).then(measure).transpose()?;
     let summary = summarise(recipe, data.name(), &outcome)?;
-    folder.write(&filed, &outcome, &summary, &environment, Some(&latency))?;
+    folder.write(&filed, &outcome, &summary, &environment, latency.as_ref())?;
     let results = folder.path().to_owned();
     let original = original_path(checkpoints, recipe, data.name());
     Ok(Report { summary, latency, environment, results, original, weights: outcome.path })
@@ -239,7 +245,7 @@ pub fn print(reports: &[Report], json: bool) -> Result<()> {
         return Ok(());
     }
     let columns: Vec<_> =
-        reports.iter().map(|r| (&r.summary, Some(&r.latency), &r.environment)).collect();
+        reports.iter().map(|r| (&r.summary, r.latency.as_ref(), &r.environment)).collect();
     print!("\n{}", run_table(&columns)?.markdown());
     for report in reports {
         println!(

@@ -20,7 +20,7 @@ pub mod library_gemm;
 pub mod masked_dense;
 mod parallel;
 pub mod pool_eltwise;
-#[cfg(test)]
+#[cfg(all(test, any(feature = "cuda", feature = "wgpu")))]
 mod programs;
 pub mod registry;
 mod simd;

@@ -3,8 +3,7 @@
 
 use ndarray::Array2;
 
-use crate::device::compile_only::{Compile, CompileOnly};
-use crate::device::cuda::nvrtc;
+use crate::device::compile_only::CompileOnly;
 use crate::device::gpu::{Gpu, Language, Source};
 use crate::error::{Error, Result};
 use crate::kernels::gpu::Operands;
@@ -12,7 +11,6 @@ use crate::kernels::layout::ImageLayout;
 use crate::kernels::pool_eltwise::{self, Op, Window};
 use crate::kernels::{csr_spmm, group_spmm, masked_dense};
 use crate::sparse::{Csr, GroupSparse};
-use crate::test_support;
 
 /// Packs everything that compiles to a program of its own.
 fn pack_everything(gpu: &dyn Gpu) {
@@ -69,65 +67,77 @@ fn pack_everything(gpu: &dyn Gpu) {
     }
 }
 
-/// Registers and spills of the entry point.
-fn assemble(source: &Source<'_>, architecture: &str) -> Result<String> {
-    let usage = nvrtc::compile(source, architecture)?.usage();
-    let own = usage.iter().find(|usage| usage.function == source.entry).ok_or_else(|| {
-        Error::malformed(source.entry, "a line of the assembler about it", format!("{usage:?}"))
-    })?;
-    // A block must find its registers: 65,536 a multiprocessor.
-    if own.spills > 0 || own.registers == 0 || own.registers * source.threads > 65_536 {
-        let found = format!("{own:?} for {:?}", source.constants);
-        return Err(Error::malformed(source.entry, "no spill, and registers for a block", found));
-    }
-    Ok(format!("{} registers", own.registers))
-}
+#[cfg(feature = "cuda")]
+mod cuda {
+    use super::*;
+    use crate::device::compile_only::Compile;
+    use crate::device::cuda::nvrtc;
+    use crate::test_support;
 
-#[test]
-fn every_cuda_program_assembles_and_none_spills() {
-    if let Err(error) = nvrtc::available() {
-        return test_support::skip("nvrtc", &error.to_string());
-    }
-    // The oldest architecture of CUDA 13 has no TF32.
-    let turing = |source: &Source<'_>| match source.entry {
-        "masked_dense_tf32" => Ok("needs sm_80".into()),
-        _ => assemble(source, "sm_75"),
-    };
-    let compilers: [(&str, Compile); 3] = [
-        ("sm_75", turing),
-        ("sm_80", |source| assemble(source, "sm_80")),
-        ("sm_90", |source| assemble(source, "sm_90")),
-    ];
-    std::thread::scope(|scope| {
-        for (architecture, compile) in compilers {
-            scope.spawn(move || {
-                let compile_only = CompileOnly::new(Language::Cuda, compile);
-                pack_everything(&compile_only);
-                let said = compile_only.said();
-                assert!(said.len() > 20, "{}", said.len());
-                for (program, registers) in said {
-                    println!("{architecture} {program}: {registers}");
-                }
-            });
+    /// Registers and spills of the entry point.
+    fn assemble(source: &Source<'_>, architecture: &str) -> Result<String> {
+        let usage = nvrtc::compile(source, architecture)?.usage();
+        let own = usage.iter().find(|usage| usage.function == source.entry).ok_or_else(|| {
+            Error::malformed(source.entry, "a line of the assembler about it", format!("{usage:?}"))
+        })?;
+        // A block must find its registers: 65,536 a multiprocessor.
+        if own.spills > 0 || own.registers == 0 || own.registers * source.threads > 65_536 {
+            let found = format!("{own:?} for {:?}", source.constants);
+            return Err(Error::malformed(
+                source.entry,
+                "no spill, and registers for a block",
+                found,
+            ));
         }
-    });
-}
-
-#[test]
-fn a_program_that_does_not_compile_is_refused_with_the_log() {
-    if let Err(error) = nvrtc::available() {
-        return test_support::skip("nvrtc", &error.to_string());
+        Ok(format!("{} registers", own.registers))
     }
-    let source = Source {
-        stem: "broken",
-        cuda: Some("extern \"C\" __global__ void broken() { nothing(); }"),
-        wgsl: None,
-        entry: "broken",
-        constants: &[],
-        threads: 32,
-    };
-    let error = nvrtc::compile(&source, "sm_90").unwrap_err().to_string();
-    assert!(error.contains("cuda/broken.cu for sm_90") && error.contains("nothing"), "{error}");
+
+    #[test]
+    fn every_cuda_program_assembles_and_none_spills() {
+        if let Err(error) = nvrtc::available() {
+            return test_support::skip("nvrtc", &error.to_string());
+        }
+        // The oldest architecture of CUDA 13 has no TF32.
+        let turing = |source: &Source<'_>| match source.entry {
+            "masked_dense_tf32" => Ok("needs sm_80".into()),
+            _ => assemble(source, "sm_75"),
+        };
+        let compilers: [(&str, Compile); 3] = [
+            ("sm_75", turing),
+            ("sm_80", |source| assemble(source, "sm_80")),
+            ("sm_90", |source| assemble(source, "sm_90")),
+        ];
+        std::thread::scope(|scope| {
+            for (architecture, compile) in compilers {
+                scope.spawn(move || {
+                    let compile_only = CompileOnly::new(Language::Cuda, compile);
+                    pack_everything(&compile_only);
+                    let said = compile_only.said();
+                    assert!(said.len() > 20, "{}", said.len());
+                    for (program, registers) in said {
+                        println!("{architecture} {program}: {registers}");
+                    }
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn a_program_that_does_not_compile_is_refused_with_the_log() {
+        if let Err(error) = nvrtc::available() {
+            return test_support::skip("nvrtc", &error.to_string());
+        }
+        let source = Source {
+            stem: "broken",
+            cuda: Some("extern \"C\" __global__ void broken() { nothing(); }"),
+            wgsl: None,
+            entry: "broken",
+            constants: &[],
+            threads: 32,
+        };
+        let error = nvrtc::compile(&source, "sm_90").unwrap_err().to_string();
+        assert!(error.contains("cuda/broken.cu for sm_90") && error.contains("nothing"), "{error}");
+    }
 }
 
 #[cfg(feature = "wgpu")]

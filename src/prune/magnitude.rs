@@ -15,21 +15,26 @@ pub fn global(layers: &[ArrayView2<'_, f32>], remove: f64) -> Result<Vec<WeightM
     for layer in layers {
         finite("magnitude pruning", *layer)?;
     }
-    let mut ranked: Vec<(f32, usize, usize)> = layers
-        .iter()
-        .enumerate()
-        .flat_map(|(layer, weights)| {
-            weights.iter().enumerate().map(move |(place, weight)| (weight.abs(), layer, place))
-        })
-        .collect();
-    let removed = (remove * ranked.len() as f64).round() as usize;
-    ranked.sort_by(|a, b| a.0.total_cmp(&b.0).then((a.1, a.2).cmp(&(b.1, b.2))));
-
+    let mut magnitudes: Vec<f32> =
+        layers.iter().flat_map(|weights| weights.iter().map(|weight| weight.abs())).collect();
+    let removed = (remove * magnitudes.len() as f64).round() as usize;
     let mut masks: Vec<WeightMask> =
         layers.iter().map(|layer| Array2::from_elem(layer.dim(), true)).collect();
-    for &(_, layer, place) in &ranked[..removed] {
-        let columns = layers[layer].ncols();
-        masks[layer][[place / columns, place % columns]] = false;
+    let Some(last) = removed.checked_sub(1) else { return Ok(masks) };
+
+    // The largest magnitude that goes, and how many of that very magnitude go.
+    let (smaller, &mut bound, _) = magnitudes.select_nth_unstable_by(last, f32::total_cmp);
+    let mut equal = removed - smaller.iter().filter(|&&magnitude| magnitude < bound).count();
+    for (mask, weights) in masks.iter_mut().zip(layers) {
+        for (keep, weight) in mask.iter_mut().zip(weights) {
+            let magnitude = weight.abs();
+            *keep = if magnitude == bound && equal > 0 {
+                equal -= 1;
+                false
+            } else {
+                magnitude >= bound
+            };
+        }
     }
     Ok(masks)
 }
@@ -46,6 +51,7 @@ pub fn per_layer(weights: ArrayView2<'_, f32>, remove: f64) -> Result<WeightMask
 mod tests {
     use super::*;
     use crate::prune::kept;
+    use ndarray::arr2;
     use proptest::prelude::*;
 
     fn layer() -> impl Strategy<Value = Array2<f32>> {
@@ -83,6 +89,27 @@ mod tests {
                 (per_layer(layer.view(), less).unwrap(), per_layer(layer.view(), more).unwrap());
             prop_assert!(first.iter().zip(&second).all(|(&before, &after)| before || !after));
         }
+    }
+
+    #[test]
+    fn of_equal_magnitudes_the_first_go_first() {
+        let [first, second] = [[[1.0, -0.5], [0.5, 2.0]], [[0.5, 0.1], [-0.5, 0.5]]]
+            .map(|rows: [[f32; 2]; 2]| arr2(&rows));
+        for (remove, expected) in [
+            (0, [[true, true], [true, true], [true, true], [true, true]]),
+            (1, [[true, true], [true, true], [true, false], [true, true]]),
+            (4, [[true, false], [false, true], [false, false], [true, true]]),
+            (6, [[true, false], [false, true], [false, false], [false, false]]),
+            (8, [[false; 2]; 4]),
+        ] {
+            let masks = global(&[first.view(), second.view()], f64::from(remove) / 8.0).unwrap();
+            let [a, b, c, d] = expected;
+            assert_eq!(masks, [arr2(&[a, b]), arr2(&[c, d])], "{remove}");
+        }
+        // A matrix that lies transposed is ranked as it reads.
+        let turned = arr2(&[[1.0_f32, 1.0], [1.0, 1.0]]);
+        let mask = per_layer(turned.t(), 0.5).unwrap();
+        assert_eq!(mask, arr2(&[[false, false], [true, true]]));
     }
 
     #[test]

@@ -19,7 +19,8 @@ pub use group::GroupSparse;
 pub use upright::UprightSparse;
 
 /// How weights are grouped.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "experiments", derive(clap::ValueEnum))]
 #[serde(rename_all = "kebab-case")]
 pub enum Pattern {
     /// Neighbours of one row: the paper's groups ([`GroupSparse`]).

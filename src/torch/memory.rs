@@ -25,7 +25,7 @@ pub(super) fn keep_freed() {
 
 /// Hands back to the system what is free, wherever it lies in the heap. Between an epoch's training and its
 /// scoring, which ask for blocks of other sizes, what one leaves would else stay beside what the other takes.
-pub(crate) fn give_back() {
+pub fn give_back() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: it takes a number, and glibc locks each arena while it looks through it.
     unsafe {

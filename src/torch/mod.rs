@@ -3,7 +3,7 @@
 
 mod device;
 mod forward;
-pub(crate) mod memory;
+pub mod memory;
 mod memory_format;
 mod network;
 

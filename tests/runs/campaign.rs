@@ -8,7 +8,7 @@ use super::{file, finished, node_recipe, read};
 
 fn campaign(folder: &Path, arguments: &[&str]) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_campaign"));
-    command.arg(folder.join("plan.toml")).arg("--synthetic").args(arguments);
+    command.arg(folder.join("plan.toml")).args(["--synthetic", "--no-latency"]).args(arguments);
     command.arg("--checkpoints").arg(folder.join("checkpoints"));
     command.arg("--results").arg(folder.join("results"));
     let output = command.output().unwrap();

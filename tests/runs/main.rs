@@ -1,5 +1,5 @@
 //! The binaries as a user runs them: runs that survive, and files that fit each other.
-#![cfg(feature = "torch")]
+#![cfg(all(feature = "experiments", feature = "torch"))]
 
 mod campaign;
 mod models;
@@ -63,7 +63,14 @@ impl Workplace {
         self.folder.path().join(name)
     }
 
+    /// Without inference times, which few tests look at.
     fn command(&self) -> Command {
+        let mut command = self.command_with_latency();
+        command.arg("--no-latency");
+        command
+    }
+
+    fn command_with_latency(&self) -> Command {
         let binary = match self.binary {
             "node_pruning" => env!("CARGO_BIN_EXE_node_pruning"),
             "combined_pruning" => env!("CARGO_BIN_EXE_combined_pruning"),
@@ -80,7 +87,16 @@ impl Workplace {
 
     /// Runs to the end and returns the report.
     fn finish(&self) -> Value {
-        let output = self.command().output().unwrap();
+        Self::report(self.command())
+    }
+
+    /// The same, with inference times.
+    fn finish_with_latency(&self) -> Value {
+        Self::report(self.command_with_latency())
+    }
+
+    fn report(mut command: Command) -> Value {
+        let output = command.output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let reports: Value = serde_json::from_slice(&output.stdout).unwrap();
         reports[0].clone()
@@ -153,7 +169,7 @@ fn killed_runs_end_like_an_uninterrupted_one(binary: &'static str, recipe: &str,
         let mut child =
             workplace.command().stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         // Later and later, so that every run gets further than the one before.
-        thread::sleep(Duration::from_millis(700 + 173 * attempt));
+        thread::sleep(Duration::from_millis(400 + 173 * attempt));
         if child.try_wait().unwrap().is_some() {
             break;
         }
@@ -337,8 +353,17 @@ fn both_techniques_cut_groups_from_the_compacted_network() {
     let weights = file(&report, "weights");
     assert_eq!(evaluate(&weights)["accuracy"], summary["accuracy_after"]);
     assert_eq!(evaluate(&weights)["nodes_kept"], summary["nodes_kept"]);
-    let times = &report["latency"]["rows"][0]["times"];
+    // Inference times are added later, and nothing is trained again for them.
+    let latency = file(&report, "results").join("latency.json");
+    assert!(report["latency"].is_null() && !latency.exists());
+    let durations = file(&report, "results").join("durations.json");
+    let before = read(&durations);
+    let timed = workplace.finish_with_latency();
+    let times = &timed["latency"]["rows"][0]["times"];
     assert!(["dense", "compacted"].iter().all(|name| times[name]["median"].as_f64() > Some(0.0)));
+    assert!(latency.exists() && read(&durations) == before);
+    // And one that does not ask for them leaves those that are there.
+    assert!(workplace.finish()["latency"].is_null() && latency.exists());
     killed_runs_end_like_an_uninterrupted_one("combined_pruning", &combined_recipe(), &report);
 }
 
@@ -348,7 +373,7 @@ fn node_pruning_may_retrain_the_compacted_network() {
     let recipe = node_recipe().replace(epochs, "epochs = 3, compact = true, keep");
     assert_ne!(recipe, node_recipe());
     let workplace = Workplace::new("node_pruning", &recipe);
-    let report = workplace.finish();
+    let report = workplace.finish_with_latency();
     let summary = &report["summary"];
     let stages = summary["stages"].as_array().unwrap();
     let number = |value: &Value| value.as_u64().unwrap();

@@ -31,7 +31,7 @@ fn the_published_models_are_what_their_cards_say() {
         if let Some(policy) = policies.into_iter().find(is_of).filter(|_| !is_slow) {
             command.args(["--policy", policy]);
         }
-        // NIN takes half a minute for all.
+        // Of CIFAR-10, all would take minutes.
         let expected = first_thousand[&name].as_u64();
         if expected.is_some() {
             command.args(["--images", "1000"]);

@@ -22,7 +22,7 @@ use cudarc::driver::{
 use cudarc::nvrtc::Ptx;
 
 pub use self::sizes::{Sizes, sizes_of};
-use super::gpu::{self, Buffer, Gpu, Language, Launch, Limits, Program, Source, Step};
+use super::gpu::{self, Buffer, Gpu, Language, Launch, Limits, Program, Source, Step, backend};
 use crate::error::{Error, Result};
 
 /// The oldest architecture that CUDA 13 compiles for.
@@ -152,7 +152,7 @@ impl Cuda {
     /// The stream to which this thread's work goes: [`Cuda::stream`], or the one of its recording. A library's
     /// handle is given it before each call.
     pub fn current_stream(&self) -> CUstream {
-        if gpu::is_recording(self) { CAPTURING.get() } else { self.stream.cu_stream() }
+        if backend::is_recording(self) { CAPTURING.get() } else { self.stream.cu_stream() }
     }
 
     fn bind(&self) -> Result<()> {
@@ -193,7 +193,7 @@ impl Cuda {
         let mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED;
         stream.begin_capture(mode).map_err(failed("begin a recording"))?;
         let before = CAPTURING.replace(stream.cu_stream());
-        let steps = gpu::recorded(self, work);
+        let steps = backend::recorded(self, work);
         CAPTURING.set(before);
         // The capture is ended even where the work failed, or the stream could not be destroyed.
         let graph = stream.end_capture(CUgraphInstantiate_flags(0));
@@ -245,7 +245,7 @@ impl Gpu for Cuda {
     }
 
     fn allocate(&self, bytes: usize) -> Result<Buffer> {
-        gpu::check_bytes(bytes, &self.limits)?;
+        backend::check_bytes(bytes, &self.limits)?;
         self.bind()?;
         // Kernels read vectors of four floats, so a buffer ends with a whole one.
         let memory = self.stream.alloc_zeros::<u8>(bytes.next_multiple_of(16).max(16));
@@ -253,7 +253,7 @@ impl Gpu for Cuda {
     }
 
     fn write(&self, buffer: &Buffer, bytes: &[u8]) -> Result<()> {
-        gpu::check_room(buffer, bytes.len())?;
+        backend::check_room(buffer, bytes.len())?;
         if bytes.is_empty() {
             return Ok(());
         }
@@ -266,7 +266,7 @@ impl Gpu for Cuda {
     }
 
     fn read(&self, buffer: &Buffer, bytes: &mut [u8]) -> Result<()> {
-        gpu::check_room(buffer, bytes.len())?;
+        backend::check_room(buffer, bytes.len())?;
         self.bind()?;
         if bytes.is_empty() {
             return self.wait();
@@ -285,7 +285,7 @@ impl Gpu for Cuda {
     }
 
     fn prepare(&self, launch: &Launch<'_>) -> Result<Step> {
-        gpu::check_launch(launch, &self.limits)?;
+        backend::check_launch(launch, &self.limits)?;
         let compiled: &Compiled = launch.program.get()?;
         let pointers =
             launch.buffers.iter().map(|buffer| self.address(buffer)).collect::<Result<_>>()?;
@@ -301,7 +301,7 @@ impl Gpu for Cuda {
     }
 
     fn prepare_copy(&self, from: &Buffer, to: &Buffer, bytes: usize) -> Result<Step> {
-        gpu::check_copy(from, to, bytes)?;
+        backend::check_copy(from, to, bytes)?;
         // Both are of this device.
         self.address(from)?;
         self.address(to)?;
@@ -311,12 +311,12 @@ impl Gpu for Cuda {
     fn enqueue(&self, step: &Step) -> Result<()> {
         let work: &Work = step.get()?;
         if let Work::Recording(recording) = work
-            && gpu::is_recording(self)
+            && backend::is_recording(self)
         {
             // Its steps become part of the recording that is being made.
             return recording.steps.iter().try_for_each(|step| self.enqueue(step));
         }
-        gpu::is_recorded(self, step); // so that its buffers live as long as the recording
+        backend::is_recorded(self, step); // so that its buffers live as long as the recording
         self.bind()?;
         match work {
             Work::Launch(bound) => self.launch(bound),
@@ -336,9 +336,9 @@ impl Gpu for Cuda {
     }
 
     fn record(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Step> {
-        if gpu::is_recording(self) {
+        if backend::is_recording(self) {
             // Refuses it.
-            gpu::recorded(self, work)?;
+            backend::recorded(self, work)?;
         }
         let (graph, steps) = self.capture(work)?;
         Ok(Step::new(Work::Recording(Recording { graph: Mutex::new(graph), steps })))

@@ -17,7 +17,7 @@ use tempfile::TempDir;
 
 use super::fibers::{Place, State, pause, run_block};
 use crate::device::gpu::{
-    self, Buffer, CUDA_HEADER, Gpu, Language, Launch, Limits, Program, Source, Step,
+    Buffer, CUDA_HEADER, Gpu, Language, Launch, Limits, Program, Source, Step, backend,
 };
 use crate::error::{Error, Result};
 
@@ -150,7 +150,7 @@ impl Gpu for Shim {
     }
 
     fn allocate(&self, bytes: usize) -> Result<Buffer> {
-        gpu::check_bytes(bytes, &self.limits())?;
+        backend::check_bytes(bytes, &self.limits())?;
         let mut words = vec![0_u128; bytes.div_ceil(16) + 2 * GUARDS];
         let end = words.len() - GUARDS;
         words[..GUARDS].fill(GUARD);
@@ -159,14 +159,14 @@ impl Gpu for Shim {
     }
 
     fn write(&self, buffer: &Buffer, bytes: &[u8]) -> Result<()> {
-        gpu::check_room(buffer, bytes.len())?;
+        backend::check_room(buffer, bytes.len())?;
         let mut words = buffer.memory::<Memory>()?.lock();
         bytemuck::cast_slice_mut(&mut words[GUARDS..])[..bytes.len()].copy_from_slice(bytes);
         Ok(())
     }
 
     fn read(&self, buffer: &Buffer, bytes: &mut [u8]) -> Result<()> {
-        gpu::check_room(buffer, bytes.len())?;
+        backend::check_room(buffer, bytes.len())?;
         let words = buffer.memory::<Memory>()?.lock();
         bytes.copy_from_slice(&bytemuck::cast_slice(&words[GUARDS..])[..bytes.len()]);
         Ok(())
@@ -189,7 +189,7 @@ impl Gpu for Shim {
     }
 
     fn prepare(&self, launch: &Launch<'_>) -> Result<Step> {
-        gpu::check_launch(launch, &self.limits())?;
+        backend::check_launch(launch, &self.limits())?;
         let (name, compiled): &(String, Arc<Compiled>) = launch.program.get()?;
         Ok(Step::new(Work::Launch(Bound {
             compiled: Arc::clone(compiled),
@@ -201,12 +201,12 @@ impl Gpu for Shim {
     }
 
     fn prepare_copy(&self, from: &Buffer, to: &Buffer, bytes: usize) -> Result<Step> {
-        gpu::check_copy(from, to, bytes)?;
+        backend::check_copy(from, to, bytes)?;
         Ok(Step::new(Work::Copy { from: from.clone(), to: to.clone(), bytes }))
     }
 
     fn record(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Step> {
-        Ok(Step::new(Work::Recording(gpu::recorded(self, work)?)))
+        Ok(Step::new(Work::Recording(backend::recorded(self, work)?)))
     }
 
     fn enqueue(&self, step: &Step) -> Result<()> {
@@ -214,7 +214,7 @@ impl Gpu for Shim {
         if let Work::Recording(steps) = work {
             return steps.iter().try_for_each(|step| self.enqueue(step));
         }
-        if gpu::is_recorded(self, step) {
+        if backend::is_recorded(self, step) {
             return Ok(());
         }
         match work {
@@ -310,6 +310,7 @@ impl Bound {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::gpu::{download, upload};
     use crate::test_support;
 
     const SOURCE: &str = r#"
@@ -338,12 +339,12 @@ mod tests {
         };
         let program = shim.program(&source)?;
         let x: Vec<f32> = (0..128).map(|value| value as f32).collect();
-        let (x, y) = (gpu::upload(shim, &x)?, shim.allocate(128 * 4)?);
+        let (x, y) = (upload(shim, &x)?, shim.allocate(128 * 4)?);
         let buffers = [&x, &y];
         let launch =
             Launch { program: &program, grid: [2, 1, 1], buffers: &buffers, parameters: &[32] };
         shim.enqueue(&shim.prepare(&launch)?)?;
-        gpu::download(shim, &y, 128)
+        download(shim, &y, 128)
     }
 
     #[test]

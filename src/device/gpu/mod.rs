@@ -6,8 +6,9 @@
 //! order, and then a struct of its parameters; in WGSL its buffers are the bindings of group 0, in
 //! order, and its parameters the uniform after them.
 
+pub mod backend;
+
 use std::any::Any;
-use std::cell::RefCell;
 use std::fmt::{Debug, Write as _};
 use std::sync::Arc;
 
@@ -127,7 +128,8 @@ pub struct Buffer {
 }
 
 impl Buffer {
-    pub(super) fn new(bytes: usize, memory: impl Any + Send + Sync) -> Self {
+    /// For a backend: memory of its own type.
+    pub fn new(bytes: usize, memory: impl Any + Send + Sync) -> Self {
         Self { bytes, memory: Arc::new(memory) }
     }
 
@@ -136,7 +138,11 @@ impl Buffer {
         self.bytes
     }
 
-    pub(super) fn memory<T: Any>(&self) -> Result<&T> {
+    /// For a backend: the memory that it made.
+    ///
+    /// # Errors
+    /// The buffer is another backend's.
+    pub fn memory<T: Any>(&self) -> Result<&T> {
         self.memory.downcast_ref().ok_or_else(foreign)
     }
 }
@@ -152,11 +158,16 @@ impl Debug for Buffer {
 pub struct Program(Arc<dyn Any + Send + Sync>);
 
 impl Program {
-    pub(super) fn new(program: impl Any + Send + Sync) -> Self {
+    /// For a backend: a program of its own type.
+    pub fn new(program: impl Any + Send + Sync) -> Self {
         Self(Arc::new(program))
     }
 
-    pub(super) fn get<T: Any>(&self) -> Result<&T> {
+    /// For a backend: the program that it made.
+    ///
+    /// # Errors
+    /// The program is another backend's.
+    pub fn get<T: Any>(&self) -> Result<&T> {
         self.0.downcast_ref().ok_or_else(foreign)
     }
 }
@@ -173,11 +184,16 @@ impl Debug for Program {
 pub struct Step(Arc<dyn Any + Send + Sync>);
 
 impl Step {
-    pub(super) fn new(step: impl Any + Send + Sync) -> Self {
+    /// For a backend: a step of its own type.
+    pub fn new(step: impl Any + Send + Sync) -> Self {
         Self(Arc::new(step))
     }
 
-    pub(super) fn get<T: Any>(&self) -> Result<&T> {
+    /// For a backend: the step that it made.
+    ///
+    /// # Errors
+    /// The step is another backend's.
+    pub fn get<T: Any>(&self) -> Result<&T> {
         self.0.downcast_ref().ok_or_else(foreign)
     }
 }
@@ -279,52 +295,6 @@ pub trait Gpu: Send + Sync + Debug {
     fn time(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<f64>;
 }
 
-thread_local! {
-    /// The device (its address) whose steps this thread records, and those recorded so far.
-    static RECORDING: RefCell<Option<(usize, Vec<Step>)>> = const { RefCell::new(None) };
-}
-
-fn address(gpu: &impl Gpu) -> usize {
-    std::ptr::from_ref(gpu).addr()
-}
-
-/// Notes a step where this thread records those of `gpu`; says whether it does.
-pub(super) fn is_recorded(gpu: &impl Gpu, step: &Step) -> bool {
-    RECORDING.with_borrow_mut(|recording| match recording {
-        Some((device, steps)) if *device == address(gpu) => {
-            steps.push(step.clone());
-            true
-        }
-        _ => false,
-    })
-}
-
-/// Whether this thread records the steps of `gpu`.
-pub(super) fn is_recording(gpu: &impl Gpu) -> bool {
-    RECORDING.with_borrow(|recording| {
-        recording.as_ref().is_some_and(|(device, _)| *device == address(gpu))
-    })
-}
-
-/// The steps that `work` enqueues on `gpu` from this thread.
-pub(super) fn recorded(gpu: &impl Gpu, work: &mut dyn FnMut() -> Result<()>) -> Result<Vec<Step>> {
-    if RECORDING.with_borrow(Option::is_some) {
-        let expected = "one recording at a time";
-        return Err(Error::argument("record steps", expected, "a recording inside another"));
-    }
-    RECORDING.set(Some((address(gpu), Vec::new())));
-    /// Ends the recording however `work` ends.
-    struct End;
-    impl Drop for End {
-        fn drop(&mut self) {
-            RECORDING.set(None);
-        }
-    }
-    let _end = End;
-    work()?;
-    Ok(RECORDING.take().map(|(_, steps)| steps).unwrap_or_default())
-}
-
 /// A buffer with these values.
 ///
 /// # Errors
@@ -343,44 +313,6 @@ pub fn download(gpu: &dyn Gpu, buffer: &Buffer, count: usize) -> Result<Vec<f32>
     let mut values = vec![0.0; count];
     gpu.read(buffer, bytemuck::cast_slice_mut(&mut values))?;
     Ok(values)
-}
-
-/// Refuses what no GPU takes; what remains to be checked is the device's own.
-pub(super) fn check_launch(launch: &Launch<'_>, limits: &Limits) -> Result<()> {
-    if launch.grid.iter().any(|&blocks| blocks > limits.grid) {
-        let expected = format!("at most {} blocks along each side of a grid", limits.grid);
-        return Err(Error::argument("launch", expected, format!("{:?}", launch.grid)));
-    }
-    if launch.buffers.len() > limits.buffers as usize {
-        let expected = format!("at most {} buffers", limits.buffers);
-        return Err(Error::argument("launch", expected, launch.buffers.len().to_string()));
-    }
-    Ok(())
-}
-
-/// Refuses a buffer larger than the device binds.
-pub(super) fn check_bytes(bytes: usize, limits: &Limits) -> Result<()> {
-    if bytes <= limits.buffer_bytes {
-        return Ok(());
-    }
-    let expected =
-        format!("a buffer of at most {} bytes, as the device binds", limits.buffer_bytes);
-    Err(Error::argument("allocate", expected, bytes.to_string()))
-}
-
-/// Refuses a copy between buffers of which one is too small.
-pub(super) fn check_copy(from: &Buffer, to: &Buffer, bytes: usize) -> Result<()> {
-    check_room(from, bytes)?;
-    check_room(to, bytes)
-}
-
-/// Refuses bytes that a buffer has no room for.
-pub(super) fn check_room(buffer: &Buffer, bytes: usize) -> Result<()> {
-    if bytes <= buffer.bytes() {
-        return Ok(());
-    }
-    let expected = format!("at most the {} bytes of the buffer", buffer.bytes());
-    Err(Error::argument("copy", expected, bytes.to_string()))
 }
 
 #[cfg(test)]

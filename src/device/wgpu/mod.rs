@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use wgpu::util::DeviceExt as _;
 
 use self::timestamps::Timestamps;
-use crate::device::gpu::{self, Buffer, Gpu, Language, Launch, Limits, Program, Source, Step};
+use crate::device::gpu::{Buffer, Gpu, Language, Launch, Limits, Program, Source, Step, backend};
 use crate::error::{Error, Result};
 
 /// The variable that chooses an adapter by a part of its name.
@@ -209,7 +209,7 @@ impl Gpu for Wgpu {
     }
 
     fn allocate(&self, bytes: usize) -> Result<Buffer> {
-        gpu::check_bytes(bytes, &self.limits)?;
+        backend::check_bytes(bytes, &self.limits)?;
         let size = (bytes as u64).next_multiple_of(16).max(16);
         let usage = wgpu::BufferUsages::STORAGE
             | wgpu::BufferUsages::COPY_SRC
@@ -222,7 +222,7 @@ impl Gpu for Wgpu {
     }
 
     fn write(&self, buffer: &Buffer, bytes: &[u8]) -> Result<()> {
-        gpu::check_room(buffer, bytes.len())?;
+        backend::check_room(buffer, bytes.len())?;
         let to: &wgpu::Buffer = buffer.memory()?;
         // What was enqueued before must not see the new bytes.
         self.flush()?;
@@ -238,7 +238,7 @@ impl Gpu for Wgpu {
     }
 
     fn read(&self, buffer: &Buffer, bytes: &mut [u8]) -> Result<()> {
-        gpu::check_room(buffer, bytes.len())?;
+        backend::check_room(buffer, bytes.len())?;
         self.flush()?;
         if bytes.is_empty() {
             return self.poll();
@@ -284,7 +284,7 @@ impl Gpu for Wgpu {
     }
 
     fn prepare(&self, launch: &Launch<'_>) -> Result<Step> {
-        gpu::check_launch(launch, &self.limits)?;
+        backend::check_launch(launch, &self.limits)?;
         let compiled: &Compiled = launch.program.get()?;
         // A uniform's size is a multiple of 16 bytes.
         let mut parameters = launch.parameters.to_vec();
@@ -316,7 +316,7 @@ impl Gpu for Wgpu {
     }
 
     fn prepare_copy(&self, from: &Buffer, to: &Buffer, bytes: usize) -> Result<Step> {
-        gpu::check_copy(from, to, bytes)?;
+        backend::check_copy(from, to, bytes)?;
         let (from, to): (&wgpu::Buffer, &wgpu::Buffer) = (from.memory()?, to.memory()?);
         // Copies are of whole words, which every buffer ends with.
         let bytes = (bytes as u64).next_multiple_of(4);
@@ -333,7 +333,7 @@ impl Gpu for Wgpu {
             Work::Launch(bound) => bound.grid.contains(&0),
             Work::Copy { bytes, .. } => *bytes == 0,
         };
-        if nothing || gpu::is_recorded(self, step) {
+        if nothing || backend::is_recorded(self, step) {
             return Ok(());
         }
         let full = {
@@ -345,7 +345,7 @@ impl Gpu for Wgpu {
     }
 
     fn record(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Step> {
-        Ok(Step::new(Made::Recording(gpu::recorded(self, work)?)))
+        Ok(Step::new(Made::Recording(backend::recorded(self, work)?)))
     }
 
     fn wait(&self) -> Result<()> {

@@ -7,15 +7,28 @@ use super::{VARIABLE, Wgpu, locked, runtime_checks};
 use crate::device::gpu::Limits;
 use crate::error::{Error, Result};
 
+/// Multiprocessors of an NVIDIA GPU and bytes of its L2 cache.
+#[cfg(feature = "cuda")]
+fn told_by_cuda(info: &wgpu::AdapterInfo) -> Option<(u32, usize)> {
+    let sizes = crate::device::cuda::sizes_of(&info.device_pci_bus_id)?;
+    Some((sizes.multiprocessors, sizes.cache_bytes))
+}
+
+/// Nothing: this program was built without the feature `cuda`.
+#[cfg(not(feature = "cuda"))]
+fn told_by_cuda(_: &wgpu::AdapterInfo) -> Option<(u32, usize)> {
+    None
+}
+
 /// What an adapter bears.
 fn limits_of(has: &wgpu::Limits, info: &wgpu::AdapterInfo) -> Limits {
     // No API of wgpu's tells; of an NVIDIA GPU its own driver does. Else usual sizes.
-    let told = crate::device::cuda::sizes_of(&info.device_pci_bus_id);
     let guessed = match info.device_type {
         wgpu::DeviceType::DiscreteGpu => (64, 64 << 20),
         wgpu::DeviceType::IntegratedGpu | wgpu::DeviceType::VirtualGpu => (16, 16 << 20),
         _ => (8, 0),
     };
+    let (multiprocessors, cache_bytes) = told_by_cuda(info).unwrap_or(guessed);
     let bound = has.max_storage_buffer_binding_size.min(has.max_buffer_size);
     Limits {
         // Sizes are counted in 32 bits by the shaders.
@@ -24,8 +37,8 @@ fn limits_of(has: &wgpu::Limits, info: &wgpu::AdapterInfo) -> Limits {
         threads: has.max_compute_invocations_per_workgroup.min(has.max_compute_workgroup_size_x),
         grid: has.max_compute_workgroups_per_dimension,
         buffers: has.max_storage_buffers_per_shader_stage,
-        multiprocessors: told.map_or(guessed.0, |told| told.multiprocessors),
-        cache_bytes: told.map_or(guessed.1, |told| told.cache_bytes),
+        multiprocessors,
+        cache_bytes,
         software: info.device_type == wgpu::DeviceType::Cpu,
     }
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::device::gpu;
 use crate::test_support;
 
 fn source(wgsl: &'static str) -> Source<'static> {

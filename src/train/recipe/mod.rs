@@ -252,6 +252,12 @@ impl Recipe {
         })
     }
 
+    /// How many training images it reads, counted from the first one; none is all.
+    pub fn first_images(&self) -> Option<usize> {
+        // Those that are held out are the last ones.
+        self.train_images.filter(|_| self.validation_images.is_none())
+    }
+
     /// How its pruned network is stored: as the last stage that removed weights left it.
     pub fn storage_format(&self) -> Format {
         let of = |stage: &Stage| match stage.prune {
