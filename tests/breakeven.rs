@@ -27,7 +27,7 @@ fn points_are_printed_stored_and_drawn() {
     let folder = tempfile::tempdir().unwrap();
     let results = folder.path().join("results");
     let sweep = ["--shape", "24x64,16x40", "--density", "0.25,1", "--columns", "1", "--width", "4"];
-    let output = breakeven(&results, &[&sweep[..], &["--json"]].concat());
+    let output = breakeven(&results, &[&sweep[..], &["--threads", "1", "--json"]].concat());
     assert!(output.status.success(), "{}", stderr(&output));
     let printed: Value = serde_json::from_slice(&output.stdout).unwrap();
     let points = printed.as_array().unwrap();
@@ -169,11 +169,12 @@ fn a_device_that_is_not_there_is_an_error_that_says_what_to_do() {
 fn a_sweep_that_is_killed_keeps_its_points_and_a_whole_one_takes_their_place() {
     let folder = tempfile::tempdir().unwrap();
     let results = folder.path().join("results");
-    let arguments = ["--shape", "24x32", "--density", "0.2,0.4,0.6", "--columns", "16"];
+    let sweep = ["--shape", "24x32", "--density", "0.2,0.4,0.6", "--columns", "16"];
+    let arguments = [&sweep[..], &["--threads", "1"]].concat();
     let mut child = Command::new(env!("CARGO_BIN_EXE_breakeven"))
         .arg("--results")
         .arg(&results)
-        .args(arguments)
+        .args(&arguments)
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()

@@ -14,7 +14,7 @@ pub const VARIABLE: &str = "SCALPEL_KERNEL";
 /// One implementation of an operation: `D` says how it computes, `T` what it was compiled for.
 #[derive(Debug)]
 pub struct Variant<D, T = Isa> {
-    /// `<op>_<type>_<instruction set or language>_<design>`, such as `group_spmm_f32_avx512_n32`.
+    /// `<op>_<type>_<instruction set or language>_<design>`, such as `group_spmm_f32_avx512_n48`.
     pub name: &'static str,
     /// The instruction set, or a GPU's language.
     pub target: T,

@@ -68,13 +68,19 @@ fn zipped(bytes: &[u8]) -> Result<(Pickle, Storages), String> {
     let mut archive = zip::ZipArchive::with_config(config, Cursor::new(bytes))
         .map_err(|error| error.to_string())?;
     let mut files: HashMap<String, Vec<u8>> = HashMap::new();
-    // Stored, not compressed: all entries together are no larger than the file.
+    // PyTorch stores entries as they are: all of them together are no larger than the file.
     let mut room = bytes.len() as u64;
     for index in 0..archive.len() {
         let entry = archive.by_index(index).map_err(|error| error.to_string())?;
         // Below one folder, whose name is the archive's.
         let entry_name = entry.name().map_err(|error| error.to_string())?.into_owned();
         let Some((_, path)) = entry_name.split_once('/') else { continue };
+        if entry.compression() != zip::CompressionMethod::Stored {
+            return Err(format!(
+                "{path} compressed ({}): repack it with `zip -0`",
+                entry.compression()
+            ));
+        }
         let mut content = Vec::new();
         let read =
             entry.take(room + 1).read_to_end(&mut content).map_err(|error| error.to_string())?;

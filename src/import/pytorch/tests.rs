@@ -32,6 +32,25 @@ fn a_checkpoint_without_tensors_is_refused() {
     assert!(error.to_string().contains("a state dict saved by torch.save"), "{error}");
 }
 
+#[test]
+fn an_archive_that_was_compressed_again_is_refused_with_what_to_do() {
+    use std::io::Write as _;
+    let mut archive = zip::ZipArchive::new(Cursor::new(FILES[0].1)).unwrap();
+    let mut repacked = zip::ZipWriter::new(Cursor::new(Vec::new()));
+    for index in 0..archive.len() {
+        let mut entry = archive.by_index(index).unwrap();
+        let mut content = Vec::new();
+        entry.read_to_end(&mut content).unwrap();
+        let deflated = zip::CompressionMethod::Deflated;
+        let options = zip::write::SimpleFileOptions::default().compression_method(deflated);
+        repacked.start_file(entry.name().unwrap(), options).unwrap();
+        repacked.write_all(&content).unwrap();
+    }
+    let bytes = repacked.finish().unwrap().into_inner();
+    let error = read(&bytes, "file", None).unwrap_err().to_string();
+    assert!(error.contains("compressed (Deflated): repack it with `zip -0`"), "{error}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 

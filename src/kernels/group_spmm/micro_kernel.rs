@@ -92,23 +92,53 @@ unsafe fn update<S: Simd, const E: usize, const V: usize, const WHOLE: bool>(
         }
     }
     let (rows, weights) = k_block.entries::<E>(column);
-    for (&row, weights) in rows.iter().zip(weights) {
+    let row_of = |row: u32| y.wrapping_add(row as usize * V * S::LANES);
+    // X, two rows of sums, two weights.
+    let pairs = if E * V + 2 * V + 2 <= S::REGISTERS { rows.len() / 2 } else { 0 };
+    let ((pairs, last), (weight_pairs, last_weights)) =
+        (rows.split_at(2 * pairs), weights.split_at(2 * pairs));
+    for (&[first, second], weights) in pairs.as_chunks().0.iter().zip(weight_pairs.as_chunks().0) {
+        // SAFETY: the tile of Y has these rows, of V vectors, and a column has no row twice.
+        unsafe { add_entries(simd, [row_of(first), row_of(second)], weights, &x) };
+    }
+    for (&row, weights) in last.iter().zip(last_weights) {
         // SAFETY: the tile of Y has that row, of V vectors.
-        unsafe {
-            let y = y.add(row as usize * V * S::LANES);
-            let mut sums = [simd.splat(0.0); V];
-            for (v, sum) in sums.iter_mut().enumerate() {
-                *sum = simd.load(y.add(v * S::LANES));
+        unsafe { add_entries(simd, [row_of(row)], &[*weights], &x) };
+    }
+}
+
+/// Adds `R` entries' products to their rows, `E` rows of X of `V` vectors each. The sums of one entry wait for each
+/// other, so two at once keep a processor busier (AVX-512, Intel, tiles of 2 vectors: 6% to 9% faster, with another
+/// program on the core's second thread up to 15%).
+///
+/// # Safety
+/// The rows have `V` vectors each and are different ones.
+#[inline(always)]
+unsafe fn add_entries<S: Simd, const R: usize, const E: usize, const V: usize>(
+    simd: S,
+    rows: [*mut f32; R],
+    weights: &[[f32; E]; R],
+    x: &[[S::Vector; V]; E],
+) {
+    let mut sums = [[simd.splat(0.0); V]; R];
+    for (sums, row) in sums.iter_mut().zip(rows) {
+        for (v, sum) in sums.iter_mut().enumerate() {
+            // SAFETY: the row has V vectors.
+            *sum = unsafe { simd.load(row.add(v * S::LANES)) };
+        }
+    }
+    for (lane, x) in x.iter().enumerate() {
+        for (sums, weights) in sums.iter_mut().zip(weights) {
+            let weight = simd.splat(weights[lane]);
+            for (sum, &x) in sums.iter_mut().zip(x) {
+                *sum = simd.multiply_add(weight, x, *sum);
             }
-            for (&weight, x) in weights.iter().zip(&x) {
-                let weight = simd.splat(weight);
-                for (sum, &x) in sums.iter_mut().zip(x) {
-                    *sum = simd.multiply_add(weight, x, *sum);
-                }
-            }
-            for (v, &sum) in sums.iter().enumerate() {
-                simd.store(sum, y.add(v * S::LANES));
-            }
+        }
+    }
+    for (sums, row) in sums.iter().zip(rows) {
+        for (v, &sum) in sums.iter().enumerate() {
+            // SAFETY: as above.
+            unsafe { simd.store(sum, row.add(v * S::LANES)) };
         }
     }
 }

@@ -36,6 +36,7 @@ mod x86_avx512;
 use super::PackedProduct;
 use super::layout::{Input, Output};
 use super::registry::{self, Isa};
+use crate::device::cpu;
 use crate::error::{Error, Result};
 use crate::sparse::GroupSparse;
 
@@ -61,17 +62,19 @@ pub trait Kernel: Send + Sync + std::fmt::Debug {
 pub enum Columns {
     /// N = 1 alone.
     One,
-    /// Any N; preferred unless N and M both exceed these.
+    /// Any N; preferred unless N and M both exceed these, and the second-level cache is smaller.
     Any(Option<Limits>),
 }
 
-/// N and M up to which, either of them, a variant is the better one.
+/// Where a variant is the better one: up to this N or this M, or with such a cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// N.
     pub columns: usize,
     /// M.
     pub rows: usize,
+    /// Bytes of a core's second-level cache from which it is the better one for any N and M.
+    pub cache: usize,
 }
 
 impl Columns {
@@ -80,14 +83,18 @@ impl Columns {
         match self {
             Self::One => n == 1,
             Self::Any(None) => n != 1,
-            Self::Any(Some(limits)) => n != 1 && (n <= limits.columns || rows <= limits.rows),
+            Self::Any(Some(limits)) => {
+                let small = n <= limits.columns || rows <= limits.rows;
+                n != 1 && (small || cpu::caches().l2 >= limits.cache)
+            }
         }
     }
 }
 
-/// The wide tiles of AVX-512 are the better ones, until a large X no longer stays in a cache and is read
-/// once for each of several blocks (measured: 32x800 to 4096x9216).
-pub(super) const WIDE: Limits = Limits { columns: 256, rows: 256 };
+/// The wide tiles of AVX-512 are the better ones, until the part of a large X above a tile no longer stays in a cache
+/// and is read once for each of several blocks (measured: 32x800 to 4096x9216 on AMD, with 1 MiB; 300x784 to
+/// 4096x4096 at N = 512 on Intel, with 2 MiB, where wide tiles are 1.6 times as fast).
+pub(super) const WIDE: Limits = Limits { columns: 256, rows: 256, cache: 2 << 20 };
 
 /// How a variant computes: for which N, and by what.
 #[derive(Clone, Copy, Debug)]
@@ -114,7 +121,7 @@ const fn variant(
 pub const VARIANTS: &[Variant] = &[
     #[cfg(target_arch = "x86_64")]
     variant(
-        "group_spmm_f32_avx512_n32",
+        "group_spmm_f32_avx512_n48",
         Isa::Avx512,
         Columns::Any(Some(WIDE)),
         x86_avx512::pack_columns,

@@ -1,5 +1,5 @@
-//! AVX-512: tiles of 32 columns, of which eight rows of X are sixteen of the thirty-two registers; or
-//! of 16.
+//! AVX-512: tiles of 48 columns, of which eight rows of X are twenty-four of the thirty-two registers, and two rows of
+//! sums six; of 32; or of 16.
 
 use std::ops::Range;
 
@@ -8,7 +8,7 @@ use super::micro_kernel;
 use super::pack::KBlockView;
 use super::rows::{ROWS, Rows, RowsKernel, SlicesFunction};
 use super::{GroupLayer, Kernel, x86_avx2};
-use crate::device::cpu::Avx512;
+use crate::device::cpu::{self, Avx512};
 use crate::kernels::simd::Simd;
 use crate::kernels::tile::Tile;
 use crate::kernels::tile::output::{Placed, SharedOutput};
@@ -41,7 +41,7 @@ unsafe fn slices<const W: usize>(
     unsafe { rows.compute::<W, true>(x, range, out) };
 }
 
-/// Tiles of 32 columns, the last of 16 where that is enough.
+/// Tiles of 48 columns, the last ones of 32 or 16 where that is enough.
 pub(super) fn pack_columns(layer: &GroupLayer<'_>) -> Option<Box<dyn Kernel>> {
     pack(layer, false)
 }
@@ -54,14 +54,16 @@ pub(super) fn pack_narrow(layer: &GroupLayer<'_>) -> Option<Box<dyn Kernel>> {
 const TILES: &[TileFunction] = &[
     TileFunction { width: LANES, add: add::<1> },
     TileFunction { width: 2 * LANES, add: add::<2> },
+    TileFunction { width: 3 * LANES, add: add::<3> },
 ];
 
 fn pack(layer: &GroupLayer<'_>, only_narrow: bool) -> Option<Box<dyn Kernel>> {
     Avx512::new()?;
     let rank = columns::rank(layer.weights.width());
     let tiles = if only_narrow { &TILES[..1] } else { TILES };
-    // A tile of Y fills 32 KiB, the least that first-level caches have.
-    let rows = if only_narrow { 512 } else { 256 };
+    // A tile of Y fills the first-level cache.
+    let widest = tiles[tiles.len() - 1].width;
+    let rows = cpu::caches().l1 / (4 * widest);
     let functions = Functions { tiles, rows, fill, write };
     // SAFETY: `Avx512::new` has found the instructions; the functions know every rank.
     Some(Box::new(unsafe { ColumnsKernel::new(layer, rank, functions) }))

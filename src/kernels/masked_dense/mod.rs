@@ -149,9 +149,9 @@ pub const VARIANTS: &[Variant] = &[
     Variant::new("masked_dense_f32_avx512_n1", Isa::Avx512, Backend::Rows(x86_avx512::function)),
     #[cfg(target_arch = "x86_64")]
     Variant::new(
-        "masked_dense_f32_avx512_n32",
+        "masked_dense_f32_avx512_n48",
         Isa::Avx512,
-        Backend::Columns("group_spmm_f32_avx512_n32"),
+        Backend::Columns("group_spmm_f32_avx512_n48"),
     ),
     #[cfg(target_arch = "x86_64")]
     Variant::new(

@@ -19,6 +19,8 @@ pub(super) trait Simd: Copy {
     type Mask: Copy;
     /// Floats of a vector.
     const LANES: usize;
+    /// Vectors that fit into registers at once.
+    const REGISTERS: usize;
 
     /// The same value in every lane.
     fn splat(self, value: f32) -> Self::Vector;

@@ -10,6 +10,8 @@ impl Simd for Portable {
     type Vector = [f32; 8];
     type Mask = [bool; 8];
     const LANES: usize = 8;
+    /// Of four lanes, the least that processors with vectors have: two of them for a vector.
+    const REGISTERS: usize = 8;
 
     #[inline(always)]
     fn splat(self, value: f32) -> [f32; 8] {
