@@ -182,3 +182,22 @@ pub fn synthetic_name(name: &str) -> &str {
 
 /// The seed of the synthetic digits: part of what that data set is.
 pub(super) const SYNTHETIC_SEED: u64 = 20_170_624;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_that_are_not_asked_for_are_not_drawn_and_the_others_are_the_same() {
+        let load = |name, most| match load(name, Source::Synthetic, most).unwrap() {
+            Data::Memory(data) => data,
+            Data::Files(_) => panic!("{name} lies in memory"),
+        };
+        for name in ["mnist", "cifar-10"] {
+            let (few, more) = (load(name, Some(3)), load(name, Some(20)));
+            assert_eq!((few.train.len(), more.train.len()), (3, 20));
+            assert_eq!(few.train, more.train.range(0..3));
+            assert_eq!((few.test.len(), &few.test), (10_000, &more.test));
+        }
+    }
+}

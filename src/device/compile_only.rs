@@ -22,8 +22,8 @@ impl CompileOnly {
         Self { language, compile, said: Mutex::default() }
     }
 
-    #[cfg(any(feature = "cuda", feature = "wgpu"))]
     /// A name for each program, and what was said about it.
+    #[cfg(any(feature = "cuda", feature = "wgpu"))]
     pub(crate) fn said(self) -> Vec<(String, String)> {
         self.said.into_inner().unwrap_or_else(PoisonError::into_inner)
     }

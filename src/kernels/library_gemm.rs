@@ -365,12 +365,12 @@ pub(crate) mod tests {
         }
     }
 
-    /// A library that refuses.
-    struct Refusing;
+    /// A library that answers at once, whatever it should compute.
+    pub(crate) struct Answering(pub fn() -> Result<()>);
 
-    impl DenseLibrary for Refusing {
+    impl DenseLibrary for Answering {
         fn name(&self) -> String {
-            "refusing".into()
+            "answering".into()
         }
 
         fn multiply(
@@ -380,7 +380,7 @@ pub(crate) mod tests {
             _: Strided<&[f32]>,
             _: Strided<&mut [f32]>,
         ) -> Result<()> {
-            Err(Error::argument("multiply", "nothing", "a product"))
+            self.0()
         }
     }
 
@@ -388,7 +388,8 @@ pub(crate) mod tests {
     fn what_a_library_refuses_is_an_error_on_any_number_of_threads() {
         let ([m, k, n], mut y) = ([70, 300, 100], vec![0.0; 7000]);
         let (w, x) = (numbers(m, k), numbers(k, n));
-        let product = LibraryGemm::new(w.view(), None, false, Arc::new(Refusing)).unwrap();
+        let refusing = Answering(|| Err(Error::argument("multiply", "nothing", "a product")));
+        let product = LibraryGemm::new(w.view(), None, false, Arc::new(refusing)).unwrap();
         for threads in [1, 2] {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             let (x, y) = (Input::plain(x.as_slice().unwrap(), n), Output::plain(&mut y, n));

@@ -1,4 +1,42 @@
 use super::*;
+use crate::test_support;
+
+/// The devices that kernels are tested on: those that `SCALPEL_TEST_DEVICES` lists, else all. Those that
+/// are absent are reported.
+pub(crate) fn devices() -> Vec<&'static dyn Gpu> {
+    #[cfg(feature = "cuda")]
+    use crate::device::cuda::{Cuda, shim::Shim};
+    #[cfg(feature = "wgpu")]
+    use crate::device::wgpu::Wgpu;
+
+    #[cfg(feature = "cuda")]
+    static CUDA: std::sync::OnceLock<Result<Cuda>> = std::sync::OnceLock::new();
+    let wanted = std::env::var("SCALPEL_TEST_DEVICES").unwrap_or("cuda-shim,wgpu,cuda".into());
+    let mut devices: Vec<&'static dyn Gpu> = Vec::new();
+    for name in wanted.split(',') {
+        let found: Result<&'static dyn Gpu, String> = match name {
+            #[cfg(not(feature = "cuda"))]
+            "cuda-shim" | "cuda" => Err("built without the feature `cuda`".into()),
+            #[cfg(feature = "cuda")]
+            "cuda-shim" => Shim::shared().map(|gpu| gpu as _).map_err(|e| e.to_string()),
+            #[cfg(not(feature = "wgpu"))]
+            "wgpu" => Err("built without the feature `wgpu`".into()),
+            #[cfg(feature = "wgpu")]
+            "wgpu" => Wgpu::shared().map(|gpu| gpu as _).map_err(|e| e.to_string()),
+            #[cfg(feature = "cuda")]
+            "cuda" => {
+                let gpu = CUDA.get_or_init(|| Cuda::new(0)).as_ref();
+                gpu.map(|gpu| gpu as _).map_err(|e| e.to_string())
+            }
+            other => panic!("SCALPEL_TEST_DEVICES: {other} is none of cuda-shim, wgpu and cuda"),
+        };
+        match found {
+            Ok(gpu) => devices.push(gpu),
+            Err(reason) => test_support::skip(name, &reason),
+        }
+    }
+    devices
+}
 
 #[test]
 fn operands_know_their_extent() {

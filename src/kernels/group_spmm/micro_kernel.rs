@@ -94,9 +94,9 @@ unsafe fn update<S: Simd, const E: usize, const V: usize, const WHOLE: bool>(
     let (rows, weights) = k_block.entries::<E>(column);
     let row_of = |row: u32| y.wrapping_add(row as usize * V * S::LANES);
     // X, two rows of sums, two weights.
-    let pairs = if E * V + 2 * V + 2 <= S::REGISTERS { rows.len() / 2 } else { 0 };
+    let paired = if E * V + 2 * V + 2 <= S::REGISTERS { rows.len() / 2 * 2 } else { 0 };
     let ((pairs, last), (weight_pairs, last_weights)) =
-        (rows.split_at(2 * pairs), weights.split_at(2 * pairs));
+        (rows.split_at(paired), weights.split_at(paired));
     for (&[first, second], weights) in pairs.as_chunks().0.iter().zip(weight_pairs.as_chunks().0) {
         // SAFETY: the tile of Y has these rows, of V vectors, and a column has no row twice.
         unsafe { add_entries(simd, [row_of(first), row_of(second)], weights, &x) };
@@ -108,8 +108,7 @@ unsafe fn update<S: Simd, const E: usize, const V: usize, const WHOLE: bool>(
 }
 
 /// Adds `R` entries' products to their rows, `E` rows of X of `V` vectors each. The sums of one entry wait for each
-/// other, so two at once keep a processor busier (AVX-512, Intel, tiles of 2 vectors: 6% to 9% faster, with another
-/// program on the core's second thread up to 15%).
+/// other, so two at once keep a processor busier (AVX-512, Intel, tiles of two vectors: 4% to 9% faster).
 ///
 /// # Safety
 /// The rows have `V` vectors each and are different ones.

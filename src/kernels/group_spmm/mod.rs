@@ -93,7 +93,7 @@ impl Columns {
 
 /// The wide tiles of AVX-512 are the better ones, until the part of a large X above a tile no longer stays in a cache
 /// and is read once for each of several blocks (measured: 32x800 to 4096x9216 on AMD, with 1 MiB; 300x784 to
-/// 4096x4096 at N = 512 on Intel, with 2 MiB, where wide tiles are 1.6 times as fast).
+/// 4096x4096 at N = 512 on Intel, with 2 MiB).
 pub(super) const WIDE: Limits = Limits { columns: 256, rows: 256, cache: 2 << 20 };
 
 /// How a variant computes: for which N, and by what.

@@ -10,7 +10,7 @@ impl Simd for Portable {
     type Vector = [f32; 8];
     type Mask = [bool; 8];
     const LANES: usize = 8;
-    /// Of four lanes, the least that processors with vectors have: two of them for a vector.
+    /// Sixteen of four lanes, as the least of processors with vectors have; a vector takes two.
     const REGISTERS: usize = 8;
 
     #[inline(always)]
