@@ -135,25 +135,38 @@ impl<'a> SharedOutput<'a> {
         unsafe { self.write(simd, bound, tile, placed) };
     }
 
-    /// Writes the vectors of one row to their places, what is below `bound` as `bound`.
+    /// Writes `R` rows of vectors, from `first_row` on, to their places, what is below `bound` as `bound`.
     ///
     /// # Safety
-    /// No other thread writes this row's columns.
+    /// No other thread writes these rows and columns.
     #[inline(always)]
-    pub unsafe fn write_registers<S: Simd, const V: usize>(
+    pub unsafe fn write_registers<S: Simd, const R: usize, const V: usize>(
         &self,
         simd: S,
         bound: S::Vector,
-        row: usize,
-        places: &[usize],
-        vectors: &[S::Vector; V],
+        first_row: usize,
+        places: &[usize; V],
+        rows: &[[S::Vector; V]; R],
     ) {
-        let start = self.rows.start(row);
-        for (&to, &values) in places.iter().zip(vectors) {
-            assert!(start + to + S::LANES <= self.length);
-            // SAFETY: it lies within Y, as asserted.
-            unsafe { simd.store(simd.at_least(bound, values), self.start.add(start + to)) };
+        let end = Self::end::<S, V>(places);
+        for (row, vectors) in rows.iter().enumerate() {
+            let start = self.rows.start(first_row + row);
+            assert!(start + end <= self.length);
+            for (&to, &values) in places.iter().zip(vectors) {
+                // SAFETY: it lies within Y, as asserted.
+                unsafe { simd.store(simd.at_least(bound, values), self.start.add(start + to)) };
+            }
         }
+    }
+
+    /// Where the furthest of the vectors ends.
+    #[inline(always)]
+    fn end<S: Simd, const V: usize>(places: &[usize; V]) -> usize {
+        let mut end = 0;
+        for &place in places {
+            end = end.max(place + S::LANES);
+        }
+        end
     }
 
     /// Writes the first `V` vectors of rows, each given with its number, to their places.
@@ -168,10 +181,7 @@ impl<'a> SharedOutput<'a> {
         rows: impl Iterator<Item = (usize, &'t [f32])>,
         places: [usize; V],
     ) {
-        let mut end = 0;
-        for &furthest in &places {
-            end = end.max(furthest + S::LANES);
-        }
+        let end = Self::end::<S, V>(&places);
         for (row, from) in rows {
             let start = self.rows.start(row);
             assert!(start + end <= self.length && V * S::LANES <= from.len());

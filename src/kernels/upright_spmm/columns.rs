@@ -32,14 +32,14 @@ pub(super) struct Pass<'a> {
     pub weights: *const f32,
     /// From a group's weights to the next one's.
     pub stride: usize,
-    pub start: Start<'a>,
+    pub start: Start,
     pub end: End<'a>,
 }
 
 /// What sums begin with.
-pub(super) enum Start<'a> {
+pub(super) enum Start {
     /// The bias of each row.
-    Bias(&'a [f32]),
+    Bias(*const f32),
     /// Those of the blocks of K before, row by row.
     Sums(*const f32),
 }
@@ -209,7 +209,7 @@ impl ColumnsKernel {
                         let row = strip.first_row + own.start;
                         let sums = scratch.as_mut_ptr().wrapping_add((row - first_row) * width);
                         let start = match begins {
-                            true => Start::Bias(&self.bias[row..row + own.len()]),
+                            true => Start::Bias(self.bias[row..row + own.len()].as_ptr()),
                             false => Start::Sums(sums),
                         };
                         let end = match places {

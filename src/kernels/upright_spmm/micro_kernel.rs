@@ -10,8 +10,8 @@ use crate::kernels::tile::{FindRow, LINE, Load, Tile, TileRows};
 ///
 /// # Safety
 /// X has the rows of the pass's groups and of [`AHEAD`] more, each with the tile's columns; there are weights of
-/// `R` rows for each group; sums that come from a scratch, or stay in one, have `R` rows of `V` vectors there; no
-/// other thread writes the rows of Y that they go to.
+/// `R` rows for each group and, at the start, of `R` biases; sums that come from a scratch, or stay in one, have `R`
+/// rows of `V` vectors there; no other thread writes the rows of Y that they go to.
 #[inline(always)]
 pub(super) unsafe fn run<S: Simd, const R: usize, const V: usize>(
     simd: S,
@@ -47,8 +47,9 @@ unsafe fn run_loaded<S: Simd, const R: usize, const V: usize, const WHOLE: bool>
     let mut sums = [[simd.splat(0.0); V]; R];
     match pass.start {
         Start::Bias(bias) => {
-            for (sums, &bias) in sums.iter_mut().zip(bias) {
-                *sums = [simd.splat(bias); V];
+            for (row, sums) in sums.iter_mut().enumerate() {
+                // SAFETY: there are `R` biases, as `run` asks.
+                *sums = [simd.splat(unsafe { *bias.add(row) }); V];
             }
         }
         Start::Sums(from) => {
@@ -95,10 +96,9 @@ unsafe fn run_loaded<S: Simd, const R: usize, const V: usize, const WHOLE: bool>
         }
         End::Output { y, first_row, places, relu } => {
             let bound = simd.splat(if relu { 0.0 } else { f32::NEG_INFINITY });
-            for (row, sums) in sums.iter().enumerate() {
-                // SAFETY: no other thread writes these rows and columns, as `run` asks.
-                unsafe { y.write_registers(simd, bound, first_row + row, places, sums) };
-            }
+            let places = places.first_chunk().expect("a place for each vector");
+            // SAFETY: no other thread writes these rows and columns, as `run` asks.
+            unsafe { y.write_registers(simd, bound, first_row, places, &sums) };
         }
     }
 }

@@ -158,8 +158,14 @@ impl Kernel for RowsKernel {
             let ranges = balanced_ranges(&strips.starts, parts, strips.height, &mut out);
             parallel_for(ranges, |(range, out)| unsafe { (self.function)(strips, x, range, out) });
         }
-        for (row, &result) in out[..strips.rows].iter().enumerate() {
-            y.values[y.rows.start(row)] = result;
+        let results = &out[..strips.rows];
+        match y.rows {
+            Rows::Every(1) => y.values[..results.len()].copy_from_slice(results),
+            rows => {
+                for (row, &result) in results.iter().enumerate() {
+                    y.values[rows.start(row)] = result;
+                }
+            }
         }
         SCRATCH.set((copy, out));
     }
