@@ -89,33 +89,33 @@ fn what_cannot_be_swept_is_named() {
     assert!(!folder.path().join("breakeven").exists(), "nothing is stored of a failed sweep");
 }
 
-#[test]
-fn the_library_and_the_variant_are_those_that_were_asked_for() {
+/// The first point of a small sweep, with an environment variable set.
+fn first_point(name: &str, value: &Path, arguments: &[&str]) -> Value {
     let folder = tempfile::tempdir().unwrap();
-    let point = |name: &str, value: &Path, arguments: &[&str]| -> Value {
-        let output = Command::new(env!("CARGO_BIN_EXE_breakeven"))
-            .args(["--shape", "8x16", "--density", "0.5", "--json", "--results"])
-            .arg(folder.path())
-            .args(arguments)
-            .envs([("SCALPEL_OPENBLAS", ""), ("SCALPEL_BLIS", "")])
-            .env(name, value)
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{}", stderr(&output));
-        let points: Value = serde_json::from_slice(&output.stdout).unwrap();
-        points[0].clone()
-    };
-    // No MKL in an empty cache: libtorch stands in, and says so.
-    let without = point("XDG_CACHE_HOME", folder.path(), &["--columns", "3"]);
-    assert_eq!(without["dense_library"], "libtorch 2.11.0");
-    let portable = point("UNUSED", folder.path(), &["--columns", "3", "--isa", "portable"]);
+    let output = Command::new(env!("CARGO_BIN_EXE_breakeven"))
+        .args(["--shape", "8x16", "--density", "0.5", "--json", "--results"])
+        .arg(folder.path())
+        .args(arguments)
+        .envs([("SCALPEL_OPENBLAS", ""), ("SCALPEL_BLIS", "")])
+        .env(name, value)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    let points: Value = serde_json::from_slice(&output.stdout).unwrap();
+    points[0].clone()
+}
+
+#[test]
+fn the_variant_is_the_one_that_was_asked_for() {
+    let unused = Path::new("");
+    let portable = first_point("UNUSED", unused, &["--columns", "3", "--isa", "portable"]);
     assert_eq!(portable["kernel"], "group_spmm_f32_portable_n8");
     let upright = ["--columns", "3", "--isa", "portable", "--pattern", "upright"];
-    let upright = point("UNUSED", folder.path(), &upright);
-    assert_eq!(upright["kernel"], "upright_spmm_f32_portable");
+    assert_eq!(first_point("UNUSED", unused, &upright)["kernel"], "upright_spmm_f32_portable");
     let name = "group_spmm_f32_portable_n1";
-    let forced = point("SCALPEL_KERNEL", Path::new(name), &["--columns", "1"]);
+    let forced = first_point("SCALPEL_KERNEL", Path::new(name), &["--columns", "1"]);
     assert_eq!(forced["kernel"], name);
+    let folder = tempfile::tempdir().unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_breakeven"))
         .args(["--shape", "8x16", "--columns", "1", "--results"])
         .arg(folder.path())
@@ -123,6 +123,14 @@ fn the_library_and_the_variant_are_those_that_were_asked_for() {
         .output()
         .unwrap();
     assert!(!output.status.success() && stderr(&output).contains("portable_n1"));
+}
+
+#[test]
+fn the_library_is_the_one_that_was_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    // No MKL in an empty cache: libtorch stands in, and says so.
+    let without = first_point("XDG_CACHE_HOME", folder.path(), &["--columns", "3"]);
+    assert_eq!(without["dense_library"], "libtorch 2.11.0");
     // A library that was asked for is not passed over.
     let output = Command::new(env!("CARGO_BIN_EXE_breakeven"))
         .args(["--shape", "8x16", "--columns", "1", "--results"])

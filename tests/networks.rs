@@ -95,14 +95,18 @@ fn agree(network: &Network, batch: usize, device: Device<'_>) {
 }
 
 #[test]
-fn all_five_networks_compute_by_every_policy_what_libtorch_does() {
-    for name in zoo::NAMES {
+fn four_networks_compute_by_every_policy_what_libtorch_does() {
+    for name in zoo::NAMES.into_iter().filter(|&name| name != "alexnet") {
         let network = zoo::by_name(name).unwrap();
         agree(&network, 1, Device::Cpu);
-        if name != "alexnet" {
-            agree(&network, 5, Device::Cpu);
-        }
+        agree(&network, 5, Device::Cpu);
     }
+}
+
+/// By itself, since it takes as long as the others together.
+#[test]
+fn alexnet_computes_by_every_policy_what_libtorch_does() {
+    agree(&zoo::by_name("alexnet").unwrap(), 1, Device::Cpu);
 }
 
 #[test]

@@ -66,8 +66,12 @@ fn lenet_5_learns_from_a_part_of_mnist() {
     assert!(second.accuracy() >= 95.0, "{second:?}");
 }
 
-/// Two epochs of original training on images of CIFAR-10, scored on others that are held out.
-fn on_cifar(network: &str, images: usize, change: impl Fn(&mut Recipe)) -> Option<Result<Outcome>> {
+/// Two epochs of original training on some images of CIFAR-10, scored on others that are held out.
+fn on_cifar(
+    network: &str,
+    [images, held_out]: [usize; 2],
+    change: impl Fn(&mut Recipe),
+) -> Option<Result<Outcome>> {
     if std::env::var_os(data::fetch::DATA_DIR_VARIABLE).is_none() {
         test_support::skip("data", "SCALPEL_DATA_DIR is not set");
         return None;
@@ -75,7 +79,7 @@ fn on_cifar(network: &str, images: usize, change: impl Fn(&mut Recipe)) -> Optio
     let mut recipe = Recipe::built_in(network, Technique::NodePruning, None).unwrap();
     recipe.stages.truncate(1);
     recipe.stages[0].epochs = 2;
-    (recipe.train_images, recipe.validation_images) = (Some(images), Some(500));
+    (recipe.train_images, recipe.validation_images) = (Some(images), Some(held_out));
     change(&mut recipe);
     let data = data::load(&recipe.dataset, Source::Real, None).unwrap();
     let folder = tempfile::tempdir().unwrap();
@@ -87,24 +91,23 @@ fn on_cifar(network: &str, images: usize, change: impl Fn(&mut Recipe)) -> Optio
 
 #[test]
 fn convnet_learns_from_a_part_of_cifar_10() {
-    let Some(outcome) = on_cifar("convnet", 10_000, |recipe| {
-        recipe.stages[0].learning_rate = 0.05;
+    let Some(outcome) = on_cifar("convnet", [5_000, 500], |recipe| {
+        (recipe.batch_size, recipe.stages[0].learning_rate) = (50, 0.05);
     }) else {
         return;
     };
     let outcome = outcome.unwrap();
     let [first, second] = metrics(&outcome) else { panic!("two epochs") };
-    // Seed 1 on an AMD EPYC: losses 2.144 and 1.746. What 500 images say after an epoch at the full rate
-    // depends on rounding: 40.6% on two threads, 47.0% on one.
-    approx::assert_abs_diff_eq!(first.train_loss, 2.144, epsilon = 0.05);
-    approx::assert_abs_diff_eq!(second.train_loss, 1.746, epsilon = 0.08);
-    assert!(second.accuracy() > 34.6, "{second:?}");
+    // Seed 1 on an AMD EPYC: losses 2.257 and 1.963, 30.8%, on two threads; 2.257 and 1.918, 29.2%, on one.
+    approx::assert_abs_diff_eq!(first.train_loss, 2.257, epsilon = 0.05);
+    approx::assert_abs_diff_eq!(second.train_loss, 1.940, epsilon = 0.08);
+    assert!(second.accuracy() > 25.0, "{second:?}");
     assert_eq!(outcome.test_total, 500);
 }
 
 #[test]
 fn nin_learns_from_a_part_of_cifar_10() {
-    let Some(outcome) = on_cifar("nin", 300, |recipe| {
+    let Some(outcome) = on_cifar("nin", [300, 100], |recipe| {
         (recipe.batch_size, recipe.stages[0].learning_rate) = (10, 0.005);
         let (mean, deviation) = (vec![0.4914, 0.4822, 0.4465], vec![0.247, 0.2435, 0.2616]);
         recipe.pixels = Preprocessing::Normalise(Normalise { mean, deviation });
@@ -122,7 +125,7 @@ fn nin_learns_from_a_part_of_cifar_10() {
 #[test]
 fn a_network_that_learns_no_more_is_reported() {
     // NIN ends in a ReLU, which no gradient passes where nothing is above 0.
-    let Some(outcome) = on_cifar("nin", 64, |recipe| {
+    let Some(outcome) = on_cifar("nin", [64, 100], |recipe| {
         recipe.batch_size = 8;
         recipe.initial.conv = Distribution::Normal { deviation: 0.0, bias: 0.0 };
     }) else {
