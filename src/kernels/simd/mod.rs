@@ -68,6 +68,7 @@ pub(super) trait Simd: Copy {
 }
 
 /// Asks for a cache line, which need not exist, where the processor can be asked without further instructions.
+#[inline(always)]
 pub(super) fn prefetch(from: *const f32) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: every x86-64 processor has the instruction, which reads nothing that could fail.
