@@ -22,7 +22,7 @@ const LANES: usize = Avx2::LANES;
 
 /// Floats of a stream of weights between what is used and what is fetched: 4 KiB, where a processor's own
 /// fetching stops at each page.
-const FETCHED_AHEAD: usize = 1 << 10;
+const PREFETCH_DISTANCE: usize = 1 << 10;
 
 pub(super) fn pack_rows(layer: &GroupLayer<'_>) -> Option<Box<dyn Kernel>> {
     Avx2::new()?;
@@ -77,7 +77,7 @@ unsafe fn slices_of_vectors<const W: usize, const AHEAD: bool>(
         let mut sums = [_mm256_setzero_ps(); ROWS];
         for (groups, starts) in groups.iter().zip(starts) {
             if AHEAD {
-                let ahead = groups.as_ptr().cast::<f32>().wrapping_add(FETCHED_AHEAD);
+                let ahead = groups.as_ptr().cast::<f32>().wrapping_add(PREFETCH_DISTANCE);
                 for line in (0..ROWS * W).step_by(16) {
                     _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(line).cast());
                 }

@@ -19,7 +19,7 @@ pub(super) const MOST_VECTORS: usize = 4;
 
 /// Rows of X between the one that is copied and the one that is fetched: they lie too far apart for a processor
 /// to foresee them.
-const FETCHED_AHEAD: usize = 24;
+const PREFETCH_DISTANCE: usize = 24;
 
 /// Floats of a cache line.
 pub(super) const LINE: usize = 16;
@@ -243,8 +243,9 @@ impl Operand<'_> {
         }
         let Input { values, rows: starts } = self.x;
         for (row, to) in rows.clone().zip(panel.chunks_exact_mut(width)) {
-            if row + FETCHED_AHEAD < rows.end {
-                let next = values.as_ptr().wrapping_add(starts.start(row + FETCHED_AHEAD) + first);
+            if row + PREFETCH_DISTANCE < rows.end {
+                let next =
+                    values.as_ptr().wrapping_add(starts.start(row + PREFETCH_DISTANCE) + first);
                 (0..width).step_by(LINE).for_each(|at| prefetch(next.wrapping_add(at)));
             }
             let from = starts.start(row) + first;

@@ -40,7 +40,7 @@ unsafe fn strips<const H: usize>(
     out: &mut [f32],
 ) {
     // SAFETY: as this function asks.
-    unsafe { layer.compute::<H, false, false>(x, range, out) };
+    unsafe { layer.compute::<H, false>(x, range, out) };
 }
 
 /// # Safety

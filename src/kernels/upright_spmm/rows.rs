@@ -19,13 +19,13 @@ const PER_MICROSECOND: usize = 14_000;
 /// Groups that are summed apart.
 const SUMS: usize = 4;
 
-/// Floats between the weights that are multiplied and those that are fetched: half a page, since a processor foresees
+/// Floats between the weights that are multiplied and those that are prefetched: half a page, since a processor foresees
 /// no further than a page's end.
-const FETCHED_AHEAD: usize = 512;
+const PREFETCH_DISTANCE: usize = 512;
 
-/// Bytes of weights from which it pays to fetch them ahead, since they come from memory. (AMD EPYC, 32 MiB of L3, rates
+/// Bytes of weights from which it pays to prefetch them, since they come from memory. (AMD EPYC, 32 MiB of L3, rates
 /// with and without: 12 and 13 MB .66 and .56, .87 and .79; but 1.4 and 2.1 MB .67 and .77, .70 and .82.)
-const FETCHED_FROM: usize = 8 << 20;
+const PREFETCH_FROM: usize = 8 << 20;
 
 /// Computes strips, `height` results each.
 ///
@@ -47,14 +47,11 @@ pub(super) struct PaddedStrips {
     /// Of every row, the padding's included.
     bias: Vec<f32>,
     relu: bool,
+    /// Whether weights are prefetched.
+    prefetch: bool,
     height: usize,
     rows: usize,
     inner: usize,
-}
-
-/// Whether a layer's weights are to be fetched ahead.
-pub(super) fn are_fetched(layer: &UprightLayer<'_>) -> bool {
-    size_of_val(layer.weights.values()) > FETCHED_FROM
 }
 
 impl PaddedStrips {
@@ -75,18 +72,36 @@ impl PaddedStrips {
         }
         let mut bias = layer.bias.map_or_else(|| vec![0.0; rows], <[f32]>::to_vec);
         bias.resize(rows.next_multiple_of(height), 0.0);
-        let values = values.into();
-        Self { starts, columns, values, bias, relu: layer.relu, height, rows, inner }
+        let values: Aligned = values.into();
+        let prefetch = size_of_val(&values[..]) > PREFETCH_FROM;
+        Self { starts, columns, values, bias, relu: layer.relu, prefetch, height, rows, inner }
     }
 
     /// The loop itself, for groups of `H`; compiled for each instruction set by whom it is inlined into. `FMA`
-    /// says whether that set has fused products: without it they would be calls. `AHEAD` says whether to fetch weights
-    /// ahead ([`are_fetched`]).
+    /// says whether that set has fused products: without it they would be calls.
     ///
     /// # Safety
     /// As [`StripsFunction`] asks; the layer has groups of `H`.
     #[inline(always)]
-    pub unsafe fn compute<const H: usize, const FMA: bool, const AHEAD: bool>(
+    pub unsafe fn compute<const H: usize, const FMA: bool>(
+        &self,
+        x: &[f32],
+        strips: Range<usize>,
+        out: &mut [f32],
+    ) {
+        // SAFETY: as this function asks.
+        unsafe {
+            match self.prefetch {
+                true => self.compute_strips::<H, FMA, true>(x, strips, out),
+                false => self.compute_strips::<H, FMA, false>(x, strips, out),
+            }
+        }
+    }
+
+    /// # Safety
+    /// As for [`Self::compute`].
+    #[inline(always)]
+    unsafe fn compute_strips<const H: usize, const FMA: bool, const PREFETCH: bool>(
         &self,
         x: &[f32],
         strips: Range<usize>,
@@ -110,8 +125,8 @@ impl PaddedStrips {
             let (values_of_four, values_left) = values.as_chunks::<SUMS>();
             let mut sums = [[0.0; H]; SUMS];
             for (columns, values) in columns_of_four.iter().zip(values_of_four) {
-                if AHEAD {
-                    let ahead = values.as_ptr().cast::<f32>().wrapping_add(FETCHED_AHEAD);
+                if PREFETCH {
+                    let ahead = values.as_ptr().cast::<f32>().wrapping_add(PREFETCH_DISTANCE);
                     for line in (0..SUMS * H).step_by(LINE) {
                         prefetch(ahead.wrapping_add(line));
                     }
@@ -190,5 +205,55 @@ impl Kernel for RowsKernel {
             }
         }
         SCRATCH.set((copy, out));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sparse::UprightSparse;
+    use ndarray::Array2;
+
+    /// A result for each row, by groups of `H`, with and without prefetching.
+    fn both<const H: usize>() -> [Vec<f32>; 2] {
+        // A partial strip, columns without groups, and more groups than are summed at once.
+        let dense = Array2::from_shape_fn((5 * H + 3, 61), |(row, column)| {
+            if (row / H + column) % 3 == 0 { (row * 61 + column) as f32 } else { 0.0 }
+        });
+        let weights = UprightSparse::from_dense(dense.view(), H).unwrap();
+        let layer = UprightLayer { weights: &weights, bias: None, relu: false };
+        let x: Vec<f32> = (0..61).map(|row| row as f32 - 30.0).collect();
+        [false, true].map(|prefetch| {
+            let strips = PaddedStrips { prefetch, ..PaddedStrips::new(&layer) };
+            let mut out = vec![f32::NAN; strips.bias.len()];
+            // SAFETY: for every processor, and for the layer's height; x has 61 floats, and the output all strips.
+            unsafe { strips.compute::<H, false>(&x, 0..6, &mut out) };
+            let expected = dense.dot(&ndarray::arr1(&x));
+            for (found, expected) in out.iter().zip(&expected) {
+                approx::assert_relative_eq!(found, expected, max_relative = 1e-4, epsilon = 1.0);
+            }
+            out
+        })
+    }
+
+    #[test]
+    fn prefetching_changes_no_result() {
+        let [without, with] = both::<4>();
+        assert_eq!(without, with);
+        let [without, with] = both::<8>();
+        assert_eq!(without, with);
+        let [without, with] = both::<16>();
+        assert_eq!(without, with);
+    }
+
+    #[test]
+    fn only_weights_that_come_from_memory_are_prefetched() {
+        let prefetches = |columns: usize| {
+            let dense = Array2::ones((8, columns));
+            let weights = UprightSparse::from_dense(dense.view(), 8).unwrap();
+            PaddedStrips::new(&UprightLayer { weights: &weights, bias: None, relu: false }).prefetch
+        };
+        let columns = PREFETCH_FROM / (4 * 8);
+        assert_eq!([columns, columns + 1].map(prefetches), [false, true]);
     }
 }

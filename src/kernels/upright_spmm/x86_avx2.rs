@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use super::columns::{ColumnsKernel, Functions, Pass, TileFunctions};
-use super::rows::{PaddedStrips, RowsKernel, StripsFunction, are_fetched};
+use super::rows::{PaddedStrips, RowsKernel, StripsFunction};
 use super::{Kernel, UprightLayer, micro_kernel};
 use crate::device::cpu::Avx2;
 use crate::kernels::simd::Simd;
@@ -33,13 +33,10 @@ pub(super) fn pack_columns(layer: &UprightLayer<'_>) -> Option<Box<dyn Kernel>> 
 
 pub(super) fn pack_rows(layer: &UprightLayer<'_>) -> Option<Box<dyn Kernel>> {
     Avx2::new()?;
-    let function: StripsFunction = match (layer.weights.height(), are_fetched(layer)) {
-        (4, false) => strips::<4, false>,
-        (4, true) => strips::<4, true>,
-        (8, false) => strips::<8, false>,
-        (8, true) => strips::<8, true>,
-        (16, false) => strips::<16, false>,
-        (16, true) => strips::<16, true>,
+    let function: StripsFunction = match layer.weights.height() {
+        4 => strips::<4>,
+        8 => strips::<8>,
+        16 => strips::<16>,
         _ => return pack_columns(layer),
     };
     // SAFETY: `Avx2::new` has found the instructions; the function is for the layer's height.
@@ -49,14 +46,14 @@ pub(super) fn pack_rows(layer: &UprightLayer<'_>) -> Option<Box<dyn Kernel>> {
 /// # Safety
 /// As [`StripsFunction`] asks; the processor has AVX2 and FMA.
 #[target_feature(enable = "avx2,fma")]
-unsafe fn strips<const H: usize, const AHEAD: bool>(
+unsafe fn strips<const H: usize>(
     layer: &PaddedStrips,
     x: &[f32],
     range: Range<usize>,
     out: &mut [f32],
 ) {
     // SAFETY: as this function asks.
-    unsafe { layer.compute::<H, true, AHEAD>(x, range, out) };
+    unsafe { layer.compute::<H, true>(x, range, out) };
 }
 
 /// # Safety
