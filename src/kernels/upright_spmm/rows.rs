@@ -218,7 +218,7 @@ mod tests {
     fn both<const H: usize>() -> [Vec<f32>; 2] {
         // A partial strip, columns without groups, and more groups than are summed at once.
         let dense = Array2::from_shape_fn((5 * H + 3, 61), |(row, column)| {
-            if (row / H + column) % 3 == 0 { (row * 61 + column) as f32 } else { 0.0 }
+            if (row / H + column).is_multiple_of(3) { (row * 61 + column) as f32 } else { 0.0 }
         });
         let weights = UprightSparse::from_dense(dense.view(), H).unwrap();
         let layer = UprightLayer { weights: &weights, bias: None, relu: false };
