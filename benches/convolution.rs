@@ -1,9 +1,11 @@
-//! The convolutions of the five networks with group-sparse weights, beside libtorch's dense ones
-//! (oneDNN) and dense ones on a library's product, in turns in one run, at batch 1.
+//! The convolutions of the five networks with sparse weights in groups of either pattern, beside libtorch's dense ones
+//! (oneDNN) and dense ones on a library's product, in turns in one run.
 //!
 //! ```text
-//! cargo bench --bench convolution                # all networks
-//! cargo bench --bench convolution -- alexnet     # one
+//! cargo bench --bench convolution                        # all networks, batch 1, both patterns
+//! cargo bench --bench convolution -- alexnet             # one network
+//! cargo bench --bench convolution -- alexnet 16          # and batch size
+//! cargo bench --bench convolution -- all 16 upright      # one pattern: groups (1 x 8) or upright (8 x 1)
 //! ```
 //!
 //! All cores; `--threads 1` takes one. Groups are of 8 weights. Copying the image into its
@@ -12,101 +14,154 @@
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use ndarray::Array2;
+use clap::ValueEnum;
+use ndarray::{Array2, ArrayView2, Axis};
 use rand::RngExt;
 use scalpel::baselines::dense_libraries;
 use scalpel::kernels::convolution::{ConvLayer, Convolution, Geometry, Weights};
-use scalpel::network::{Op, zoo};
+use scalpel::network::{Network, Op, zoo};
 use scalpel::options::BenchArgs;
 use scalpel::report::Table;
 use scalpel::seed;
-use scalpel::sparse::GroupSparse;
+use scalpel::sparse::{GroupSparse, Pattern, UprightSparse};
 use scalpel::timing::{MeasureConfig, geometric_mean, try_interleave};
 use tch::{Kind, Tensor};
 
 const DENSITIES: [f64; 3] = [0.1, 0.2, 0.4];
-const WIDTH: usize = 8;
+/// Weights in a group.
+const GROUP: usize = 8;
+
+/// A convolution of a network.
+struct Layer {
+    name: String,
+    geometry: Geometry,
+    outputs: usize,
+    /// Groups of channels.
+    groups: usize,
+}
+
+impl Layer {
+    /// All of a network.
+    fn all(network: &Network) -> scalpel::error::Result<Vec<Self>> {
+        let shapes = network.shapes()?;
+        let mut layers = Vec::new();
+        for (index, layer) in network.layers.iter().enumerate() {
+            let Op::Conv(conv) = &layer.op else { continue };
+            let input = network.input_of(index, &shapes);
+            let [channels, height, width] = input;
+            let (side, stride, padding) = (conv.kernel, conv.stride, conv.padding);
+            layers.push(Self {
+                name: layer.name.clone(),
+                geometry: Geometry { channels, height, width, side, stride, padding },
+                outputs: conv.outputs,
+                groups: network.groups_of(index, input)?.len(),
+            });
+        }
+        Ok(layers)
+    }
+
+    /// Rows and columns of its weights.
+    fn shape(&self) -> [usize; 2] {
+        let Geometry { channels, side, .. } = self.geometry;
+        [self.outputs, channels / self.groups * side * side]
+    }
+
+    /// Random weights in groups of a pattern, of which a share of about `density` is there.
+    fn weights(&self, pattern: Pattern, density: f64) -> Array2<f32> {
+        let [rows, columns] = self.shape();
+        let mut rng = seed::stream(1, "convolution", &[rows as u64, columns as u64]);
+        let [height, width] = match pattern {
+            Pattern::Groups => [1, GROUP],
+            Pattern::Upright => [GROUP, 1],
+        };
+        // Strips start anew with each group of channels.
+        let share = rows / self.groups;
+        let strips = share.div_ceil(height);
+        let is_there =
+            Array2::from_shape_simple_fn((self.groups * strips, columns.div_ceil(width)), || {
+                rng.random_bool(density)
+            });
+        Array2::from_shape_fn((rows, columns), |(row, column)| {
+            let strip = row / share * strips + row % share / height;
+            if is_there[[strip, column / width]] { rng.random_range(-1.0..1.0) } else { 0.0 }
+        })
+    }
+}
+
+/// Without bias and activation, as libtorch's.
+fn with(geometry: Geometry, weights: Weights<'_>) -> ConvLayer<'_> {
+    ConvLayer { geometry, weights, bias: None, relu: false }
+}
 
 /// One layer at one density.
-struct Case {
+struct Case<'a> {
+    layer: &'a Layer,
+    batch: usize,
     ours: Convolution,
     /// The same weights, dense, on each library's product.
     libraries: Vec<Convolution>,
     weights: Tensor,
     x: Vec<f32>,
-    geometry: Geometry,
-    groups: usize,
     nnz: usize,
-    total: usize,
 }
 
-impl Case {
-    /// Random weights for `outputs` channels in equal groups.
-    fn new(
-        geometry: Geometry,
-        outputs: usize,
-        groups: usize,
-        density: f64,
-    ) -> anyhow::Result<Self> {
-        let mut rng = seed::stream(1, "convolution", &[outputs as u64, geometry.channels as u64]);
-        let columns = geometry.channels / groups * geometry.side * geometry.side;
-        let mut dense = Array2::<f32>::zeros((outputs, columns));
-        for mut row in dense.rows_mut() {
-            for group in 0..columns.div_ceil(WIDTH) {
-                if rng.random_bool(density) {
-                    for column in group * WIDTH..columns.min((group + 1) * WIDTH) {
-                        row[column] = rng.random_range(-1.0..1.0);
-                    }
-                }
+impl<'a> Case<'a> {
+    fn new(layer: &'a Layer, pattern: Pattern, density: f64, batch: usize) -> anyhow::Result<Self> {
+        let geometry = layer.geometry;
+        let dense = layer.weights(pattern, density);
+        let views: Vec<ArrayView2<'_, f32>> =
+            dense.axis_chunks_iter(Axis(0), layer.outputs / layer.groups).collect();
+        let (ours, nnz) = match pattern {
+            Pattern::Groups => {
+                let stored = views.iter().map(|&view| GroupSparse::from_dense(view, GROUP));
+                let stored = stored.collect::<Result<Vec<_>, _>>()?;
+                let nnz: usize = stored.iter().map(GroupSparse::nnz).sum();
+                (Convolution::new(&with(geometry, Weights::Groups(&stored)))?, nnz)
             }
-        }
-        let share = outputs / groups;
-        let sparse: Vec<GroupSparse> = (0..groups)
-            .map(|group| {
-                let rows = ndarray::s![group * share..(group + 1) * share, ..];
-                GroupSparse::from_dense(dense.slice(rows), WIDTH)
-            })
-            .collect::<Result<_, _>>()?;
-        let layer =
-            ConvLayer { geometry, weights: Weights::Groups(&sparse), bias: None, relu: false };
-        let ours = Convolution::new(&layer)?;
-        let views: Vec<_> = (0..groups)
-            .map(|group| dense.slice(ndarray::s![group * share..(group + 1) * share, ..]))
-            .collect();
-        let layer = ConvLayer { weights: Weights::Dense(&views), ..layer };
+            Pattern::Upright => {
+                let stored = views.iter().map(|&view| UprightSparse::from_dense(view, GROUP));
+                let stored = stored.collect::<Result<Vec<_>, _>>()?;
+                let nnz: usize = stored.iter().map(UprightSparse::nnz).sum();
+                (Convolution::new(&with(geometry, Weights::Upright(&stored)))?, nnz)
+            }
+        };
         let libraries = dense_libraries()?;
-        let libraries = libraries.iter().map(|library| Convolution::with_library(library, &layer));
-        let libraries = libraries.collect::<Result<Vec<_>, _>>()?;
-        let pixels = geometry.channels * geometry.height * geometry.width;
+        let libraries = libraries
+            .iter()
+            .map(|library| {
+                Convolution::with_library(library, &with(geometry, Weights::Dense(&views)))
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let pixels = batch * geometry.channels * geometry.height * geometry.width;
+        let mut rng = seed::stream(1, "images", &[pixels as u64]);
         let x = (0..pixels).map(|_| rng.random_range(-1.0..1.0)).collect();
-        let [outputs, channels, side] =
-            [outputs, geometry.channels / groups, geometry.side].map(|size| size as i64);
+        let sizes = [layer.outputs, geometry.channels / layer.groups, geometry.side, geometry.side];
         let values = dense.as_slice().context("row-major weights")?;
-        let weights = Tensor::from_slice(values).view([outputs, channels, side, side]);
-        let nnz = sparse.iter().map(GroupSparse::nnz).sum();
-        Ok(Self { ours, libraries, weights, x, geometry, groups, nnz, total: dense.len() })
+        let weights = Tensor::from_slice(values).view(sizes.map(|size| size as i64));
+        Ok(Self { layer, batch, ours, libraries, weights, x, nnz })
     }
 
     /// Seconds of ours, of libtorch's dense convolution, and of that on the fastest library's product.
     fn measure(&self) -> anyhow::Result<([f64; 2], Option<f64>)> {
-        let Geometry { channels, height, width, stride, padding, .. } = self.geometry;
-        let [channels, height, width, stride, padding, groups] =
-            [channels, height, width, stride, padding, self.groups].map(|size| size as i64);
-        let image = Tensor::from_slice(&self.x).view([1, channels, height, width]);
+        let Geometry { channels, height, width, stride, padding, .. } = self.layer.geometry;
+        let [batch, channels, height, width, stride, padding, groups] =
+            [self.batch, channels, height, width, stride, padding, self.layer.groups]
+                .map(|size| size as i64);
+        let image = Tensor::from_slice(&self.x).view([batch, channels, height, width]);
         let dense =
             || image.f_conv2d::<Tensor>(&self.weights, None, [stride], [padding], [1], groups);
         let expected: Vec<f32> = Vec::try_from(&dense()?.flatten(0, -1).to_kind(Kind::Float))?;
-        let inner = self.total / self.ours.output()[0];
+        let [_, inner] = self.layer.shape();
         type Turn<'a> = Box<dyn FnMut() -> anyhow::Result<()> + 'a>;
         let mut turns: Vec<Turn<'_>> = vec![Box::new(|| Ok(dense().map(drop)?))];
         for convolution in std::iter::once(&self.ours).chain(&self.libraries) {
             let mut y = vec![f32::NAN; expected.len()];
-            convolution.run(&self.x, 1, &mut y)?;
+            convolution.run(&self.x, self.batch, &mut y)?;
             for (expected, found) in expected.iter().zip(&y) {
                 let near = (expected - found).abs() <= 2e-6 * (inner as f32 + 10.0);
                 ensure!(near, "{} computes {found}, not {expected}", convolution.label());
             }
-            turns.push(Box::new(move || Ok(convolution.run(&self.x, 1, &mut y)?)));
+            turns.push(Box::new(move || Ok(convolution.run(&self.x, self.batch, &mut y)?)));
         }
         let mut turns: Vec<_> = turns.iter_mut().map(|turn| &mut **turn as _).collect();
         let timings = try_interleave::<anyhow::Error>(
@@ -118,66 +173,89 @@ impl Case {
     }
 }
 
+/// What was asked for: networks, images in a batch, patterns.
+fn asked(words: &[String]) -> anyhow::Result<(Vec<&'static str>, usize, Vec<Pattern>)> {
+    let networks = match words.first().map(String::as_str) {
+        None | Some("all") => zoo::NAMES.to_vec(),
+        Some(wanted) => {
+            let found = zoo::NAMES.into_iter().find(|name| *name == wanted);
+            let expected =
+                || format!("{wanted} is neither all nor one of {}", zoo::NAMES.join(", "));
+            vec![found.with_context(expected)?]
+        }
+    };
+    let batch = words.get(1).map_or(Ok(1), |batch| {
+        let images = batch.parse().ok().filter(|&images| images > 0);
+        images.with_context(|| format!("{batch} is no number of images, such as 16"))
+    })?;
+    let patterns = match words.get(2) {
+        None => Pattern::value_variants().to_vec(),
+        Some(name) => vec![Pattern::from_str(name, false).map_err(anyhow::Error::msg)?],
+    };
+    Ok((networks, batch, patterns))
+}
+
 fn main() -> anyhow::Result<()> {
     let given = BenchArgs::on_cpu()?;
     let threads = given.run.thread_count();
     tch::set_num_threads(i32::try_from(threads)?);
     rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
     let _inference = tch::no_grad_guard();
-    let wanted = given.first();
-    let header = [
-        "network",
-        "layer",
-        "[M, K]",
-        "density",
-        "kernel",
-        "ours, us",
-        "dense, us",
-        "library, us",
-        "GFLOP/s",
-        "dense GFLOP/s",
-        "speedup",
-    ];
-    let mut table = Table::new(header);
-    let mut speedups = [const { Vec::new() }; DENSITIES.len()];
-    for name in zoo::NAMES.into_iter().filter(|name| wanted.is_none_or(|wanted| wanted == *name)) {
-        let network = zoo::by_name(name)?;
-        let shapes = network.shapes()?;
-        for (index, layer) in network.layers.iter().enumerate() {
-            let Op::Conv(conv) = &layer.op else { continue };
-            let input = network.input_of(index, &shapes);
-            let [channels, height, width] = input;
-            let (side, stride, padding) = (conv.kernel, conv.stride, conv.padding);
-            let geometry = Geometry { channels, height, width, side, stride, padding };
-            let groups = network.groups_of(index, input)?.len();
-            for (density, speedups) in DENSITIES.into_iter().zip(&mut speedups) {
-                let case = Case::new(geometry, conv.outputs, groups, density)?;
-                let ([ours, dense], library) = case.measure()?;
-                let pixels = case.ours.output()[1] * case.ours.output()[2];
-                let rate = |weights: usize, seconds: f64| {
-                    format!("{:.1}", 2.0 * (weights * pixels) as f64 / seconds / 1e9)
-                };
-                speedups.push(dense / ours);
-                table.row([
-                    name.to_owned(),
-                    layer.name.clone(),
-                    format!("{}x{}", conv.outputs, case.total / conv.outputs),
-                    format!("{:.3}", case.nnz as f64 / case.total as f64),
-                    case.ours.variant().unwrap_or_default().to_owned(),
-                    format!("{:.1}", 1e6 * ours),
-                    format!("{:.1}", 1e6 * dense),
-                    library.map_or(String::new(), |seconds| format!("{:.1}", 1e6 * seconds)),
-                    rate(case.nnz, ours),
-                    rate(case.total, dense),
-                    format!("{:.2}", dense / ours),
-                ]);
+    let (networks, batch, patterns) = asked(&given.words)?;
+    for pattern in patterns {
+        let mut table = Table::new([
+            "network",
+            "layer",
+            "[M, K]",
+            "density",
+            "kernel",
+            "ours, us",
+            "dense, us",
+            "library, us",
+            "GFLOP/s",
+            "dense GFLOP/s",
+            "speedup",
+        ]);
+        let mut speedups = [const { Vec::new() }; DENSITIES.len()];
+        for &name in &networks {
+            for layer in Layer::all(&zoo::by_name(name)?)? {
+                for (density, speedups) in DENSITIES.into_iter().zip(&mut speedups) {
+                    let case = Case::new(&layer, pattern, density, batch)?;
+                    let ([ours, dense], library) = case.measure()?;
+                    table.row(row(name, &case, [ours, dense], library));
+                    speedups.push(dense / ours);
+                }
             }
         }
-    }
-    given.run.json.table(&format!("{threads} threads, batch 1, W = {WIDTH}"), &table);
-    for (density, speedups) in DENSITIES.into_iter().zip(&speedups) {
-        let mean = geometric_mean(speedups);
-        given.run.json.note(&format!("density {density}: {mean:.2}x, geometric mean"));
+        let title = format!("{threads} threads, batch {batch}, {} of {GROUP}", pattern.name());
+        given.run.json.table(&title, &table);
+        for (density, speedups) in DENSITIES.into_iter().zip(&speedups) {
+            let mean = geometric_mean(speedups);
+            given.run.json.note(&format!("density {density}: {mean:.2}x, geometric mean"));
+        }
     }
     Ok(())
+}
+
+/// A case's line of the table.
+fn row(network: &str, case: &Case<'_>, seconds: [f64; 2], library: Option<f64>) -> [String; 11] {
+    let [ours, dense] = seconds;
+    let [rows, columns] = case.layer.shape();
+    let [_, height, width] = case.ours.output();
+    let rate = |weights: usize, seconds: f64| {
+        format!("{:.1}", 2.0 * (weights * case.batch * height * width) as f64 / seconds / 1e9)
+    };
+    [
+        network.to_owned(),
+        case.layer.name.clone(),
+        format!("{rows}x{columns}"),
+        format!("{:.3}", case.nnz as f64 / (rows * columns) as f64),
+        case.ours.variant().unwrap_or_default().to_owned(),
+        format!("{:.1}", 1e6 * ours),
+        format!("{:.1}", 1e6 * dense),
+        library.map_or(String::new(), |seconds| format!("{:.1}", 1e6 * seconds)),
+        rate(case.nnz, ours),
+        rate(rows * columns, dense),
+        format!("{:.2}", dense / ours),
+    ]
 }

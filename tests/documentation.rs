@@ -101,6 +101,46 @@ fn links_lead_to_files_that_are_there() {
     assert!(seen > 200, "{seen} links");
 }
 
+/// All files and folders below a place, as they are named from the top of the checkout.
+fn below(place: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(root().join(place)).unwrap() {
+        let path = place.join(entry.unwrap().file_name());
+        if root().join(&path).is_dir() {
+            below(&path, found);
+        }
+        found.push(path);
+    }
+}
+
+#[test]
+fn files_that_documents_and_comments_name_are_there() {
+    let mut files = Vec::new();
+    for folder in
+        ["src", "xtask/src", "benches", "examples", "experiments", "tests", "cuda", "shaders"]
+    {
+        files.push(PathBuf::from(folder));
+        below(Path::new(folder), &mut files);
+    }
+    let sources = files.iter().filter(|path| path.extension().is_some_and(|end| end == "rs"));
+    let read = |path: &PathBuf| (path.clone(), fs::read_to_string(root().join(path)).unwrap());
+    let mut named = 0;
+    for (path, text) in documents().into_iter().chain(sources.map(read)) {
+        let is_source = path.extension().is_some_and(|end| end == "rs");
+        let lines = text.lines().filter(|line| !is_source || line.trim_start().starts_with("//"));
+        // Every other piece stands between two backticks.
+        for name in lines.flat_map(|line| line.split('`').skip(1).step_by(2)) {
+            let is_path = name.chars().all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c));
+            let of_ours = name.ends_with(".rs") || name.starts_with("src/");
+            if is_path && of_ours {
+                let found = files.iter().any(|file| file.ends_with(name));
+                assert!(found, "{} names {name}, which is not there", path.display());
+                named += 1;
+            }
+        }
+    }
+    assert!(named > 50, "{named} names");
+}
+
 #[test]
 fn readme_is_a_page_and_its_example_is_the_one_that_compiles() {
     let readme = fs::read_to_string(root().join("README.md")).unwrap();

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::{cache, wheels};
 
-/// Folder of the cache; `src/baselines/mkl.rs` looks for it under this name.
+/// Folder of the cache; `src/baselines/mkl/mod.rs` looks for it under this name.
 const NAME: &str = "mkl-2026.2.0";
 
 /// Interface, common core, and a library per instruction set (the common core loads the one that fits).
@@ -26,7 +26,7 @@ const COMMON: [&str; 6] = [
     "libmkl_avx10.so.3",
 ];
 
-/// The two libraries that bind them, each with what it needs beside [`COMMON`]; `src/baselines/mkl.rs`
+/// The two libraries that bind them, each with what it needs beside [`COMMON`]; `src/baselines/mkl/mod.rs`
 /// loads them under these names.
 const BOUND: [(&str, &[&str]); 2] = [
     ("libmkl_bound_sequential.so", &["libmkl_sequential.so.3"]),
