@@ -198,6 +198,8 @@ fn asked(words: &[String]) -> anyhow::Result<(Vec<&'static str>, usize, Vec<Patt
 fn main() -> anyhow::Result<()> {
     let given = BenchArgs::on_cpu()?;
     let threads = given.run.thread_count();
+    // libtorch allocates its results anew; from now on the process keeps what is freed.
+    scalpel::torch::device("cpu")?;
     tch::set_num_threads(i32::try_from(threads)?);
     rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
     let _inference = tch::no_grad_guard();
