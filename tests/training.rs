@@ -1,14 +1,17 @@
 //! Short real trainings against stored numbers.
 #![cfg(all(feature = "experiments", feature = "torch"))]
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use scalpel::data::{
     self, Data, Normalise, Preprocessing, Source, SyntheticCounts, synthetic_digits,
     synthetic_image_folder,
 };
 use scalpel::error::{Error, Result};
+use scalpel::network::Weights;
 use scalpel::test_support;
-use scalpel::train::recipe::{Distribution, Precision, Recipe, Technique};
-use scalpel::train::{EpochMetrics, Outcome, Run, Silent};
+use scalpel::train::recipe::{Distribution, Precision, Prune, Recipe, Technique};
+use scalpel::train::{EpochMetrics, Observer, Outcome, Run, Silent};
 use tch::Device;
 
 /// The original training of a built-in recipe, cut after so many epochs.
@@ -191,4 +194,56 @@ fn training_in_bf16_learns_as_well() {
         assert_ne!(full.train_loss, low.train_loss, "the products are rounded otherwise");
         approx::assert_abs_diff_eq!(full.accuracy(), low.accuracy(), epsilon = 2.0);
     }
+}
+
+/// Stops a run after so many epochs, as whoever kills it would.
+struct StopAfter(usize);
+
+impl Observer for StopAfter {
+    fn epoch(&mut self, _: &EpochMetrics) {
+        self.0 -= 1;
+        assert!(self.0 > 0, "stopped");
+    }
+}
+
+/// The weights that an original of one epoch and three epochs of upright pruning come to, of which so many are soft;
+/// with a stop after each of some epochs.
+fn pruned_softly(soft: usize, stops: &[usize]) -> Weights {
+    let mut recipe = Recipe::built_in("lenet-300-100", Technique::UprightPruning, None).unwrap();
+    recipe.stages.truncate(2);
+    (recipe.stages[0].epochs, recipe.stages[1].epochs) = (1, 3);
+    recipe.stages[1].learning_rate = 0.1;
+    let Some(Prune::Upright { fraction, soft_epochs, .. }) = &mut recipe.stages[1].prune else {
+        panic!("upright pruning comes second")
+    };
+    (*fraction, *soft_epochs) = (0.8, soft);
+    recipe.train_images = Some(2000);
+    let data = data::load(&recipe.dataset, Source::Synthetic, recipe.first_images()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let checkpoints = folder.path();
+    let run =
+        Run { recipe: &recipe, data: &data, original: None, device: Device::Cpu, checkpoints };
+    for &epochs in stops {
+        let stopped = catch_unwind(AssertUnwindSafe(|| run.run(&mut StopAfter(epochs))));
+        assert!(stopped.is_err(), "{epochs} epochs");
+    }
+    run.run(&mut Silent).unwrap().weights
+}
+
+#[test]
+fn groups_come_back_in_soft_epochs_and_a_stop_changes_nothing() {
+    let soft = pruned_softly(2, &[]);
+    let hard = pruned_softly(0, &[]);
+    let zeros = |weights: &Weights| -> Vec<bool> {
+        let all = weights.iter().filter(|(name, _)| name.ends_with("weight"));
+        all.flat_map(|(_, array)| array.iter().map(|&weight| weight == 0.0)).collect()
+    };
+    let [in_soft, in_hard] = [&soft, &hard].map(zeros);
+    for zeros in [&in_soft, &in_hard] {
+        let share = zeros.iter().filter(|&&zero| zero).count() as f64 / zeros.len() as f64;
+        approx::assert_abs_diff_eq!(share, 0.8, epsilon = 1e-3);
+    }
+    assert!(in_soft != in_hard, "some came back");
+    // After the original and one soft epoch; then one epoch later, when both are over.
+    assert!(pruned_softly(2, &[2, 2]) == soft, "a stop changed something");
 }

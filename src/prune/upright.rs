@@ -6,6 +6,8 @@
 //! `height`. A group whose root mean square is below the threshold is removed whole. The rows that are left over
 //! at the bottom, where the height does not divide their number, always stay, as [`simd`]'s partial groups do.
 
+use std::ops::Range;
+
 use ndarray::{ArrayView2, s};
 
 use super::{WeightMask, finite, random, simd};
@@ -20,28 +22,54 @@ pub fn mask(weights: ArrayView2<'_, f32>, height: usize, threshold: f64) -> Resu
     Ok(turned(simd::mask(weights.t(), height, threshold)?))
 }
 
-/// The root mean square of every whole group.
-pub fn root_mean_squares(weights: ArrayView2<'_, f32>, height: usize) -> Vec<f64> {
-    let whole = weights.exact_chunks([height, 1]).into_iter();
-    whole.map(|group| simd::root_mean_square(group.column(0))).collect()
+/// The upright groups that a criterion may remove.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Groups {
+    /// Weights in a group.
+    pub height: usize,
+    /// Whether the rows left over at the bottom are groups, too, of fewer weights.
+    pub partial: bool,
 }
 
-/// The weights that stay when `keep` decides on each upright group of `height` by its root mean square.
-///
-/// # Errors
-/// A height of 0, weights that are not finite.
-pub fn mask_where(
-    weights: ArrayView2<'_, f32>,
-    height: usize,
-    keep: impl Fn(f64) -> bool,
-) -> Result<WeightMask> {
-    finite("upright pruning", weights)?;
-    simd::check_width(height)?;
-    let (rows, columns) = weights.dim();
-    Ok(turned(simd::mask_by_groups((columns, rows), height, |column, strip| {
-        let group = weights.slice(s![strip * height..(strip + 1) * height, column]);
-        keep(simd::root_mean_square(group))
-    })))
+impl Groups {
+    /// The strips of rows of a matrix that these groups are of.
+    fn strips(self, rows: usize) -> impl Iterator<Item = Range<usize>> {
+        let end = if self.partial { rows } else { rows / self.height.max(1) * self.height };
+        (0..end).step_by(self.height.max(1)).map(move |first| first..rows.min(first + self.height))
+    }
+
+    /// The root mean square of every group, and of how many weights it is.
+    pub fn root_mean_squares(self, weights: ArrayView2<'_, f32>) -> Vec<(f64, usize)> {
+        let of = |rows: Range<usize>| {
+            let (strip, count) = (weights.slice(s![rows.clone(), ..]), rows.len());
+            let columns: Vec<f64> =
+                strip.columns().into_iter().map(simd::root_mean_square).collect();
+            columns.into_iter().map(move |rms| (rms, count))
+        };
+        self.strips(weights.nrows()).flat_map(of).collect()
+    }
+
+    /// The weights that stay when `keep` decides on each group by its root mean square.
+    ///
+    /// # Errors
+    /// A height of 0, weights that are not finite.
+    pub fn mask_where(
+        self,
+        weights: ArrayView2<'_, f32>,
+        keep: impl Fn(f64) -> bool,
+    ) -> Result<WeightMask> {
+        finite("upright pruning", weights)?;
+        simd::check_width(self.height)?;
+        let mut mask = WeightMask::from_elem(weights.dim(), true);
+        for rows in self.strips(weights.nrows()) {
+            let strip = weights.slice(s![rows.clone(), ..]);
+            for (column, group) in strip.columns().into_iter().enumerate() {
+                let kept = keep(simd::root_mean_square(group));
+                mask.slice_mut(s![rows.clone(), column]).fill(kept);
+            }
+        }
+        Ok(mask)
+    }
 }
 
 /// A mask over `[rows, columns]` that removes the given fraction of the upright groups of `height` weights, as

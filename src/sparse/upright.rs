@@ -5,11 +5,14 @@
 //!
 //! - `values`: the groups' weights, strip by strip, group by group, `height` each, from the top down;
 //! - `indices`: each stored group's column, ascending within a strip;
-//! - `strip_ptr`: where each strip's groups start, `rows / height + 1` entries;
-//! - `tail`: the last `rows % height` rows, dense: pruning never removes them, as the paper's never removes the
-//!   partial group at a row's end.
+//! - `strip_ptr`: where each strip's groups start, and where the last one's end;
+//! - `tail`: the last `rows % height` rows, dense, if each of their columns has a weight other than 0: pruning removes
+//!   none of them where it follows the paper, which never removes the partial group at a row's end. Otherwise the
+//!   tail is empty, and these rows are a strip as the others, of fewer rows and with fewer weights in a group.
 //!
 //! In a file, columns take two bytes where there are at most 65,536 of them, else four; pointers take four.
+
+use std::ops::Range;
 
 use ndarray::{Array2, ArrayView1, ArrayView2, s};
 
@@ -37,7 +40,7 @@ pub struct UprightParts {
     pub indices: Vec<u32>,
     /// Each group's weights.
     pub values: Vec<f32>,
-    /// The last rows, dense.
+    /// The last rows, dense; empty where they are a strip.
     pub tail: Vec<f32>,
 }
 
@@ -68,7 +71,7 @@ impl UprightSparse {
         if height == 0 {
             return Err(Error::argument(what, "a group height of at least 1", "0"));
         }
-        let strips = rows / height;
+        let strips = rows.div_ceil(height);
         if u32::try_from(strips * columns).is_err() {
             return Err(Error::argument(
                 what,
@@ -77,8 +80,12 @@ impl UprightSparse {
             ));
         }
         let mut parts = UprightParts { strip_ptr: vec![0], ..UprightParts::default() };
-        for strip in 0..strips {
-            let own = dense.slice(s![strip * height..(strip + 1) * height, ..]);
+        for first in (0..rows).step_by(height) {
+            let own = dense.slice(s![first..rows.min(first + height), ..]);
+            if own.nrows() < height && columns > 0 && own.columns().into_iter().all(&keeps) {
+                parts.tail.extend(own);
+                break;
+            }
             for (column, weights) in own.columns().into_iter().enumerate() {
                 if keeps(weights) {
                     parts.indices.push(column as u32);
@@ -87,7 +94,6 @@ impl UprightSparse {
             }
             parts.strip_ptr.push(parts.indices.len() as u32);
         }
-        parts.tail.extend(dense.slice(s![strips * height.., ..]));
         Self::from_parts("a dense matrix", [rows, columns], height, parts)
     }
 
@@ -105,10 +111,20 @@ impl UprightSparse {
             return Err(Error::malformed(format!("{what}, height"), "at least 1", "0"));
         }
         let UprightParts { strip_ptr, indices, values, tail } = parts;
-        index::check(what, "strip", rows / height, columns, &strip_ptr, &indices)?;
+        let left_over = rows % height;
+        let strips = if tail.is_empty() { rows.div_ceil(height) } else { rows / height };
+        index::check(what, "strip", strips, columns, &strip_ptr, &indices)?;
+        let partial = match left_over {
+            0 => 0,
+            _ if tail.is_empty() => indices.len() - strip_ptr[strips - 1] as usize,
+            _ => 0,
+        };
+        let whole = (indices.len() - partial).checked_mul(height);
+        let values_expected = whole.and_then(|whole| whole.checked_add(partial * left_over));
+        let dense = columns.checked_mul(left_over);
         for (part, expected, found) in [
-            ("values", indices.len().checked_mul(height), values.len()),
-            ("tail", columns.checked_mul(rows % height), tail.len()),
+            ("values", values_expected, values.len()),
+            ("tail", if tail.is_empty() { Some(0) } else { dense }, tail.len()),
         ] {
             if expected != Some(found) {
                 let expected = expected.map_or("fewer entries".into(), |n| format!("{n} entries"));
@@ -125,9 +141,20 @@ impl UprightSparse {
     /// There is no such strip.
     pub fn strip(&self, strip: usize) -> impl Iterator<Item = (usize, &[f32])> {
         let places = self.strip_ptr[strip] as usize..self.strip_ptr[strip + 1] as usize;
-        let values = &self.values[places.start * self.height..places.end * self.height];
+        let rows = self.strip_rows(strip).len();
+        // All strips before it are whole.
+        let values = &self.values[places.start * self.height..][..places.len() * rows];
         let columns = self.indices[places].iter().map(|&column| column as usize);
-        columns.zip(values.chunks_exact(self.height))
+        columns.zip(values.chunks_exact(rows))
+    }
+
+    /// The rows of a strip.
+    ///
+    /// # Panics
+    /// There is no such strip.
+    pub fn strip_rows(&self, strip: usize) -> Range<usize> {
+        assert!(strip < self.strips(), "strip {strip} of {}", self.strips());
+        strip * self.height..self.rows.min((strip + 1) * self.height)
     }
 
     /// The dense matrix.
@@ -135,12 +162,12 @@ impl UprightSparse {
         let mut dense = Array2::zeros((self.rows, self.columns));
         for strip in 0..self.strips() {
             for (column, weights) in self.strip(strip) {
-                for (row, &weight) in (strip * self.height..).zip(weights) {
+                for (row, &weight) in self.strip_rows(strip).zip(weights) {
                     dense[[row, column]] = weight;
                 }
             }
         }
-        let first = self.strips() * self.height;
+        let first = self.rows - self.tail_rows();
         for (to, &weight) in dense.slice_mut(s![first.., ..]).iter_mut().zip(&self.tail) {
             *to = weight;
         }
@@ -157,9 +184,9 @@ impl UprightSparse {
         self.height
     }
 
-    /// Whole strips.
+    /// Strips that are stored by their groups; the last one may be partial.
     pub fn strips(&self) -> usize {
-        self.rows / self.height
+        self.strip_ptr.len() - 1
     }
 
     /// Where each strip's groups start.
@@ -177,9 +204,14 @@ impl UprightSparse {
         &self.values
     }
 
-    /// The last `rows % height` rows, row by row.
+    /// The rows after the last strip, row by row.
     pub fn tail(&self) -> &[f32] {
         &self.tail
+    }
+
+    /// How many rows come after the last strip.
+    pub fn tail_rows(&self) -> usize {
+        if self.tail.is_empty() { 0 } else { self.rows % self.height }
     }
 
     /// Stored weights.
@@ -215,22 +247,28 @@ mod tests {
         ) {
             let mut rng = crate::seed::stream(seed, "test", &[]);
             let mut dense = Array2::from_elem((rows, columns), 0.5_f32);
-            let mut groups = 0;
-            for strip in 0..rows / height {
+            let (mut groups, mut nnz, mut last) = (0, 0, 0);
+            for first in (0..rows).step_by(height) {
+                let own = first..rows.min(first + height);
+                last = 0;
                 for column in 0..columns {
                     if rng.random_bool(density) {
-                        groups += 1;
+                        last += 1;
                         continue;
                     }
-                    dense.slice_mut(s![strip * height..(strip + 1) * height, column]).fill(0.0);
+                    dense.slice_mut(s![own.clone(), column]).fill(0.0);
                 }
+                (groups, nnz) = (groups + last, nnz + last * own.len());
             }
             let sparse = UprightSparse::from_dense(dense.view(), height).unwrap();
             prop_assert_eq!(sparse.to_dense(), dense);
-            let nnz = groups * height + columns * (rows % height);
             prop_assert_eq!(sparse.nnz(), nnz);
-            let bytes = 4 * nnz + 2 * groups + 4 * (rows / height + 1);
-            prop_assert_eq!(sparse.bytes().total(), bytes);
+            // A partial strip of which nothing is missing takes no indices and no pointer.
+            let is_tail = rows % height > 0 && columns > 0 && last == columns;
+            prop_assert_eq!(sparse.tail_rows(), if is_tail { rows % height } else { 0 });
+            let tail = if is_tail { columns } else { 0 };
+            let pointers = rows.div_ceil(height) + 1 - usize::from(is_tail);
+            prop_assert_eq!(sparse.bytes().total(), 4 * nnz + 2 * (groups - tail) + 4 * pointers);
         }
 
         #[test]
@@ -249,12 +287,16 @@ mod tests {
     }
 
     #[test]
-    fn a_group_lies_from_the_top_down_and_the_last_rows_are_dense() {
+    fn a_group_lies_from_the_top_down_and_whole_last_rows_are_dense() {
         let mut dense = Array2::<f32>::zeros((5, 3));
         (dense[[2, 1]], dense[[3, 1]], dense[[4, 0]]) = (2.0, 3.0, 4.0);
         let sparse = UprightSparse::from_dense(dense.view(), 2).unwrap();
+        assert_eq!((sparse.strip_ptr(), sparse.indices()), (&[0, 0, 1, 2][..], &[1, 0][..]));
+        assert_eq!((sparse.values(), sparse.tail()), (&[2.0, 3.0, 4.0][..], &[][..]));
+        (dense[[4, 1]], dense[[4, 2]]) = (5.0, 6.0);
+        let sparse = UprightSparse::from_dense(dense.view(), 2).unwrap();
         assert_eq!((sparse.strip_ptr(), sparse.indices()), (&[0, 0, 1][..], &[1][..]));
-        assert_eq!((sparse.values(), sparse.tail()), (&[2.0, 3.0][..], &[4.0, 0.0, 0.0][..]));
+        assert_eq!((sparse.values(), sparse.tail()), (&[2.0, 3.0][..], &[4.0, 5.0, 6.0][..]));
         let full = UprightSparse::full(dense.view(), 2).unwrap();
         assert_eq!((full.nnz(), full.to_dense()), (15, dense));
     }
@@ -278,8 +320,17 @@ mod tests {
                 "values: expected 4 entries",
             ),
             (
-                UprightParts { tail: vec![], ..parts(&[0, 1, 2], &[0, 1]) },
+                UprightParts { tail: vec![1.0], ..parts(&[0, 1, 2], &[0, 1]) },
                 "tail: expected 3 entries",
+            ),
+            (
+                UprightParts { tail: vec![], ..parts(&[0, 1, 2], &[0, 1]) },
+                "strip_ptr: expected 4 entries, found 3",
+            ),
+            (
+                // Two groups of two rows and one of one.
+                UprightParts { tail: vec![], ..parts(&[0, 1, 2, 3], &[0, 1, 2]) },
+                "values: expected 5 entries, found 6",
             ),
         ] {
             let error = build(parts).unwrap_err().to_string();

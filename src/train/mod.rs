@@ -15,6 +15,8 @@ mod files;
 #[cfg(feature = "torch")]
 mod images;
 #[cfg(feature = "torch")]
+mod losses;
+#[cfg(feature = "torch")]
 mod node_masks;
 #[cfg(feature = "torch")]
 pub mod precision;

@@ -1,21 +1,22 @@
 //! One stage of a recipe: epochs of gradient descent, with its pruning.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
-use tch::{Device, Kind, Reduction, Tensor};
+use tch::{Device, Reduction, Tensor};
 
 use super::checkpoint::{Checkpoint, StageFolder, State};
 use super::images::{Batch, Images, Order, Score, score};
+use super::losses::Losses;
 use super::node_masks::StraightThroughMasks;
 use super::outcome::EpochMetrics;
 use super::precision::working_copy;
 use super::recipe::{Keep, Prune, Recipe, Stage};
 use super::sgd::Sgd;
-use super::weight_masks::{node_target, weight_masks};
+use super::weight_masks::{masks_of_what_is_left, node_target, pruned_softly, weight_masks};
 use crate::error::{Error, Result};
 use crate::network::{Network, Weights};
-use crate::prune::{self, compact::living_nodes};
+use crate::prune::{self, WeightMask, compact::living_nodes};
 use crate::seed;
 use crate::torch::MemoryFormat;
 use crate::torch::{Mode, Tensors, forward, to_array, to_tensor};
@@ -59,6 +60,8 @@ pub(super) struct Trainer<'a> {
     trained: Vec<String>,
     mask_tensors: StraightThroughMasks,
     weight_masks: BTreeMap<String, Tensor>,
+    /// Parameters whose masks do not hold during the stage's soft epochs.
+    soft: BTreeSet<String>,
     sgd: Sgd,
     state: State,
     kept: Weights,
@@ -84,6 +87,30 @@ fn parameters_of(
     Ok((parameters, trained))
 }
 
+/// Masks as tensors of 1 and 0, as their parameters are shaped.
+fn mask_tensors(
+    masks: &BTreeMap<String, WeightMask>,
+    parameters: &Tensors,
+    format: MemoryFormat,
+    device: Device,
+) -> Result<BTreeMap<String, Tensor>> {
+    let mut tensors = BTreeMap::new();
+    for (name, mask) in masks {
+        let flags = mask.map(|&kept| f32::from(u8::from(kept))).into_dyn();
+        let shape = parameters[name].size();
+        let tensor = to_tensor(&flags, device)?.f_reshape(&shape);
+        let tensor = tensor.map_err(Error::torch("shape a mask"))?;
+        tensors.insert(name.clone(), format.of(&tensor)?);
+    }
+    Ok(tensors)
+}
+
+/// Zeroes the weights that a mask blocks.
+fn apply_mask(parameter: &mut Tensor, mask: &Tensor) -> Result<()> {
+    let masked = tch::no_grad(|| parameter.f_mul_(mask).map(drop));
+    masked.map_err(Error::torch("mask the weights"))
+}
+
 impl<'a> Trainer<'a> {
     /// Begins stage `index` from `start`, or goes on from its checkpoint.
     pub fn new(
@@ -96,7 +123,13 @@ impl<'a> Trainer<'a> {
         let (recipe, network, device) = (context.recipe, context.network, context.device);
         let stage = &recipe.stages[index];
         let format = MemoryFormat::PREFERRED;
-        let masks = weight_masks(recipe, index, network, start)?;
+        let soft = pruned_softly(stage, network, start)?;
+        let masks = match &checkpoint {
+            Some(checkpoint) if !soft.is_empty() && checkpoint.state.epochs_done > 0 => {
+                masks_of_what_is_left(stage, network, &checkpoint.weights)?
+            }
+            _ => weight_masks(recipe, index, network, start)?,
+        };
         let mut begin = start.clone();
         for (name, array) in begin.iter_mut() {
             if let Some(mask) = masks.get(name) {
@@ -106,14 +139,7 @@ impl<'a> Trainer<'a> {
         let weights = checkpoint.as_ref().map_or(&begin, |checkpoint| &checkpoint.weights);
         let target = node_target(stage.prune.as_ref());
         let (parameters, trained) = parameters_of(network, weights, format, device)?;
-        let mut weight_masks = BTreeMap::new();
-        for (name, mask) in &masks {
-            let flags = mask.map(|&kept| f32::from(u8::from(kept))).into_dyn();
-            let shape = parameters[name].size();
-            let tensor = to_tensor(&flags, device)?.f_reshape(&shape);
-            let tensor = tensor.map_err(Error::torch("shape a mask"))?;
-            weight_masks.insert(name.clone(), format.of(&tensor)?);
-        }
+        let weight_masks = mask_tensors(&masks, &parameters, format, device)?;
         let (mut decays, factors) =
             (recipe.weight_decay_of.clone(), recipe.learning_rate_factor_of.clone());
         for site in network.mask_sites()? {
@@ -135,6 +161,7 @@ impl<'a> Trainer<'a> {
                 device,
             )?,
             weight_masks,
+            soft,
             sgd,
             state: State {
                 run: folder.run().to_owned(),
@@ -185,6 +212,9 @@ impl<'a> Trainer<'a> {
             let start = Instant::now();
             let epoch = self.context.recipe.first_epoch + self.state.epochs_done;
             let train_loss = self.epoch(epoch, observer)?;
+            if self.is_soft() {
+                self.prune_anew()?;
+            }
             self.mask_tensors.update()?;
             crate::torch::memory::give_back();
             let score = self.score()?;
@@ -271,17 +301,37 @@ impl<'a> Trainer<'a> {
         let gradients =
             Tensor::f_run_backward(&[&loss], &learning, false, false).map_err(refused())?;
 
+        let is_soft = self.is_soft();
         for (name, gradient) in self.trained.iter().zip(&gradients) {
             if let Some(parameter) = self.parameters.get_mut(name) {
                 self.sgd.step(name, parameter, gradient, rate)?;
-                if let Some(mask) = self.weight_masks.get(name) {
-                    let masked = tch::no_grad(|| parameter.f_mul_(mask).map(drop));
-                    masked.map_err(Error::torch("mask the weights"))?;
+                if let Some(mask) = self.weight_masks.get(name)
+                    && !(is_soft && self.soft.contains(name))
+                {
+                    apply_mask(parameter, mask)?;
                 }
             }
         }
         self.step_betas(&gradients[self.trained.len()..], rate)?;
         loss.f_detach().map_err(refused())
+    }
+
+    /// Whether this is one of the epochs in which what is gone learns, too.
+    fn is_soft(&self) -> bool {
+        self.state.epochs_done < self.stage.soft_epochs()
+    }
+
+    /// Removes what the stage's criterion removes from the weights as they are now.
+    fn prune_anew(&mut self) -> Result<()> {
+        let Context { recipe, network, device, .. } = *self.context;
+        let masks = weight_masks(recipe, self.index, network, &self.weights()?)?;
+        self.weight_masks = mask_tensors(&masks, &self.parameters, self.format, device)?;
+        for (name, mask) in &self.weight_masks {
+            if let Some(parameter) = self.parameters.get_mut(name) {
+                apply_mask(parameter, mask)?;
+            }
+        }
+        Ok(())
     }
 
     /// The step of each `beta` that learns: no weight decay, and the penalty.
@@ -333,59 +383,5 @@ impl<'a> Trainer<'a> {
             velocities: self.sgd.velocities().iter().map(copy).collect::<Result<_>>()?,
             kept: self.kept.clone(),
         })
-    }
-}
-
-/// The losses of an epoch's batches, on the device until they are fetched at once, and in one block: a tensor
-/// of its own for each would lie, until the epoch ends, in the midst of the memory from which the next steps'
-/// activations are taken, and break it into pieces that these do not fit.
-struct Losses {
-    of_batches: Tensor,
-    /// Images of each batch that is done.
-    lengths: Vec<usize>,
-}
-
-impl Losses {
-    fn new(batches: usize, device: Device) -> Result<Self> {
-        let of_batches = Tensor::f_zeros([batches as i64], (Kind::Float, device))
-            .map_err(Error::torch("reserve the losses"))?;
-        Ok(Self { of_batches, lengths: Vec::with_capacity(batches) })
-    }
-
-    /// Notes the mean loss, a scalar, of the next batch, which has so many images.
-    fn push(&mut self, loss: &Tensor, images: usize) -> Result<()> {
-        let place = self.of_batches.f_get(self.lengths.len() as i64);
-        let copied = place.and_then(|mut place| place.f_copy_(loss));
-        copied.map_err(Error::torch("note the loss"))?;
-        self.lengths.push(images);
-        Ok(())
-    }
-
-    /// One for each batch that is done.
-    fn fetch(&self) -> Result<Vec<f64>> {
-        let refused = || Error::torch("fetch the losses");
-        let done = self.of_batches.f_narrow(0, 0, self.lengths.len() as i64);
-        let done = done.and_then(|done| done.f_to_kind(Kind::Double)).map_err(refused())?;
-        Vec::<f64>::try_from(&done).map_err(refused())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn losses_are_fetched_as_they_came_with_the_images_of_their_batches() {
-        let mut losses = Losses::new(4, Device::Cpu).unwrap();
-        for (loss, images) in [(0.1_f32, 128), (f32::NAN, 128), (2.5, 80)] {
-            losses.push(&Tensor::from(loss), images).unwrap();
-        }
-        let fetched = losses.fetch().unwrap();
-        assert_eq!([fetched[0], fetched[2]], [f64::from(0.1_f32), 2.5]);
-        assert!(fetched.len() == 3 && fetched[1].is_nan());
-        assert_eq!(losses.lengths, [128, 128, 80]);
-        let last = Tensor::from(0.5_f32);
-        losses.push(&last, 1).unwrap();
-        assert!(losses.push(&last, 1).is_err(), "more batches than there are");
     }
 }

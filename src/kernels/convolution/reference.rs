@@ -26,7 +26,7 @@ pub fn run(layer: &ConvLayer<'_>, x: &[f32]) -> Result<Vec<f32>> {
                 Weights::Upright(all) => {
                     let stored = &all[place];
                     let height = stored.height();
-                    if row < stored.strips() * height {
+                    if row / height < stored.strips() {
                         let groups = stored.strip(row / height);
                         groups.map(|(column, group)| (column, group[row % height])).collect()
                     } else {

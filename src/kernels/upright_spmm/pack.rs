@@ -1,6 +1,6 @@
 //! A layer's weights strip by strip, in blocks of K.
 //!
-//! The last, partial strip is packed as one of fewer rows that stores every column. Of a K so large that a tile's
+//! Rows that are stored dense are packed as a strip of fewer rows that stores every column. Of a K so large that a tile's
 //! rows of X would leave the second-level cache before the next strip reads them again, each block is done for
 //! all strips before the next one: the weights of a block follow each other, strip by strip.
 
@@ -59,25 +59,23 @@ impl Strips {
     /// A layer's strips, in so many blocks of K.
     fn in_blocks(layer: &UprightLayer<'_>, blocks: usize) -> Self {
         let weights = layer.weights;
-        let ([rows, inner], height) = (weights.shape(), weights.height());
-        let whole = weights.strips() * height;
-        let mut strips: Vec<Strip> =
-            (0..whole).step_by(height).map(|first_row| Strip { first_row, rows: height }).collect();
-        if rows > whole {
-            strips.push(Strip { first_row: whole, rows: rows - whole });
-        }
+        let [rows, inner] = weights.shape();
+        let strip_of = |own: Range<usize>| Strip { first_row: own.start, rows: own.len() };
+        let stored = (0..weights.strips()).map(|strip| strip_of(weights.strip_rows(strip)));
+        let dense = (weights.tail_rows() > 0).then(|| strip_of(rows - weights.tail_rows()..rows));
+        let strips: Vec<Strip> = stored.chain(dense).collect();
         let (mut parts, mut columns, mut values) = (Vec::new(), Vec::new(), Vec::new());
         for block in 0..blocks {
             let own = inner * block / blocks..inner * (block + 1) / blocks;
-            for strip in &strips {
+            for strip in 0..strips.len() {
                 let (first, start) = (columns.len(), values.len());
-                if strip.first_row == whole {
+                if strip == weights.strips() {
                     for column in own.clone() {
                         columns.push(column as u32);
                         values.extend(weights.tail().chunks_exact(inner).map(|row| row[column]));
                     }
                 } else {
-                    let groups = weights.strip(strip.first_row / height);
+                    let groups = weights.strip(strip);
                     for (column, group) in groups.filter(|(column, _)| own.contains(column)) {
                         columns.push(column as u32);
                         values.extend(group);

@@ -6,7 +6,7 @@ use crate::kernels::activate;
 /// Computes `act(W x + b)`, `[M, n]`, from x `[K, n]`.
 pub fn run(layer: &UprightLayer<'_>, x: &[f32], n: usize) -> Vec<f32> {
     let weights = layer.weights;
-    let ([rows, inner], height) = (weights.shape(), weights.height());
+    let [rows, inner] = weights.shape();
     let mut sums = vec![0.0_f64; rows * n];
     let mut add = |row: usize, k: usize, weight: f32| {
         for column in 0..n {
@@ -15,11 +15,11 @@ pub fn run(layer: &UprightLayer<'_>, x: &[f32], n: usize) -> Vec<f32> {
     };
     for strip in 0..weights.strips() {
         for (k, group) in weights.strip(strip) {
-            group.iter().enumerate().for_each(|(row, &w)| add(strip * height + row, k, w));
+            weights.strip_rows(strip).zip(group).for_each(|(row, &w)| add(row, k, w));
         }
     }
     for (place, &weight) in weights.tail().iter().enumerate() {
-        add(weights.strips() * height + place / inner, place % inner, weight);
+        add(rows - weights.tail_rows() + place / inner, place % inner, weight);
     }
     let bias = |row: usize| layer.bias.map_or(0.0, |bias| f64::from(bias[row]));
     let results = sums.iter().enumerate();

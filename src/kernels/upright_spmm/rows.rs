@@ -60,9 +60,14 @@ impl PaddedStrips {
         let ([rows, inner], height) = (weights.shape(), weights.height());
         let mut starts: Vec<usize> = weights.strip_ptr().iter().map(|&at| at as usize).collect();
         let mut columns = weights.indices().to_vec();
-        let mut values = weights.values().to_vec();
-        let tail = rows % height;
-        if tail > 0 {
+        let mut values = Vec::with_capacity(weights.values().len());
+        for strip in 0..weights.strips() {
+            for (_, group) in weights.strip(strip) {
+                values.extend(group);
+                values.resize(values.len().next_multiple_of(height), 0.0);
+            }
+        }
+        if weights.tail_rows() > 0 {
             for column in 0..inner {
                 columns.push(column as u32);
                 values.extend(weights.tail().chunks_exact(inner).map(|row| row[column]));

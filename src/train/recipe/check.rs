@@ -66,6 +66,8 @@ impl Recipe {
         require(falls > 0, "learning_rate_epochs", "at least 1", &falls)?;
         let rate = stage.learning_rate;
         require(finite(rate), "learning_rate", "0 or more", &rate)?;
+        let soft = stage.soft_epochs();
+        require(soft <= stage.epochs, "soft_epochs", "no more than the stage's epochs", &soft)?;
         let Some(prune) = &stage.prune else { return Ok(()) };
         let found = format!("{prune:?} in {}", self.technique.experiment());
         let allowed = self.technique.allows(prune);

@@ -291,7 +291,9 @@ impl Recipe {
             let falls = (stage.learning_rate_epochs as f64 * share).round() as usize;
             let learning_rate_epochs = falls.max(1);
             let quick_epochs = None;
-            Some(Stage { epochs, learning_rate_epochs, quick_epochs, compact, ..stage.clone() })
+            let prune = stage.prune.clone().map(|prune| prune.shortened(share));
+            let quick = stage.clone();
+            Some(Stage { epochs, learning_rate_epochs, quick_epochs, compact, prune, ..quick })
         };
         let stages = self.stages.iter().filter_map(shorten).collect();
         Self { quick: true, first_epoch: 0, stages, ..self.clone() }

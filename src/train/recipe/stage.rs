@@ -33,6 +33,14 @@ pub struct Stage {
 }
 
 impl Stage {
+    /// First epochs in which weights that are gone learn, too.
+    pub fn soft_epochs(&self) -> usize {
+        match self.prune {
+            Some(Prune::Upright { soft_epochs, .. }) => soft_epochs,
+            _ => 0,
+        }
+    }
+
     /// The learning rate of an epoch, by its number.
     pub fn learning_rate_at(&self, epoch: usize) -> f64 {
         self.learning_rate * 0.1_f64.powi((epoch / self.learning_rate_epochs) as i32)
@@ -82,6 +90,14 @@ pub enum Prune {
         /// Whether nodes that read the same inputs are put into the same strip before.
         #[serde(default, skip_serializing_if = "is_false")]
         order: bool,
+        /// Whether the rows that the height leaves over at the bottom of a layer are groups, too, of fewer weights;
+        /// else they stay, as the paper's partial groups do.
+        #[serde(default, skip_serializing_if = "is_false")]
+        partial: bool,
+        /// First epochs of the stage in which groups that are gone learn, too: after each of them the smallest of
+        /// all go anew, so that a group may come back. (Soft pruning, He et al. 2018, there of filters.)
+        #[serde(default, skip_serializing_if = "is_zero")]
+        soft_epochs: usize,
         /// Which layers.
         #[serde(default, skip_serializing_if = "Target::is_all")]
         target: Target,
@@ -106,6 +122,16 @@ pub enum Prune {
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         fraction_of: BTreeMap<String, f64>,
     },
+}
+
+impl Prune {
+    /// As it is where a stage trains that share of its epochs.
+    pub(super) fn shortened(mut self, share: f64) -> Self {
+        if let Self::Upright { soft_epochs, .. } = &mut self {
+            *soft_epochs = (*soft_epochs as f64 * share).round() as usize;
+        }
+        self
+    }
 }
 
 /// In what a threshold is measured.
@@ -167,4 +193,8 @@ pub enum Keep {
 
 fn is_false(value: &bool) -> bool {
     !value
+}
+
+fn is_zero(value: &usize) -> bool {
+    *value == 0
 }
