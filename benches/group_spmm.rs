@@ -21,29 +21,43 @@ use scalpel::report::{BreakevenPoint, Table};
 use scalpel::sparse::Pattern;
 use scalpel::timing::geometric_mean;
 
+/// What was asked for: shapes, N, weights in a group and their pattern; all shapes and N where none was.
+struct Asked {
+    shapes: Vec<[usize; 2]>,
+    columns: Vec<usize>,
+    width: usize,
+    pattern: Pattern,
+}
+
+impl Asked {
+    fn new(words: &[String], on_gpu: bool) -> anyhow::Result<Self> {
+        let (shapes, columns) = match on_gpu {
+            false => (SHAPES.to_vec(), COLUMNS.to_vec()),
+            true => (gpu::SHAPES.to_vec(), gpu::COLUMNS.to_vec()),
+        };
+        Ok(Self {
+            shapes: words
+                .first()
+                .map_or(Ok(shapes), |text| shape(text).map(|shape| vec![shape]))?,
+            columns: words.get(1).map_or(Ok(columns), |n| n.parse().map(|n| vec![n]))?,
+            width: words.get(2).map_or(Ok(8), |width| width.parse())?,
+            pattern: match words.get(3) {
+                None => Pattern::Groups,
+                Some(name) => Pattern::from_str(name, false).map_err(anyhow::Error::msg)?,
+            },
+        })
+    }
+}
+
 fn main() -> anyhow::Result<()> {
     let given = BenchArgs::parse();
-    let (threads, json, arguments) = (given.run.thread_count(), given.run.json, given.words);
+    let (threads, json) = (given.run.thread_count(), given.run.json);
     rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
     let device = match given.run.device.as_str() {
         "cpu" => None,
         name => Some(gpu::device(name)?),
     };
-    let (mut shapes, mut columns) = match &device {
-        None => (SHAPES.to_vec(), COLUMNS.to_vec()),
-        Some(_) => (gpu::SHAPES.to_vec(), gpu::COLUMNS.to_vec()),
-    };
-    if let Some(text) = arguments.first() {
-        shapes = vec![shape(text)?];
-    }
-    if let Some(n) = arguments.get(1) {
-        columns = vec![n.parse()?];
-    }
-    let width = arguments.get(2).map_or(Ok(8), |width| width.parse())?;
-    let pattern = match arguments.get(3) {
-        None => Pattern::Groups,
-        Some(name) => Pattern::from_str(name, false).map_err(anyhow::Error::msg)?,
-    };
+    let Asked { shapes, columns, width, pattern } = Asked::new(&given.words, device.is_some())?;
     let contest = match device {
         None => Contest::Cpu(Libraries::load(threads)?, threads),
         Some(device) => {
@@ -54,23 +68,15 @@ fn main() -> anyhow::Result<()> {
         }
     };
     for n in columns {
-        let header = ["M x K", "density", "kernel", "GFLOP/s", "dense", "CSR", "x dense", "x CSR"];
         let title = format!("N = {n}, {} of {width}, {}", pattern.name(), contest.name());
         let mut best = Vec::new();
         for &shape in &shapes {
-            let mut table = Table::new(header);
+            let mut table = Table::new(HEADER);
             for density in DENSITIES {
                 let points =
                     contest.measure(&Case::new(shape, pattern, width, density, n)?, pattern)?;
                 best.extend(points.iter().max_by(|a, b| a.gflops.total_cmp(&b.gflops)).cloned());
-                for point in points {
-                    let (over_dense, over_csr) = (point.over_dense(), point.over_csr());
-                    let rates = [point.gflops, point.dense_gflops, point.csr_gflops];
-                    let rates = rates.map(|rate| format!("{rate:.1}"));
-                    let ratios = [over_dense, over_csr].map(|ratio| format!("{ratio:.2}"));
-                    let name = [point.shape, format!("{:.3}", point.density), point.kernel];
-                    table.row(name.into_iter().chain(rates).chain(ratios));
-                }
+                points.into_iter().for_each(|point| table.row(row(point)));
             }
             // At once: a run may be cut.
             json.table(&title, &table);
@@ -86,6 +92,19 @@ fn main() -> anyhow::Result<()> {
         ));
     }
     Ok(())
+}
+
+const HEADER: [&str; 8] =
+    ["M x K", "density", "kernel", "GFLOP/s", "dense", "CSR", "x dense", "x CSR"];
+
+/// A point's line of the table.
+fn row(point: BreakevenPoint) -> Vec<String> {
+    let (over_dense, over_csr) = (point.over_dense(), point.over_csr());
+    let rates = [point.gflops, point.dense_gflops, point.csr_gflops];
+    let rates = rates.map(|rate| format!("{rate:.1}"));
+    let ratios = [over_dense, over_csr].map(|ratio| format!("{ratio:.2}"));
+    let name = [point.shape, format!("{:.3}", point.density), point.kernel];
+    name.into_iter().chain(rates).chain(ratios).collect()
 }
 
 /// Where the contest takes place.

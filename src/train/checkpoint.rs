@@ -37,6 +37,22 @@ pub struct State {
     pub seconds: Option<f64>,
 }
 
+impl State {
+    /// That of a run of which no epoch is done.
+    pub fn new(run: &str) -> Self {
+        Self {
+            run: run.to_owned(),
+            epochs_done: 0,
+            correct_at_start: 0,
+            correct_kept: 0,
+            top5_at_start: None,
+            top5_kept: None,
+            metrics: Vec::new(),
+            seconds: Some(0.0),
+        }
+    }
+}
+
 /// A checkpoint in memory.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Checkpoint {

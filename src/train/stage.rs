@@ -111,6 +111,16 @@ fn apply_mask(parameter: &mut Tensor, mask: &Tensor) -> Result<()> {
     masked.map_err(Error::torch("mask the weights"))
 }
 
+/// A recipe's optimiser.
+fn optimiser(recipe: &Recipe, network: &Network) -> Result<Sgd> {
+    let (mut decays, factors) =
+        (recipe.weight_decay_of.clone(), recipe.learning_rate_factor_of.clone());
+    for site in network.mask_sites()? {
+        decays.insert(format!("{}.beta", site.name), 0.0);
+    }
+    Ok(Sgd::new(recipe.momentum, recipe.weight_decay, decays, factors))
+}
+
 impl<'a> Trainer<'a> {
     /// Begins stage `index` from `start`, or goes on from its checkpoint.
     pub fn new(
@@ -140,12 +150,7 @@ impl<'a> Trainer<'a> {
         let target = node_target(stage.prune.as_ref());
         let (parameters, trained) = parameters_of(network, weights, format, device)?;
         let weight_masks = mask_tensors(&masks, &parameters, format, device)?;
-        let (mut decays, factors) =
-            (recipe.weight_decay_of.clone(), recipe.learning_rate_factor_of.clone());
-        for site in network.mask_sites()? {
-            decays.insert(format!("{}.beta", site.name), 0.0);
-        }
-        let sgd = Sgd::new(recipe.momentum, recipe.weight_decay, decays, factors);
+        let sgd = optimiser(recipe, network)?;
         let mut trainer = Self {
             context,
             stage,
@@ -163,16 +168,7 @@ impl<'a> Trainer<'a> {
             weight_masks,
             soft,
             sgd,
-            state: State {
-                run: folder.run().to_owned(),
-                epochs_done: 0,
-                correct_at_start: 0,
-                correct_kept: 0,
-                top5_at_start: None,
-                top5_kept: None,
-                metrics: Vec::new(),
-                seconds: Some(0.0),
-            },
+            state: State::new(folder.run()),
             kept: Weights::default(),
         };
         match checkpoint {

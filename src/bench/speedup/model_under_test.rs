@@ -98,59 +98,35 @@ fn drawn(
 ) -> Result<PrunedModel> {
     let (mut network, mut weights) = (original.clone(), dense.clone());
     let source = &densities.source;
-    let from = match policy {
+    let mut from = format!("random, {source}");
+    match policy {
         Policy::Node => {
             (network, weights) = compact(original, dense, &authors_masks(original)?)?;
-            "random, nodes as the authors kept".to_owned()
+            "random, nodes as the authors kept".clone_into(&mut from);
         }
         Policy::Combined => {
-            // Nodes and groups of the layers that our recipe prunes them of.
-            let (nodes, groups) = targets(&original.name)?;
-            let mut masks = authors_masks(original)?;
-            let sites = original.mask_sites()?;
-            masks.retain(|name, _| {
-                sites.iter().any(|site| site.name == *name && takes(nodes, site.kind))
-            });
-            (network, weights) = compact(original, dense, &masks)?;
-            // As many weights as groups alone leave, as far as the nodes that are left have them.
-            let share = |layer: &str, own: usize| {
-                let all: usize = original
-                    .parameters()?
-                    .iter()
-                    .filter(|p| p.name == format!("{layer}.weight"))
-                    .map(|p| p.len())
-                    .sum();
-                Ok((densities.share(layer)? * all as f64 / own.max(1) as f64).min(1.0))
-            };
-            prune_groups(&network, &mut weights, Some(groups), share)?;
-            format!("random, nodes as the authors kept, {source}")
+            (network, weights) = nodes_and_groups(original, dense, densities)?;
+            from = format!("random, nodes as the authors kept, {source}");
         }
-        Policy::Magnitude => {
-            for name in weight_names(&network)? {
-                let (layer, key) = name;
-                let share = densities.share(&layer)?;
-                let array = weights.get(&key)?;
-                let mask = magnitude::per_layer(as_matrix(&key, array)?, 1.0 - share)?;
-                prune(&mut weights, &key, &mask)?;
-            }
-            format!("random, {source}")
-        }
-        Policy::Upright => {
+        Policy::Magnitude | Policy::Upright => {
             for (place, (layer, key)) in weight_names(&network)?.into_iter().enumerate() {
-                let dim = as_matrix(&key, weights.get(&key)?)?.dim();
+                let matrix = as_matrix(&key, weights.get(&key)?)?;
                 let fraction = 1.0 - densities.share(&layer)?;
-                let seed = SEED + place as u64;
-                let mask = upright::random_mask(dim, GROUP_WIDTH, fraction, seed)?;
+                let mask = match policy {
+                    Policy::Magnitude => magnitude::per_layer(matrix, fraction)?,
+                    _ => {
+                        let seed = SEED + place as u64;
+                        upright::random_mask(matrix.dim(), GROUP_WIDTH, fraction, seed)?
+                    }
+                };
                 prune(&mut weights, &key, &mask)?;
             }
-            format!("random, {source}")
         }
         _ => {
             let share = |layer: &str, _: usize| densities.share(layer);
             prune_groups(&network, &mut weights, None, share)?;
-            format!("random, {source}")
         }
-    };
+    }
     Ok(PrunedModel {
         policy,
         network,
@@ -160,6 +136,31 @@ fn drawn(
         from,
         card: None,
     })
+}
+
+/// What is left when nodes and groups go, of the layers that our recipe prunes them of: as many weights as groups
+/// alone leave, as far as the nodes that are left have them.
+fn nodes_and_groups(
+    original: &Network,
+    dense: &Weights,
+    densities: &Densities,
+) -> Result<(Network, Weights)> {
+    let (nodes, groups) = targets(&original.name)?;
+    let mut masks = authors_masks(original)?;
+    let sites = original.mask_sites()?;
+    masks.retain(|name, _| sites.iter().any(|site| site.name == *name && takes(nodes, site.kind)));
+    let (network, mut weights) = compact(original, dense, &masks)?;
+    let share = |layer: &str, own: usize| {
+        let all: usize = original
+            .parameters()?
+            .iter()
+            .filter(|p| p.name == format!("{layer}.weight"))
+            .map(|p| p.len())
+            .sum();
+        Ok((densities.share(layer)? * all as f64 / own.max(1) as f64).min(1.0))
+    };
+    prune_groups(&network, &mut weights, Some(groups), share)?;
+    Ok((network, weights))
 }
 
 /// The layers whose nodes, and those whose groups, our recipe for both techniques prunes.

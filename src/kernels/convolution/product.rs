@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::kernels::csr_spmm::{self, CsrSpmm};
 use crate::kernels::group_spmm::{self, GroupSpmm, WIDE};
 use crate::kernels::library_gemm::{DenseLibrary, LibraryGemm};
-use crate::kernels::upright_spmm::{UprightLayer, UprightSpmm};
+use crate::kernels::upright_spmm::{self, UprightLayer, UprightSpmm};
 use crate::kernels::{PackedProduct, SparseVariant};
 use crate::sparse::{GroupSparse, UprightSparse};
 
@@ -23,6 +23,41 @@ pub(super) enum Backend<'a> {
     Variant(SparseVariant),
     /// A library's dense product.
     Library(&'a Arc<dyn DenseLibrary>),
+}
+
+/// What the product of one group of channels has beside its weights.
+#[derive(Clone, Copy)]
+struct Context<'a> {
+    bias: Option<&'a [f32]>,
+    relu: bool,
+    columns: usize,
+}
+
+impl Context<'_> {
+    fn groups(
+        self,
+        weights: &GroupSparse,
+        variant: Option<&'static group_spmm::Variant>,
+    ) -> Result<Box<dyn PackedProduct>> {
+        let layer = group_spmm::GroupLayer { weights, bias: self.bias, relu: self.relu };
+        Ok(Box::new(match variant {
+            Some(variant) => GroupSpmm::with(variant, &layer)?,
+            // The columns are pixels of one map, which a core caches however many they are.
+            None => GroupSpmm::new(&layer, self.columns.min(WIDE.columns))?,
+        }))
+    }
+
+    fn upright(
+        self,
+        weights: &UprightSparse,
+        variant: Option<&'static upright_spmm::Variant>,
+    ) -> Result<Box<dyn PackedProduct>> {
+        let layer = UprightLayer { weights, bias: self.bias, relu: self.relu };
+        Ok(Box::new(match variant {
+            Some(variant) => UprightSpmm::with(variant, &layer)?,
+            None => UprightSpmm::new(&layer, self.columns)?,
+        }))
+    }
 }
 
 /// Packs the product of one group of channels.
@@ -48,38 +83,24 @@ pub(super) fn product(
             ));
         }
     };
-    let of_groups = |weights: &GroupSparse, variant| -> Result<Box<dyn PackedProduct>> {
-        let layer = group_spmm::GroupLayer { weights, bias, relu };
-        Ok(Box::new(match variant {
-            Some(variant) => GroupSpmm::with(variant, &layer)?,
-            // The columns are pixels of one map, which a core caches however many they are.
-            None => GroupSpmm::new(&layer, columns.min(WIDE.columns))?,
-        }))
-    };
-    let of_upright = |weights: &UprightSparse, variant| -> Result<Box<dyn PackedProduct>> {
-        let layer = UprightLayer { weights, bias, relu };
-        Ok(Box::new(match variant {
-            Some(variant) => UprightSpmm::with(variant, &layer)?,
-            None => UprightSpmm::new(&layer, columns)?,
-        }))
-    };
+    let context = Context { bias, relu, columns };
     match (layer.weights, variant) {
-        (Weights::Groups(all), None) => of_groups(&all[place], None),
+        (Weights::Groups(all), None) => context.groups(&all[place], None),
         (Weights::Groups(all), Some(SparseVariant::Groups(own))) => {
-            of_groups(&all[place], Some(own))
+            context.groups(&all[place], Some(own))
         }
-        (Weights::Upright(all), None) => of_upright(&all[place], None),
+        (Weights::Upright(all), None) => context.upright(&all[place], None),
         (Weights::Upright(all), Some(SparseVariant::Upright(own))) => {
-            of_upright(&all[place], Some(own))
+            context.upright(&all[place], Some(own))
         }
         (Weights::Dense(all), None) => {
-            of_groups(&GroupSparse::full(all[place], DENSE_GROUP)?, None)
+            context.groups(&GroupSparse::full(all[place], DENSE_GROUP)?, None)
         }
         (Weights::Dense(all), Some(SparseVariant::Groups(own))) => {
-            of_groups(&GroupSparse::full(all[place], DENSE_GROUP)?, Some(own))
+            context.groups(&GroupSparse::full(all[place], DENSE_GROUP)?, Some(own))
         }
         (Weights::Dense(all), Some(SparseVariant::Upright(own))) => {
-            of_upright(&UprightSparse::full(all[place], DENSE_GROUP)?, Some(own))
+            context.upright(&UprightSparse::full(all[place], DENSE_GROUP)?, Some(own))
         }
         (Weights::Csr(all), None) => {
             let layer = csr_spmm::CsrLayer { weights: &all[place], bias, relu };

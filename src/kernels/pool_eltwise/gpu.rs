@@ -25,6 +25,31 @@ fn words(layout: &ImageLayout) -> [u32; 5] {
 /// Threads of a block.
 const THREADS: u32 = 256;
 
+/// The variant of an operation, and its program.
+fn program(op: &Op<'_>, language: Language) -> (&'static str, Source<'static>) {
+    let (place, entry, constants): (_, _, &[(&'static str, u32)]) = match op {
+        Op::Max(_) => (0, "pool_eltwise_pool", &[("POOL", 1), ("AVERAGE", 0)]),
+        Op::Average(_) => (1, "pool_eltwise_pool", &[("POOL", 1), ("AVERAGE", 1)]),
+        Op::Norm { .. } => (2, "pool_eltwise_norm", &[("NORM", 1)]),
+        Op::Affine { .. } => (3, "pool_eltwise_affine", &[("AFFINE", 1)]),
+        Op::Copy { .. } => (4, "pool_eltwise_copy", &[("COPY", 1)]),
+        Op::MaxAffine { .. } => (5, "pool_eltwise_max_affine", &[("MAX_AFFINE", 1)]),
+    };
+    let name = match language {
+        Language::Cuda => VARIANTS[place][0],
+        Language::Wgsl => VARIANTS[place][1],
+    };
+    let source = Source {
+        stem: "pool_eltwise",
+        cuda: Some(include_str!("../../../cuda/pool_eltwise.cu")),
+        wgsl: Some(include_str!("../../../shaders/pool_eltwise.wgsl")),
+        entry,
+        constants,
+        threads: THREADS,
+    };
+    (name, source)
+}
+
 /// Packs an operation on `images` of the shape `input`, from where `x` says to where `y` says.
 ///
 /// # Errors
@@ -44,26 +69,7 @@ pub fn pack(
         let expected = "planes of fewer than 2^32 floats";
         return Err(Error::argument("pool_eltwise", expected, format!("{floats:?}")));
     }
-    let (place, entry, constants): (_, _, &[(&'static str, u32)]) = match op {
-        Op::Max(_) => (0, "pool_eltwise_pool", &[("POOL", 1), ("AVERAGE", 0)]),
-        Op::Average(_) => (1, "pool_eltwise_pool", &[("POOL", 1), ("AVERAGE", 1)]),
-        Op::Norm { .. } => (2, "pool_eltwise_norm", &[("NORM", 1)]),
-        Op::Affine { .. } => (3, "pool_eltwise_affine", &[("AFFINE", 1)]),
-        Op::Copy { .. } => (4, "pool_eltwise_copy", &[("COPY", 1)]),
-        Op::MaxAffine { .. } => (5, "pool_eltwise_max_affine", &[("MAX_AFFINE", 1)]),
-    };
-    let name = match gpu.language() {
-        Language::Cuda => VARIANTS[place][0],
-        Language::Wgsl => VARIANTS[place][1],
-    };
-    let source = Source {
-        stem: "pool_eltwise",
-        cuda: Some(include_str!("../../../cuda/pool_eltwise.cu")),
-        wgsl: Some(include_str!("../../../shaders/pool_eltwise.wgsl")),
-        entry,
-        constants,
-        threads: THREADS,
-    };
+    let (name, source) = program(op, gpu.language());
     let (mut arguments, mut relu, mut alpha_beta) = (Vec::new(), false, [0.0_f32; 2]);
     match *op {
         Op::Affine { scale, shift, relu: own } => {

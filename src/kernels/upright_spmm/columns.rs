@@ -186,8 +186,7 @@ impl ColumnsKernel {
         y: &SharedOutput<'_>,
     ) {
         let copied = self.wants_panel(strips, x);
-        let row_range = strips.clone().map(|strip| self.strips.strips[strip].rows);
-        let rows: usize = row_range.sum();
+        let rows: usize = self.strips.strips[strips.clone()].iter().map(|strip| strip.rows).sum();
         let (width, blocks) = (functions.width, self.strips.blocks());
         let first_row = self.strips.strips.get(strips.start).map_or(0, |strip| strip.first_row);
         let mut x_tile = x.tile(first, valid, self.functions.lanes());
@@ -204,7 +203,7 @@ impl ColumnsKernel {
                 }
                 for index in strips.clone() {
                     let strip = self.strips.strips[index];
-                    let groups = self.strips.groups(block, index);
+                    let Groups { count, columns, weights } = self.strips.groups(block, index);
                     for (own, function) in passes(functions.passes, strip.rows) {
                         let row = strip.first_row + own.start;
                         let sums = scratch.as_mut_ptr().wrapping_add((row - first_row) * width);
@@ -218,7 +217,6 @@ impl ColumnsKernel {
                             }
                             _ => End::Sums(sums),
                         };
-                        let Groups { count, columns, weights } = groups;
                         let weights = weights.wrapping_add(own.start);
                         let stride = strip.rows;
                         let pass = Pass { groups: count, columns, weights, stride, start, end };

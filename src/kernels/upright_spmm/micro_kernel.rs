@@ -44,23 +44,8 @@ unsafe fn run_loaded<S: Simd, const R: usize, const V: usize, const WHOLE: bool>
     for (load, span) in loads.iter_mut().zip(tile.spans()) {
         *load = Load::new(simd, span);
     }
-    let mut sums = [[simd.splat(0.0); V]; R];
-    match pass.start {
-        Start::Bias(bias) => {
-            for (row, sums) in sums.iter_mut().enumerate() {
-                // SAFETY: there are `R` biases, as `run` asks.
-                *sums = [simd.splat(unsafe { *bias.add(row) }); V];
-            }
-        }
-        Start::Sums(from) => {
-            for (row, sums) in sums.iter_mut().enumerate() {
-                for (v, sum) in sums.iter_mut().enumerate() {
-                    // SAFETY: the scratch has `R` rows of `V` vectors, as `run` asks.
-                    *sum = unsafe { simd.load(from.add((row * V + v) * S::LANES)) };
-                }
-            }
-        }
-    }
+    // SAFETY: as `run` asks.
+    let mut sums = unsafe { first_sums::<S, R, V>(simd, &pass.start) };
     let mut weights = pass.weights;
     for index in 0..pass.groups {
         // SAFETY: there are the rows of these groups and of those ahead, and `R` weights for each, as `run` asks.
@@ -85,7 +70,50 @@ unsafe fn run_loaded<S: Simd, const R: usize, const V: usize, const WHOLE: bool>
             weights = weights.wrapping_add(pass.stride);
         }
     }
-    match pass.end {
+    // SAFETY: as `run` asks.
+    unsafe { put_sums::<S, R, V>(simd, &pass.end, &sums) };
+}
+
+/// What the sums of a tile begin with.
+///
+/// # Safety
+/// As for [`run`].
+#[inline(always)]
+unsafe fn first_sums<S: Simd, const R: usize, const V: usize>(
+    simd: S,
+    start: &Start,
+) -> [[S::Vector; V]; R] {
+    let mut sums = [[simd.splat(0.0); V]; R];
+    match *start {
+        Start::Bias(bias) => {
+            for (row, sums) in sums.iter_mut().enumerate() {
+                // SAFETY: there are `R` biases, as `run` asks.
+                *sums = [simd.splat(unsafe { *bias.add(row) }); V];
+            }
+        }
+        Start::Sums(from) => {
+            for (row, sums) in sums.iter_mut().enumerate() {
+                for (v, sum) in sums.iter_mut().enumerate() {
+                    // SAFETY: the scratch has `R` rows of `V` vectors, as `run` asks.
+                    *sum = unsafe { simd.load(from.add((row * V + v) * S::LANES)) };
+                }
+            }
+        }
+    }
+    sums
+}
+
+/// Puts the sums of a tile where they go.
+///
+/// # Safety
+/// As for [`run`].
+#[inline(always)]
+unsafe fn put_sums<S: Simd, const R: usize, const V: usize>(
+    simd: S,
+    end: &End<'_>,
+    sums: &[[S::Vector; V]; R],
+) {
+    match *end {
         End::Sums(to) => {
             for (row, sums) in sums.iter().enumerate() {
                 for (v, &sum) in sums.iter().enumerate() {
@@ -98,7 +126,7 @@ unsafe fn run_loaded<S: Simd, const R: usize, const V: usize, const WHOLE: bool>
             let bound = simd.splat(if relu { 0.0 } else { f32::NEG_INFINITY });
             let places = places.first_chunk().expect("a place for each vector");
             // SAFETY: no other thread writes these rows and columns, as `run` asks.
-            unsafe { y.write_registers(simd, bound, first_row, places, &sums) };
+            unsafe { y.write_registers(simd, bound, first_row, places, sums) };
         }
     }
 }

@@ -8,13 +8,14 @@ use crate::report::runs::{Group, by_recipe};
 use crate::report::table::{Cell, Table};
 use crate::train::recipe::Technique;
 
-/// What a variant's name ends in where nodes were ordered first.
-const ORDERED: &str = "ordered";
+/// What the names of variants end in that prune otherwise than the plain one, and what they do.
+const VARIANTS: [(&str, &str); 2] =
+    [("ordered_partial", "8 x 1, ordered, partial"), ("ordered", "8 x 1, ordered")];
 
 const TEXT: &str = "*1 x 8*: the paper's SIMD-aware pruning, eight neighbours of one row; *8 x 1*: upright groups, eight \
     rows of one column, as many as the row above removed, by the same schedule, from originals of the same recipe; \
-    *ordered*: nodes that read the same inputs were put into the same strip before the first groups went. What each \
-    pattern runs at is on the pages of [products](breakeven.md) and [whole networks](speedup.md). Accuracy after each \
+    *ordered*: nodes that read the same inputs were put into the same strip before the first groups went; *partial*: the \
+    rows that are left over at the bottom of a layer may go, too, in groups of fewer. What each pattern runs at is on the pages of [products](breakeven.md) and [whole networks](speedup.md). Accuracy after each \
     stage, in percent.";
 
 /// The section, where upright groups have been trained at all.
@@ -39,8 +40,7 @@ pub(super) fn section(experiments: &[Experiment]) -> Option<Section> {
                 table.row(cells(&recipe, "1 x 8", group));
             }
             for group in upright.iter().filter(|group| base(group).0 == recipe) {
-                let pattern = if base(group).1 { "8 x 1, ordered" } else { "8 x 1" };
-                table.row(cells(&recipe, pattern, group));
+                table.row(cells(&recipe, base(group).1, group));
                 rows += 1;
             }
         }
@@ -54,12 +54,14 @@ pub(super) fn section(experiments: &[Experiment]) -> Option<Section> {
     })
 }
 
-/// The variant that a recipe of upright groups is the counterpart of, empty for the plain one, and whether its nodes
-/// are ordered.
-fn base(group: &Group<'_>) -> (String, bool) {
+/// The variant that a recipe of upright groups is the counterpart of, empty for the plain one, and its pattern.
+fn base(group: &Group<'_>) -> (String, &'static str) {
     let variant = group.variant().unwrap_or_default();
-    let plain = variant.strip_suffix(ORDERED).map(|rest| rest.trim_end_matches('_'));
-    (plain.unwrap_or(variant).to_owned(), plain.is_some())
+    let found = VARIANTS.iter().find_map(|&(end, pattern)| {
+        let plain = variant.strip_suffix(end)?;
+        Some((plain.trim_end_matches('_').to_owned(), pattern))
+    });
+    found.unwrap_or((variant.to_owned(), "8 x 1"))
 }
 
 fn cells(recipe: &str, pattern: &str, group: &Group<'_>) -> Vec<Cell> {

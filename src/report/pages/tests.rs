@@ -166,14 +166,16 @@ fn every_full_run_is_in_its_networks_picture_of_accuracy_and_size() {
 fn patterns_stand_beside_the_recipe_that_they_are_the_counterpart_of() {
     let folder = tempfile::tempdir().unwrap();
     let tree = ResultsTree::at(folder.path());
-    let of = |technique, variant| Recipe::built_in("convnet", technique, variant).unwrap().full();
+    let of =
+        |technique, variant| Recipe::built_in("lenet-300-100", technique, variant).unwrap().full();
     store(&tree, &of(Technique::SimdPruning, None), [99.0, 98.5]);
-    store(&tree, &of(Technique::SimdPruning, Some("deep")), [99.25, 98.75]);
+    store(&tree, &of(Technique::SimdPruning, Some("lossless")), [99.25, 98.75]);
     assert!(page(&build(&tree), "patterns").is_empty(), "no upright run, no page");
     store(&tree, &of(Technique::UprightPruning, None), [99.0, 98.25]);
     store(&tree, &of(Technique::UprightPruning, Some("ordered")), [99.0, 98.375]);
+    store(&tree, &of(Technique::UprightPruning, Some("ordered_partial")), [99.0, 98.4]);
     let text = page(&build(&tree), "patterns");
-    let found: Vec<Vec<&str>> = rows(&text, "convnet")
+    let found: Vec<Vec<&str>> = rows(&text, "lenet-300-100")
         .into_iter()
         .map(|row| row.split('|').map(str::trim).skip(2).take(4).collect())
         .collect();
@@ -181,6 +183,7 @@ fn patterns_stand_beside_the_recipe_that_they_are_the_counterpart_of() {
         ["plain", "1 x 8", "50.0", "98.50"],
         ["plain", "8 x 1", "50.0", "98.25"],
         ["plain", "8 x 1, ordered", "50.0", "98.38"],
+        ["plain", "8 x 1, ordered, partial", "50.0", "98.40"],
     ];
     assert_eq!(found, expected, "the other recipe has no counterpart: {text}");
 }

@@ -1,5 +1,7 @@
 //! Bars of speedups.
 
+use std::ops::Range;
+
 use plotters::prelude::*;
 
 use super::{COLOURS, SIZE, svg};
@@ -27,14 +29,18 @@ impl Bars<'_> {
         svg(&self.title, |svg| self.draw(svg))
     }
 
-    fn draw(&self, svg: &mut String) -> Result<(), String> {
-        let text = |error: &dyn std::fmt::Display| error.to_string();
-        let Self { title, of, series, clusters, line } = self;
-        let all = || clusters.iter().flat_map(|(_, bars)| bars.iter().flatten());
+    /// From the lowest ratio that is drawn to the highest.
+    fn range(&self) -> Range<f64> {
+        let all = || self.clusters.iter().flat_map(|(_, bars)| bars.iter().flatten());
         let lowest = all().fold(0.5_f64, |least, &bar| least.min(0.8 * bar));
         let highest = all().fold(4.0_f64, |most, &bar| most.max(bar));
         // The upper third is the legend's, which would cover bars.
-        let highest = highest * (highest / lowest).powf(0.6);
+        lowest..highest * (highest / lowest).powf(0.6)
+    }
+
+    fn draw(&self, svg: &mut String) -> Result<(), String> {
+        let text = |error: &dyn std::fmt::Display| error.to_string();
+        let Self { title, of, series, clusters, line } = self;
 
         let area = SVGBackend::with_string(svg, SIZE).into_drawing_area();
         area.fill(&WHITE).map_err(|e| text(&e))?;
@@ -44,7 +50,7 @@ impl Bars<'_> {
             .margin(12)
             .x_label_area_size(32)
             .y_label_area_size(52)
-            .build_cartesian_2d(0.0..count as f64, (lowest..highest).log_scale())
+            .build_cartesian_2d(0.0..count as f64, self.range().log_scale())
             .map_err(|e| text(&e))?;
         let names: Vec<String> = clusters.iter().map(|(name, _)| name.clone()).collect();
         chart

@@ -23,8 +23,8 @@ pub fn breakeven_plot(stored: &StoredSweep) -> Result<(String, String)> {
     Ok((name, svg(&title, |svg| draw(svg, &title, &stored.points))?))
 }
 
-fn draw(svg: &mut String, title: &str, points: &[BreakevenPoint]) -> Result<(), String> {
-    let text = |error: &dyn std::fmt::Display| error.to_string();
+/// The line of each N and width: geometric means over the shapes.
+fn lines(points: &[BreakevenPoint]) -> Vec<((usize, usize), Line)> {
     let mut lines: Vec<((usize, usize), Line)> = Vec::new();
     for (n, width, density) in cells(points) {
         let here =
@@ -36,6 +36,12 @@ fn draw(svg: &mut String, title: &str, points: &[BreakevenPoint]) -> Result<(), 
             None => lines.push(((n, width), vec![point])),
         }
     }
+    lines
+}
+
+fn draw(svg: &mut String, title: &str, points: &[BreakevenPoint]) -> Result<(), String> {
+    let text = |error: &dyn std::fmt::Display| error.to_string();
+    let lines = lines(points);
     let all = || lines.iter().flat_map(|(_, line)| line);
     let range = |values: &mut dyn Iterator<Item = f64>| {
         values.fold((f64::INFINITY, 0.0_f64), |(low, high), v| (low.min(v), high.max(v)))

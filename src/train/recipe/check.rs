@@ -103,70 +103,58 @@ type Complaint = (String, String, String);
 impl Recipe {
     /// What is wrong with a stage's pruning.
     fn check_prune(&self, prune: &Prune, network: &Network) -> Result<(), Complaint> {
-        let known = |layer: &String| network.layers.iter().any(|other| other.name == *layer);
-        let shares = |fraction: f64, fraction_of: &BTreeMap<String, f64>| {
-            let sound = |share: f64| (0.0..=1.0).contains(&share);
-            if !sound(fraction) || !fraction_of.iter().all(|(name, &of)| known(name) && sound(of)) {
-                let expected = "shares between 0 and 1, of layers of the network";
-                return Err((
-                    "prune".to_owned(),
-                    expected.into(),
-                    format!("{fraction}, {fraction_of:?}"),
-                ));
-            }
-            Ok(())
-        };
-        let whole = |width: usize| match width {
-            0 => Err(("prune".to_owned(), "a width of at least 1".to_owned(), "0".to_owned())),
-            _ => Ok(()),
-        };
+        let share = |share: f64| (0.0..=1.0).contains(&share);
+        let shares = "shares between 0 and 1, of layers of the network";
+        let positive = |number: f64| number > 0.0 && number.is_finite();
         match prune {
-            Prune::Node { penalty, .. } => {
-                if !(*penalty >= 0.0 && penalty.is_finite()) {
-                    return Err(("penalty".to_owned(), "0 or more".into(), penalty.to_string()));
-                }
-                let starts = |beta: &Beta| beta.initial.is_finite() && beta.initial >= 0.0;
-                let sound = |beta: &Beta| starts(beta) && beta.limit >= beta.initial;
-                if !self.beta.as_ref().is_some_and(sound) {
-                    let expected = "the recipe's beta, with its initial value and a limit of at \
-                                    least that, since a stage prunes nodes";
-                    return Err((
-                        "prune".to_owned(),
-                        expected.into(),
-                        format!("beta {:?}", self.beta),
-                    ));
-                }
-                Ok(())
-            }
+            Prune::Node { penalty, .. } => self.check_node_pruning(*penalty),
             Prune::Simd { width, threshold, threshold_of, .. } => {
-                let sound = |threshold: f64| threshold > 0.0 && threshold.is_finite();
-                if !sound(*threshold)
-                    || !threshold_of.iter().all(|(name, &of)| known(name) && sound(of))
-                {
-                    let expected = "thresholds above 0, of layers of the network";
-                    return Err((
-                        "prune".to_owned(),
-                        expected.into(),
-                        format!("{threshold}, {threshold_of:?}"),
-                    ));
-                }
+                let expected = "thresholds above 0, of layers of the network";
+                of_layers(network, Some(*threshold), threshold_of, positive, expected)?;
                 whole(*width)
             }
             Prune::Upright { height, fraction, threshold_factor_of, .. } => {
-                let sound = |factor: f64| factor > 0.0 && factor.is_finite();
-                if !threshold_factor_of.iter().all(|(name, &of)| known(name) && sound(of)) {
-                    let expected = "threshold factors above 0, of layers of the network";
-                    let found = format!("{threshold_factor_of:?}");
-                    return Err(("prune".to_owned(), expected.into(), found));
-                }
-                shares(*fraction, &BTreeMap::new())?;
+                let expected = "threshold factors above 0, of layers of the network";
+                of_layers(network, None, threshold_factor_of, positive, expected)?;
+                of_layers(network, Some(*fraction), &BTreeMap::new(), share, shares)?;
                 whole(*height)
             }
-            Prune::Magnitude { fraction, fraction_of } => shares(*fraction, fraction_of),
+            Prune::Magnitude { fraction, fraction_of } => {
+                of_layers(network, Some(*fraction), fraction_of, share, shares)
+            }
             Prune::Random { width, fraction, fraction_of } => {
-                shares(*fraction, fraction_of)?;
+                of_layers(network, Some(*fraction), fraction_of, share, shares)?;
                 whole(*width)
             }
         }
     }
+
+    /// What is wrong with the pruning of nodes by such a penalty.
+    fn check_node_pruning(&self, penalty: f64) -> Result<(), Complaint> {
+        require(finite(penalty), "penalty", "0 or more", &penalty)?;
+        let sound = |beta: &Beta| finite(beta.initial) && beta.limit >= beta.initial;
+        let expected = "the recipe's beta, with its initial value and a limit of at least that, since a stage prunes \
+                        nodes";
+        let found = format!("beta {:?}", self.beta);
+        require(self.beta.as_ref().is_some_and(sound), "prune", expected, &found)
+    }
+}
+
+/// Refuses a number for all layers, or one for single layers, that is not sound, and layers that are not there.
+fn of_layers(
+    network: &Network,
+    all: Option<f64>,
+    single: &BTreeMap<String, f64>,
+    sound: impl Fn(f64) -> bool,
+    expected: &str,
+) -> Result<(), Complaint> {
+    let known = |layer: &String| network.layers.iter().any(|other| other.name == *layer);
+    let holds = all.is_none_or(&sound) && single.iter().all(|(name, &of)| known(name) && sound(of));
+    let found = all.map_or_else(|| format!("{single:?}"), |all| format!("{all}, {single:?}"));
+    require(holds, "prune", expected, &found)
+}
+
+/// Refuses groups of no weights.
+fn whole(width: usize) -> Result<(), Complaint> {
+    require(width > 0, "prune", "a width of at least 1", &width)
 }

@@ -93,43 +93,10 @@ pub(super) fn dense_candidates<'c>(
     batch: usize,
     libraries: &'c [Arc<dyn DenseLibrary>],
 ) -> Result<Vec<TuningCandidate<'c, DenseProduct>>> {
-    let (matrix, bias, relu) = (product.matrices[0], Some(product.bias), product.relu);
+    let (bias, relu) = (Some(product.bias), product.relu);
     let mut candidates: Vec<TuningCandidate<'c, DenseProduct>> = Vec::new();
     match stored {
-        LayerWeights::Dense(_) => {
-            let variants = masked_dense::candidates(batch, !libraries.is_empty())?.into_iter();
-            let ways = variants.flat_map(|variant| match variant.design {
-                masked_dense::Backend::Library => {
-                    libraries.iter().map(|library| (variant, Some(library))).collect()
-                }
-                _ => vec![(variant, None)],
-            });
-            for (variant, library) in ways {
-                let make = move || {
-                    let (m, k) = matrix.dim();
-                    let [inputs, outputs]: [Vec<usize>; 2] = [(0..k).collect(), (0..m).collect()];
-                    let layer = masked_dense::MaskedLayer {
-                        weights: matrix,
-                        inputs: Nodes { kept: &inputs, compacted: true },
-                        outputs: Nodes { kept: &outputs, compacted: true },
-                        bias,
-                        relu,
-                    };
-                    Ok(DenseProduct::Masked(MaskedDense::with(variant, &layer, batch, library)?))
-                };
-                let name = library.map_or(variant.name.to_owned(), |library| label(&**library));
-                candidates.push((name, Box::new(make)));
-            }
-            // A strip of which every group is stored is one of a dense product.
-            for variant in upright_spmm::candidates(batch)?.into_iter().filter(|_| batch > 1) {
-                let make = move || {
-                    let weights = &UprightSparse::full(matrix, DENSE_HEIGHT)?;
-                    let layer = UprightLayer { weights, bias, relu };
-                    Ok(DenseProduct::Sparse(Box::new(UprightSpmm::with(variant, &layer)?)))
-                };
-                candidates.push((variant.name.to_owned(), Box::new(make)));
-            }
-        }
+        LayerWeights::Dense(_) => candidates = unpruned_candidates(product, batch, libraries)?,
         LayerWeights::Groups(all) => {
             let layer = group_spmm::GroupLayer { weights: &all[0], bias, relu };
             for variant in group_spmm::candidates(batch)? {
@@ -153,6 +120,49 @@ pub(super) fn dense_candidates<'c>(
         }
     }
     retain_forced(&mut candidates, forced().as_deref(), |(name, _)| name.clone());
+    Ok(candidates)
+}
+
+/// The ways to run a dense layer of which every weight is stored: kernels for dense weights, libraries, and upright
+/// groups, since a strip of which every group is stored is one of a dense product.
+fn unpruned_candidates<'c>(
+    product: &'c Product<'_>,
+    batch: usize,
+    libraries: &'c [Arc<dyn DenseLibrary>],
+) -> Result<Vec<TuningCandidate<'c, DenseProduct>>> {
+    let (matrix, bias, relu) = (product.matrices[0], Some(product.bias), product.relu);
+    let mut candidates: Vec<TuningCandidate<'c, DenseProduct>> = Vec::new();
+    let variants = masked_dense::candidates(batch, !libraries.is_empty())?.into_iter();
+    let ways = variants.flat_map(|variant| match variant.design {
+        masked_dense::Backend::Library => {
+            libraries.iter().map(|library| (variant, Some(library))).collect()
+        }
+        _ => vec![(variant, None)],
+    });
+    for (variant, library) in ways {
+        let make = move || {
+            let (m, k) = matrix.dim();
+            let [inputs, outputs]: [Vec<usize>; 2] = [(0..k).collect(), (0..m).collect()];
+            let layer = masked_dense::MaskedLayer {
+                weights: matrix,
+                inputs: Nodes { kept: &inputs, compacted: true },
+                outputs: Nodes { kept: &outputs, compacted: true },
+                bias,
+                relu,
+            };
+            Ok(DenseProduct::Masked(MaskedDense::with(variant, &layer, batch, library)?))
+        };
+        let name = library.map_or(variant.name.to_owned(), |library| label(&**library));
+        candidates.push((name, Box::new(make)));
+    }
+    for variant in upright_spmm::candidates(batch)?.into_iter().filter(|_| batch > 1) {
+        let make = move || {
+            let weights = &UprightSparse::full(matrix, DENSE_HEIGHT)?;
+            let layer = UprightLayer { weights, bias, relu };
+            Ok(DenseProduct::Sparse(Box::new(UprightSpmm::with(variant, &layer)?)))
+        };
+        candidates.push((variant.name.to_owned(), Box::new(make)));
+    }
     Ok(candidates)
 }
 
