@@ -9,13 +9,13 @@ use crate::report::table::{Cell, Table};
 use crate::train::recipe::Technique;
 
 /// What the names of variants end in that prune otherwise than the plain one, and what they do.
-const VARIANTS: [(&str, &str); 2] =
-    [("ordered_partial", "8 x 1, ordered, partial"), ("ordered", "8 x 1, ordered")];
+const VARIANTS: [(&str, &str); 2] = [("refined", "8 x 1, refined"), ("ordered", "8 x 1, ordered")];
 
 const TEXT: &str = "*1 x 8*: the paper's SIMD-aware pruning, eight neighbours of one row; *8 x 1*: upright groups, eight \
     rows of one column, as many as the row above removed, by the same schedule, from originals of the same recipe; \
-    *ordered*: nodes that read the same inputs were put into the same strip before the first groups went; *partial*: the \
-    rows that are left over at the bottom of a layer may go, too, in groups of fewer. What each pattern runs at is on the pages of [products](breakeven.md) and [whole networks](speedup.md). Accuracy after each \
+    *ordered*: nodes that read the same inputs were put into the same strip before the first groups went; *refined*: \
+    ordered for the last stage's share, then exchanged as long as that keeps more, and the rows that are left over at the \
+    bottom of a layer may go, too, in groups of fewer. What each pattern runs at is on the pages of [products](breakeven.md) and [whole networks](speedup.md). Accuracy after each \
     stage, in percent.";
 
 /// The section, where upright groups have been trained at all.

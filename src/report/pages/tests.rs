@@ -173,7 +173,7 @@ fn patterns_stand_beside_the_recipe_that_they_are_the_counterpart_of() {
     assert!(page(&build(&tree), "patterns").is_empty(), "no upright run, no page");
     store(&tree, &of(Technique::UprightPruning, None), [99.0, 98.25]);
     store(&tree, &of(Technique::UprightPruning, Some("ordered")), [99.0, 98.375]);
-    store(&tree, &of(Technique::UprightPruning, Some("ordered_partial")), [99.0, 98.4]);
+    store(&tree, &of(Technique::UprightPruning, Some("refined")), [99.0, 98.4]);
     let text = page(&build(&tree), "patterns");
     let found: Vec<Vec<&str>> = rows(&text, "lenet-300-100")
         .into_iter()
@@ -183,7 +183,7 @@ fn patterns_stand_beside_the_recipe_that_they_are_the_counterpart_of() {
         ["plain", "1 x 8", "50.0", "98.50"],
         ["plain", "8 x 1", "50.0", "98.25"],
         ["plain", "8 x 1, ordered", "50.0", "98.38"],
-        ["plain", "8 x 1, ordered, partial", "50.0", "98.40"],
+        ["plain", "8 x 1, refined", "50.0", "98.40"],
     ];
     assert_eq!(found, expected, "the other recipe has no counterpart: {text}");
 }

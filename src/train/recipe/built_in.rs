@@ -18,12 +18,12 @@ macro_rules! built_in {
 built_in! {
     "lenet-300-100":
         "node_pruning" "simd_pruning" "simd_pruning_lossless" "upright_pruning" "upright_pruning_ordered"
-        "upright_pruning_ordered_partial" "upright_pruning_lossless" "upright_pruning_lossless_ordered" "combined_pruning" "magnitude_pruning"
+        "upright_pruning_refined" "upright_pruning_lossless" "upright_pruning_lossless_ordered" "combined_pruning" "magnitude_pruning"
         "random_pruning";
     "lenet-5":
         "node_pruning" "node_pruning_half_rate" "node_pruning_half_rate_short" "simd_pruning"
         "simd_pruning_high_rate" "upright_pruning" "upright_pruning_high_rate"
-        "upright_pruning_high_rate_ordered" "upright_pruning_high_rate_ordered_partial" "combined_pruning" "combined_pruning_all"
+        "upright_pruning_high_rate_ordered" "upright_pruning_high_rate_refined" "combined_pruning" "combined_pruning_all"
         "combined_pruning_half_rate_short" "magnitude_pruning" "random_pruning";
     "convnet":
         "node_pruning" "node_pruning_short" "node_pruning_half_rate" "node_pruning_half_rate_short"

@@ -90,6 +90,10 @@ pub enum Prune {
         /// Whether nodes that read the same inputs are put into the same strip before.
         #[serde(default, skip_serializing_if = "is_false")]
         order: bool,
+        /// With `order`: the share of weights that is gone in the end, for which rows are ordered, and then exchanged
+        /// as long as that keeps more. Where absent, the order is for this stage's own share, without exchanges.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        order_for: Option<f64>,
         /// Whether the rows that the height leaves over at the bottom of a layer are groups, too, of fewer weights;
         /// else they stay, as the paper's partial groups do.
         #[serde(default, skip_serializing_if = "is_false")]

@@ -1,6 +1,7 @@
 //! Which weights a stage keeps at 0.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use ndarray::ArrayView2;
 
@@ -95,8 +96,18 @@ pub(super) fn pruned_softly(
 /// The weights that a stage starts with: those that it is given, with their nodes in another order where it asks
 /// for that.
 pub(super) fn ordered(stage: &Stage, network: &Network, weights: Weights) -> Result<Weights> {
-    let Some(Prune::Upright { height, fraction, order: true, target, .. }) = &stage.prune else {
+    let &Some(Prune::Upright { height, fraction, order: true, order_for, target, .. }) =
+        &stage.prune
+    else {
         return Ok(weights);
+    };
+    let order_of = |weights: ArrayView2<'_, f32>, block: Range<usize>| {
+        let share = order_for.unwrap_or(fraction);
+        let order = reorder::similar_rows(weights, block, height, share);
+        match order_for {
+            Some(share) => reorder::exchanged(weights, order, height, share),
+            None => order,
+        }
     };
     let mut orders = BTreeMap::new();
     for own in prunable(network, &weights)?.iter().filter(|own| target.includes(own.kind)) {
@@ -106,9 +117,7 @@ pub(super) fn ordered(stage: &Stage, network: &Network, weights: Weights) -> Res
         let blocks = reorder::movable(network, index)?;
         // Of a layer whose groups of channels are arrays of their own, none is ordered.
         if blocks.last().is_some_and(|block| block.end == own.weights.nrows()) {
-            let order = blocks
-                .into_iter()
-                .flat_map(|block| reorder::similar_rows(own.weights, block, *height, *fraction));
+            let order = blocks.into_iter().flat_map(|block| order_of(own.weights, block));
             orders.insert(own.layer.to_owned(), order.collect());
         }
     }

@@ -105,6 +105,7 @@ fn upright_groups_go_from_all_layers_by_one_threshold_until_the_share_is_gone() 
             unit: Unit::Weight,
             threshold_factor_of: threshold_factor_of.into_iter().collect(),
             order: false,
+            order_for: None,
             partial: false,
             soft_epochs: 0,
             target: Target::All,
