@@ -27,7 +27,7 @@ built_in! {
         "combined_pruning_half_rate_short" "magnitude_pruning" "random_pruning";
     "convnet":
         "node_pruning" "node_pruning_short" "node_pruning_half_rate" "node_pruning_half_rate_short"
-        "simd_pruning" "simd_pruning_deep" "simd_pruning_short" "simd_pruning_short_deep" "upright_pruning"
+        "node_pruning_deep" "simd_pruning" "simd_pruning_deep" "simd_pruning_short" "simd_pruning_short_deep" "upright_pruning"
         "upright_pruning_ordered" "combined_pruning" "combined_pruning_all" "magnitude_pruning" "random_pruning";
     "nin":
         "node_pruning" "node_pruning_short" "node_pruning_gpu" "simd_pruning" "simd_pruning_short"
