@@ -22,16 +22,16 @@ pub fn mask(weights: ArrayView2<'_, f32>, height: usize, threshold: f64) -> Resu
     Ok(turned(simd::mask(weights.t(), height, threshold)?))
 }
 
-/// The upright groups that a criterion may remove.
+/// How a matrix is cut into the upright groups that a criterion may remove.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Groups {
+pub struct Grouping {
     /// Weights in a group.
     pub height: usize,
     /// Whether the rows left over at the bottom are groups, too, of fewer weights.
     pub partial: bool,
 }
 
-impl Groups {
+impl Grouping {
     /// The strips of rows of a matrix that these groups are of.
     fn strips(self, rows: usize) -> impl Iterator<Item = Range<usize>> {
         let end = if self.partial { rows } else { rows / self.height.max(1) * self.height };

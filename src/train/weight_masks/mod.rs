@@ -71,7 +71,7 @@ pub(super) fn masks_of_what_is_left(
     for Prunable { name, kind, weights, .. } in prunable(network, weights)? {
         let mask = match &stage.prune {
             &Some(Prune::Upright { height, partial, target, .. }) if target.includes(kind) => {
-                upright::Groups { height, partial }.mask_where(weights, |rms| rms > 0.0)?
+                upright::Grouping { height, partial }.mask_where(weights, |rms| rms > 0.0)?
             }
             _ => weights.mapv(|weight| weight != 0.0),
         };
@@ -155,7 +155,7 @@ fn prunable<'a>(network: &'a Network, start: &'a Weights) -> Result<Vec<Prunable
 
 /// Where upright groups are cut: one threshold for all layers, in the layer's own unit.
 struct UprightCut<'a> {
-    groups: upright::Groups,
+    groups: upright::Grouping,
     unit: Unit,
     factors: &'a BTreeMap<String, f64>,
     /// Groups of a scaled root mean square below it go.
@@ -178,7 +178,7 @@ impl<'a> UprightCut<'a> {
         else {
             return None;
         };
-        let groups = upright::Groups { height, partial };
+        let groups = upright::Grouping { height, partial };
         let mut cut = Self { groups, unit, factors, threshold: 0.0 };
         let mut all = Vec::new();
         for own in layers.iter().filter(|own| target.includes(own.kind)) {
