@@ -22,7 +22,7 @@ pub fn load(places: &Places) -> Result<ImageFolders> {
 /// A cache that cannot be written.
 pub fn synthetic(places: &Places) -> Result<ImageFolders> {
     let folder = places.cache.join("synthetic-images");
-    synthetic::image_folder(&folder, SyntheticCounts::FEW, super::dataset::SYNTHETIC_SEED)?;
+    synthetic::image_folder(&folder, SyntheticCounts::FEW, synthetic::SEED)?;
     open("synthetic-images", &folder)
 }
 

@@ -69,7 +69,7 @@ fn load_by(places: &Places, base: &str) -> Result<Dataset> {
                  WARNING: SYNTHETIC DIGITS take its place; every result says so. For real ones, put \
                  the four files of MNIST into $SCALPEL_DATA_DIR/mnist/."
             );
-            Ok(synthetic::digits(SyntheticCounts::LIKE_MNIST, super::dataset::SYNTHETIC_SEED))
+            Ok(synthetic::digits(SyntheticCounts::LIKE_MNIST, synthetic::SEED))
         }
         other => other,
     }

@@ -17,6 +17,8 @@ mod image_folder;
 #[cfg(feature = "experiments")]
 mod imagenet;
 #[cfg(feature = "experiments")]
+mod load;
+#[cfg(feature = "experiments")]
 mod mnist;
 #[cfg(feature = "experiments")]
 mod preprocess;
@@ -26,8 +28,9 @@ mod synthetic;
 #[cfg(feature = "experiments")]
 pub use self::{
     cifar::MIRROR as CIFAR_MIRROR,
-    dataset::{Data, Dataset, ImageFolders, Origin, Source, Split, load, synthetic_name},
+    dataset::{Data, Dataset, ImageFolders, Origin, Split},
     image_folder::{ImageFile, ImageFolder},
+    load::{Source, load, synthetic_name},
     mnist::MIRROR as MNIST_MIRROR,
     preprocess::{Cropping, Normalise, Preprocessing, Whitening, normalise_contrast},
     synthetic::{
