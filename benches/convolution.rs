@@ -89,7 +89,7 @@ impl Layer {
 }
 
 /// Without bias and activation, as libtorch's.
-fn with(geometry: Geometry, weights: Weights<'_>) -> ConvLayer<'_> {
+fn conv_layer(geometry: Geometry, weights: Weights<'_>) -> ConvLayer<'_> {
     ConvLayer { geometry, weights, bias: None, relu: false }
 }
 
@@ -116,20 +116,20 @@ impl<'a> Case<'a> {
                 let stored = views.iter().map(|&view| GroupSparse::from_dense(view, GROUP));
                 let stored = stored.collect::<Result<Vec<_>, _>>()?;
                 let nnz: usize = stored.iter().map(GroupSparse::nnz).sum();
-                (Convolution::new(&with(geometry, Weights::Groups(&stored)))?, nnz)
+                (Convolution::new(&conv_layer(geometry, Weights::Groups(&stored)))?, nnz)
             }
             Pattern::Upright => {
                 let stored = views.iter().map(|&view| UprightSparse::from_dense(view, GROUP));
                 let stored = stored.collect::<Result<Vec<_>, _>>()?;
                 let nnz: usize = stored.iter().map(UprightSparse::nnz).sum();
-                (Convolution::new(&with(geometry, Weights::Upright(&stored)))?, nnz)
+                (Convolution::new(&conv_layer(geometry, Weights::Upright(&stored)))?, nnz)
             }
         };
         let libraries = dense_libraries()?;
         let libraries = libraries
             .iter()
             .map(|library| {
-                Convolution::with_library(library, &with(geometry, Weights::Dense(&views)))
+                Convolution::with_library(library, &conv_layer(geometry, Weights::Dense(&views)))
             })
             .collect::<Result<Vec<_>, _>>()?;
         let pixels = batch * geometry.channels * geometry.height * geometry.width;

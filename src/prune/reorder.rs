@@ -128,7 +128,7 @@ pub fn similar_rows(
     order
 }
 
-/// Products of weights that [`exchanged`] looks at in all, before it is content: some seconds.
+/// Products of weights that [`exchanged`] looks at in all before it stops: some seconds.
 const MOST_PRODUCTS: usize = 4_000_000_000;
 
 /// An order of rows, improved: as long as two rows in different strips of `height` are better exchanged, they are.

@@ -4,7 +4,8 @@
 //!
 //! Each column of a layer's weights `[outputs, inputs * kernel * kernel]` is cut from its top into groups of
 //! `height`. A group whose root mean square is below the threshold is removed whole. The rows that are left over
-//! at the bottom, where the height does not divide their number, always stay, as [`simd`]'s partial groups do.
+//! at the bottom, where the height does not divide their number, stay, as [`simd`]'s partial groups do, unless a
+//! [`Grouping`] says that they are groups, too.
 
 use std::ops::Range;
 

@@ -114,18 +114,18 @@ impl UprightSparse {
         let left_over = rows % height;
         let strips = if tail.is_empty() { rows.div_ceil(height) } else { rows / height };
         index::check(what, "strip", strips, columns, &strip_ptr, &indices)?;
-        let partial = match left_over {
-            0 => 0,
-            _ if tail.is_empty() => indices.len() - strip_ptr[strips - 1] as usize,
-            _ => 0,
+        // Groups of the partial strip.
+        let partial = match left_over > 0 && tail.is_empty() {
+            true => indices.len() - strip_ptr[strips - 1] as usize,
+            false => 0,
         };
         let whole = (indices.len() - partial).checked_mul(height);
-        let values_expected = whole.and_then(|whole| whole.checked_add(partial * left_over));
-        let dense = columns.checked_mul(left_over);
-        for (part, expected, found) in [
-            ("values", values_expected, values.len()),
-            ("tail", if tail.is_empty() { Some(0) } else { dense }, tail.len()),
-        ] {
+        let of_groups =
+            whole.zip(partial.checked_mul(left_over)).and_then(|(all, more)| all.checked_add(more));
+        let of_tail = if tail.is_empty() { Some(0) } else { columns.checked_mul(left_over) };
+        for (part, expected, found) in
+            [("values", of_groups, values.len()), ("tail", of_tail, tail.len())]
+        {
             if expected != Some(found) {
                 let expected = expected.map_or("fewer entries".into(), |n| format!("{n} entries"));
                 let part = format!("{what}, {part}");

@@ -13,7 +13,7 @@ use super::outcome::EpochMetrics;
 use super::precision::working_copy;
 use super::recipe::{Keep, Prune, Recipe, Stage};
 use super::sgd::Sgd;
-use super::weight_masks::{masks_of_what_is_left, node_target, pruned_softly, weight_masks};
+use super::weight_masks::{node_target, pruned_softly, weight_masks};
 use crate::error::{Error, Result};
 use crate::network::{Network, Weights};
 use crate::prune::{self, WeightMask, compact::living_nodes};
@@ -133,13 +133,14 @@ impl<'a> Trainer<'a> {
         let (recipe, network, device) = (context.recipe, context.network, context.device);
         let stage = &recipe.stages[index];
         let format = MemoryFormat::PREFERRED;
-        let soft = pruned_softly(stage, network, start)?;
-        let masks = match &checkpoint {
-            Some(checkpoint) if !soft.is_empty() && checkpoint.state.epochs_done > 0 => {
-                masks_of_what_is_left(stage, network, &checkpoint.weights)?
-            }
-            _ => weight_masks(recipe, index, network, start)?,
-        };
+        let mut masks = weight_masks(recipe, index, network, start)?;
+        let by_now = checkpoint.as_ref().filter(|checkpoint| checkpoint.state.epochs_done > 0);
+        let is_left = by_now.map_or(start, |checkpoint| &checkpoint.weights);
+        let is_left = pruned_softly(stage, network, is_left)?;
+        let soft = is_left.keys().cloned().collect();
+        if by_now.is_some() {
+            masks.extend(is_left);
+        }
         let mut begin = start.clone();
         for (name, array) in begin.iter_mut() {
             if let Some(mask) = masks.get(name) {

@@ -229,6 +229,24 @@ mod tests {
     }
 
     #[test]
+    fn what_upright_pruning_cannot_do_is_named_and_soft_epochs_are_shortened_with_the_others() {
+        let text =
+            include_str!("../../../experiments/recipes/lenet-300-100/upright_pruning_refined.toml");
+        let with = |from: &str, to: &str| Recipe::parse(&text.replacen(from, to, 1), "recipe");
+        for (from, to, message) in [
+            ("order = true, ", "", "stage upright-0, order_for"),
+            ("order_for = 0.921", "order_for = 1.5", "stage upright-0, prune"),
+            ("partial = true", "partial = true, soft_epochs = 61", "stage upright-0, soft_epochs"),
+        ] {
+            let error = with(from, to).unwrap_err().to_string();
+            assert!(error.contains(message), "{error}");
+        }
+        let soft = with("partial = true", "partial = true, soft_epochs = 30").unwrap();
+        let of_stage = |recipe: Recipe| (recipe.stages[1].soft_epochs(), recipe.stages[1].epochs);
+        assert_eq!((of_stage(soft.full()), of_stage(soft.quick())), ((30, 60), (2, 4)));
+    }
+
+    #[test]
     fn a_learning_rate_of_a_parameters_own_makes_another_training() {
         let own = Recipe::built_in("nin", Technique::NodePruning, None).unwrap();
         let one = Recipe { learning_rate_factor_of: Default::default(), ..own.clone() };

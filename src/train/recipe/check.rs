@@ -113,11 +113,13 @@ impl Recipe {
                 of_layers(network, Some(*threshold), threshold_of, positive, expected)?;
                 whole(*width)
             }
-            Prune::Upright { height, fraction, threshold_factor_of, order_for, .. } => {
+            Prune::Upright { height, fraction, threshold_factor_of, order, order_for, .. } => {
                 let expected = "threshold factors above 0, of layers of the network";
                 of_layers(network, None, threshold_factor_of, positive, expected)?;
                 of_layers(network, Some(*fraction), &BTreeMap::new(), share, shares)?;
                 of_layers(network, *order_for, &BTreeMap::new(), share, shares)?;
+                let is_used = *order || order_for.is_none();
+                require(is_used, "order_for", "order = true beside it", &"order = false")?;
                 whole(*height)
             }
             Prune::Magnitude { fraction, fraction_of } => {

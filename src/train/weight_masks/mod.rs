@@ -1,6 +1,6 @@
 //! Which weights a stage keeps at 0.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use ndarray::ArrayView2;
@@ -60,37 +60,21 @@ pub(super) fn weight_masks(
     Ok(masks)
 }
 
-/// The weight masks of a stage that prunes softly, by parameter, from weights that were pruned already: the groups of
-/// which something is left.
-pub(super) fn masks_of_what_is_left(
-    stage: &Stage,
-    network: &Network,
-    weights: &Weights,
-) -> Result<BTreeMap<String, WeightMask>> {
-    let mut masks = BTreeMap::new();
-    for Prunable { name, kind, weights, .. } in prunable(network, weights)? {
-        let mask = match &stage.prune {
-            &Some(Prune::Upright { height, partial, target, .. }) if target.includes(kind) => {
-                upright::Grouping { height, partial }.mask_where(weights, |rms| rms > 0.0)?
-            }
-            _ => weights.mapv(|weight| weight != 0.0),
-        };
-        masks.insert(name, mask);
-    }
-    Ok(masks)
-}
-
-/// The parameters that a stage prunes softly: what is gone of them learns, too, in its first epochs.
+/// The parameters that a stage prunes softly, so that what is gone of them learns, too, in its first epochs; each with
+/// the mask of the groups of which something is left.
 pub(super) fn pruned_softly(
     stage: &Stage,
     network: &Network,
     weights: &Weights,
-) -> Result<BTreeSet<String>> {
-    let Some(Prune::Upright { target, soft_epochs: 1.., .. }) = &stage.prune else {
-        return Ok(BTreeSet::new());
+) -> Result<BTreeMap<String, WeightMask>> {
+    let Some(Prune::Upright { height, partial, target, soft_epochs: 1.., .. }) = stage.prune else {
+        return Ok(BTreeMap::new());
     };
+    let grouping = upright::Grouping { height, partial };
     let targeted = prunable(network, weights)?.into_iter().filter(|own| target.includes(own.kind));
-    Ok(targeted.map(|own| own.name).collect())
+    let mask =
+        |own: Prunable<'_>| Ok((own.name, grouping.mask_where(own.weights, |rms| rms > 0.0)?));
+    targeted.map(mask).collect()
 }
 
 /// The weights that a stage starts with: those that it is given, with their nodes in another order where it asks

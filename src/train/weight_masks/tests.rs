@@ -138,10 +138,11 @@ fn rows_that_are_left_over_go_where_a_stage_says_so_and_what_is_left_is_found_ag
     let mut recipe = Recipe::built_in("lenet-5", Technique::UprightPruning, None).unwrap();
     let network = zoo::lenet_5();
     let mut weights = initial_weights(&network, &recipe.initial, 1).unwrap();
-    let Some(Prune::Upright { partial, fraction, .. }) = &mut recipe.stages[1].prune else {
+    let Some(Prune::Upright { partial, fraction, soft_epochs, .. }) = &mut recipe.stages[1].prune
+    else {
         panic!("upright")
     };
-    (*partial, *fraction) = (true, 0.9);
+    (*partial, *fraction, *soft_epochs) = (true, 0.9, 1);
     let masks = weight_masks(&recipe, 1, &network, &weights).unwrap();
     let [all, kept_weights] = [|mask: &WeightMask| mask.len(), |mask: &WeightMask| kept(mask)]
         .map(|count| masks.values().map(count).sum::<usize>());
@@ -156,7 +157,7 @@ fn rows_that_are_left_over_go_where_a_stage_says_so_and_what_is_left_is_found_ag
         }
     }
     let stage = &recipe.stages[1];
-    assert_eq!(masks_of_what_is_left(stage, &network, &weights).unwrap(), masks);
+    assert_eq!(pruned_softly(stage, &network, &weights).unwrap(), masks);
 }
 
 #[test]
@@ -170,6 +171,10 @@ fn a_stage_that_orders_nodes_changes_nothing_but_their_order() {
     *order = true;
     let moved = ordered(stage, &network, weights.clone()).unwrap();
     assert_ne!(moved, weights);
+    let Some(Prune::Upright { order_for, .. }) = &mut stage.prune else { panic!("upright") };
+    *order_for = Some(0.97);
+    let exchanged = ordered(stage, &network, weights.clone()).unwrap();
+    assert_ne!(exchanged, moved);
     let sorted = |weights: &Weights, name: &str| {
         let mut all: Vec<f32> = weights.get(name).unwrap().iter().copied().collect();
         all.sort_by(f32::total_cmp);
@@ -177,5 +182,6 @@ fn a_stage_that_orders_nodes_changes_nothing_but_their_order() {
     };
     for (name, _) in weights.iter() {
         assert_eq!(sorted(&weights, name), sorted(&moved, name), "{name}");
+        assert_eq!(sorted(&weights, name), sorted(&exchanged, name), "{name}");
     }
 }
