@@ -162,7 +162,7 @@ fn epochs(json: JsonArg) {
     let train = ImageTensors::new(&dataset.train, &preparation, Device::Cpu).expect("images");
     let data = dataset.into();
     let mut table = Table::new(["epoch", "ours, s", "bare, s", "ratio"]);
-    let node = Prune::Node { target: Target::All, penalty: 2e-4 };
+    let node = Prune::Node { target: Target::All, penalty: 2e-4, stop_at: Default::default() };
     for (name, prune) in [("plain", None), ("with masks that learn", Some(node))] {
         let stage = Stage {
             name: "timed".into(),

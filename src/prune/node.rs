@@ -29,6 +29,17 @@ pub fn update(alive: &mut [bool], beta: &[f32]) {
     }
 }
 
+/// As [`update`], until at most `stop_at` nodes live: from then on the mask stays as it is, `beta` at what it was
+/// when the mask was last looked at, `held`.
+pub fn update_until(alive: &mut [bool], beta: &mut [f32], held: &mut [f32], stop_at: usize) {
+    if count(alive) <= stop_at {
+        beta.copy_from_slice(held);
+    } else {
+        held.copy_from_slice(beta);
+        update(alive, beta);
+    }
+}
+
 /// The gradients that a mask passes on, for one node: that of its input, `alpha * grad_y`, and that
 /// of `beta`, the sum of `grad_y * x`. `x` and `grad_y` run over the batch and the pixels.
 pub fn gradients(alive: bool, x: &[f32], grad_y: &[f32]) -> (Vec<f32>, f32) {
@@ -84,6 +95,27 @@ mod tests {
                 prop_assert!((f64::from(grad_beta) - slope).abs() <= 1e-4 * (1.0 + slope.abs()));
                 let blocked = vec![0.0; x.len()];
                 prop_assert_eq!(grad_x, if alive { grad_y.clone() } else { blocked });
+            }
+        }
+
+        #[test]
+        fn a_mask_that_stops_is_updated_until_enough_nodes_are_gone(
+            steps in prop::collection::vec(prop::collection::vec(0.7998..0.8003_f32, 12), 1..8),
+            stop_at in 0..14_usize,
+        ) {
+            let (mut alive, mut held) = (vec![true; 12], vec![0.8002; 12]);
+            let mut free = alive.clone();
+            for step in steps {
+                let (before, was_held) = (alive.clone(), held.clone());
+                let mut beta = step.clone();
+                update_until(&mut alive, &mut beta, &mut held, stop_at);
+                update(&mut free, &step);
+                if count(&before) <= stop_at {
+                    prop_assert_eq!((&alive, &beta), (&before, &was_held));
+                } else {
+                    prop_assert_eq!((&alive, &beta), (&free, &step));
+                }
+                prop_assert_eq!(&held, &beta);
             }
         }
 

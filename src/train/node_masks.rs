@@ -1,6 +1,8 @@
 //! The masks of node pruning as tensors: what `prune::node` says of one mask, for all of them, on
 //! any device and without synchronising with it.
 
+use std::collections::BTreeMap;
+
 use tch::{Device, Kind, Tensor};
 
 use super::recipe::{Beta, Target};
@@ -23,6 +25,26 @@ struct Mask {
     beta: Tensor,
     /// Whether the current stage lets `beta` learn.
     learns: bool,
+    /// Where the current stage prunes this mask no further once few enough nodes live.
+    stop: Option<Stop>,
+}
+
+/// When a mask is done, and what it then keeps.
+#[derive(Debug)]
+struct Stop {
+    /// It is done when at most so many nodes live.
+    at: usize,
+    /// `beta` when the mask was last looked at.
+    held: Tensor,
+}
+
+/// What a stage does with the masks.
+#[derive(Clone, Copy, Debug)]
+pub struct NodeStage<'a> {
+    /// The masks whose `beta` learns.
+    pub target: Target,
+    /// The nodes at which masks are pruned no further, by their layers' names.
+    pub stop_at: &'a BTreeMap<String, usize>,
 }
 
 impl StraightThroughMasks {
@@ -35,7 +57,7 @@ impl StraightThroughMasks {
         network: &Network,
         weights: &Weights,
         beta: Option<&Beta>,
-        target: Option<Target>,
+        stage: Option<NodeStage<'_>>,
         device: Device,
     ) -> Result<Self> {
         let mut masks = Vec::new();
@@ -52,27 +74,43 @@ impl StraightThroughMasks {
                 (Some(alpha), None, Some(beta)) => {
                     Some((to_tensor(alpha, device)?, full(beta.initial)?))
                 }
-                (None, _, Some(beta)) if target.is_some() => {
-                    Some((full(1.0)?, full(beta.initial)?))
-                }
+                (None, _, Some(beta)) if stage.is_some() => Some((full(1.0)?, full(beta.initial)?)),
                 _ => None,
             };
             if let Some((alpha, beta)) = start {
-                let learns = target.is_some_and(|target| target.includes(site.kind));
-                masks.push(Mask { site, alpha, beta: beta.set_requires_grad(learns), learns });
+                let stage = stage.filter(|stage| stage.target.includes(site.kind));
+                let layer = &network.layers[site.producer].name;
+                let stop = match stage.and_then(|stage| stage.stop_at.get(layer)) {
+                    Some(&at) => Some(Stop { at, held: copy(&beta)? }),
+                    None => None,
+                };
+                let learns = stage.is_some();
+                masks.push(Mask {
+                    site,
+                    alpha,
+                    beta: beta.set_requires_grad(learns),
+                    learns,
+                    stop,
+                });
             }
         }
         Ok(Self { masks, limit: beta.map_or(f64::INFINITY, |beta| beta.limit) })
     }
 
-    /// Clamps every `beta` and lets every `alpha` follow, as the authors do before each forward pass.
+    /// Clamps every `beta` and lets every `alpha` follow, as the authors do before each forward pass. A mask that has
+    /// come to where its stage stops keeps both.
     ///
     /// # Errors
     /// Whatever libtorch refuses.
     pub fn update(&mut self) -> Result<()> {
         let limit = self.limit;
         let follow = |mask: &mut Mask| -> Result<(), tch::TchError> {
-            let beta = mask.beta.f_clamp_(0.0, limit)?;
+            let mut beta = mask.beta.f_clamp_(0.0, limit)?;
+            if let Some(Stop { at, held }) = &mut mask.stop {
+                let done = mask.alpha.f_sum(Kind::Float)?.f_le(*at as f64)?;
+                beta.f_copy_(&held.f_where_self(&done, &beta)?)?;
+                held.f_copy_(&beta)?;
+            }
             let on = beta.f_gt(f64::from(ON_ABOVE))?;
             let stays = beta.f_ge(f64::from(OFF_BELOW))?;
             // On, or as it was where it is not off: max(on, alpha * stays).
@@ -142,6 +180,16 @@ impl StraightThroughMasks {
     }
 }
 
+/// A tensor of its own memory, without gradients.
+fn copy(tensor: &Tensor) -> Result<Tensor> {
+    let copied = tensor.f_detach().and_then(|detached| {
+        let mut memory = detached.f_zeros_like()?;
+        memory.f_copy_(&detached)?;
+        Ok(memory)
+    });
+    copied.map_err(Error::torch("copy a mask"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -163,7 +211,9 @@ mod tests {
         };
         weights.insert("mask_ip1.alpha", row(alpha));
         weights.insert("mask_ip1.beta", row(beta));
-        StraightThroughMasks::new(&network, &weights, Some(&BETA), Some(Target::All), Device::Cpu)
+        let stop_at = BTreeMap::new();
+        let stage = NodeStage { target: Target::All, stop_at: &stop_at };
+        StraightThroughMasks::new(&network, &weights, Some(&BETA), Some(stage), Device::Cpu)
             .unwrap()
     }
 
@@ -195,6 +245,43 @@ mod tests {
         assert_eq!(stored, alive);
         let stored: Vec<f32> = weights.get("mask_ip1.beta").unwrap().iter().copied().collect();
         assert_eq!(stored, clamped);
+    }
+
+    #[test]
+    fn a_mask_stops_where_its_stage_says_as_the_pure_function_does() {
+        let network = zoo::lenet_300_100();
+        let stop_at = BTreeMap::from([("ip1".to_owned(), 290)]);
+        let stage = NodeStage { target: Target::All, stop_at: &stop_at };
+        let make = |weights: &Weights| {
+            StraightThroughMasks::new(&network, weights, Some(&BETA), Some(stage), Device::Cpu)
+                .unwrap()
+        };
+        let mut masks = make(&Weights::default());
+        let (mut alive, mut held) = (vec![true; 300], vec![0.8002_f32; 300]);
+        let mut counts = Vec::new();
+        for gone in [4, 9, 12, 0, 20] {
+            // The first `gone` nodes are pulled below the threshold, the others above it.
+            let mut beta: Vec<f32> =
+                (0..300).map(|node| if node < gone { 0.79 } else { 0.8015 }).collect();
+            for (name, own) in masks.learning() {
+                if name == "mask_ip1.beta" {
+                    tch::no_grad(|| own.copy_(&Tensor::from_slice(&beta).view([1, 300])));
+                }
+            }
+            masks.update().unwrap();
+            node::update_until(&mut alive, &mut beta, &mut held, 290);
+            let mut weights = Weights::default();
+            masks.store(&mut weights).unwrap();
+            let stored = |part: &str| -> Vec<f32> {
+                weights.get(&format!("mask_ip1.{part}")).unwrap().iter().copied().collect()
+            };
+            let flags: Vec<bool> = stored("alpha").iter().map(|&alpha| alpha == 1.0).collect();
+            assert_eq!((&flags, stored("beta")), (&alive, beta));
+            counts.push(node::count(&flags));
+            // A run that was stopped goes on with these.
+            masks = make(&weights);
+        }
+        assert_eq!(counts, [296, 291, 288, 288, 288], "it stops below 290, and nothing comes back");
     }
 
     #[test]
@@ -250,12 +337,13 @@ mod tests {
     #[test]
     fn only_targeted_masks_learn_and_a_plain_stage_has_none() {
         let network = zoo::lenet_5();
-        let fresh = |target| {
+        let stop_at = BTreeMap::new();
+        let fresh = |target: Option<Target>| {
             StraightThroughMasks::new(
                 &network,
                 &Weights::default(),
                 Some(&BETA),
-                target,
+                target.map(|target| NodeStage { target, stop_at: &stop_at }),
                 Device::Cpu,
             )
             .unwrap()

@@ -8,12 +8,12 @@ use tch::{Device, Reduction, Tensor};
 use super::checkpoint::{Checkpoint, StageFolder, State};
 use super::images::{Batch, Images, Order, Score, score};
 use super::losses::Losses;
-use super::node_masks::StraightThroughMasks;
+use super::node_masks::{NodeStage, StraightThroughMasks};
 use super::outcome::EpochMetrics;
 use super::precision::working_copy;
 use super::recipe::{Keep, Prune, Recipe, Stage};
 use super::sgd::Sgd;
-use super::weight_masks::{node_target, pruned_softly, weight_masks};
+use super::weight_masks::{pruned_softly, weight_masks};
 use crate::error::{Error, Result};
 use crate::network::{Network, Weights};
 use crate::prune::{self, WeightMask, compact::living_nodes};
@@ -65,6 +65,14 @@ pub(super) struct Trainer<'a> {
     sgd: Sgd,
     state: State,
     kept: Weights,
+}
+
+/// What a stage does with the masks of nodes, if it prunes them.
+fn node_stage(prune: Option<&Prune>) -> Option<NodeStage<'_>> {
+    match prune {
+        Some(Prune::Node { target, stop_at, .. }) => Some(NodeStage { target: *target, stop_at }),
+        _ => None,
+    }
 }
 
 /// A network's parameters as tensors, and the names of those that learn.
@@ -148,7 +156,7 @@ impl<'a> Trainer<'a> {
             }
         }
         let weights = checkpoint.as_ref().map_or(&begin, |checkpoint| &checkpoint.weights);
-        let target = node_target(stage.prune.as_ref());
+        let node_stage = node_stage(stage.prune.as_ref());
         let (parameters, trained) = parameters_of(network, weights, format, device)?;
         let weight_masks = mask_tensors(&masks, &parameters, format, device)?;
         let sgd = optimiser(recipe, network)?;
@@ -163,7 +171,7 @@ impl<'a> Trainer<'a> {
                 network,
                 weights,
                 recipe.beta.as_ref(),
-                target,
+                node_stage,
                 device,
             )?,
             weight_masks,

@@ -27,7 +27,7 @@ built_in! {
         "combined_pruning_half_rate_short" "magnitude_pruning" "random_pruning";
     "convnet":
         "node_pruning" "node_pruning_short" "node_pruning_half_rate" "node_pruning_half_rate_short"
-        "node_pruning_deep" "simd_pruning" "simd_pruning_deep" "simd_pruning_short" "simd_pruning_short_deep" "upright_pruning"
+        "node_pruning_deep" "node_pruning_counts" "simd_pruning" "simd_pruning_deep" "simd_pruning_short" "simd_pruning_short_deep" "upright_pruning"
         "upright_pruning_ordered" "combined_pruning" "combined_pruning_all" "magnitude_pruning" "random_pruning";
     "nin":
         "node_pruning" "node_pruning_short" "node_pruning_gpu" "simd_pruning" "simd_pruning_short"
@@ -211,6 +211,10 @@ mod tests {
             ),
             ("width = 8", "width = 0", "a width of at least 1"),
             ("penalty = 0.004", "penalty = -1.0", "stage node-1, penalty"),
+            ("0.004", "0.004, stop_at = { conv3 = 9 }", "layers whose nodes this stage prunes"),
+            ("0.004", "0.004, stop_at = { ip1 = 9 }", "layers whose nodes this stage prunes"),
+            ("0.004", "0.004, stop_at = { conv2 = 51 }", "1 to 50 nodes for conv2"),
+            ("0.004", "0.004, stop_at = { conv2 = 0 }", "1 to 50 nodes for conv2"),
             ("beta = { initial", "# { initial", "since a stage prunes nodes"),
             ("combined-pruning", "random-pruning", "what the recipe's technique prunes"),
             ("deviation = [0.3081]", "deviation = [0.0]", "pixels.deviation"),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::per_parameter::matches;
-use super::{Beta, Prune, Recipe};
+use super::{Beta, Prune, Recipe, Target};
 use crate::error::{Error, Result};
 use crate::network::{Network, zoo};
 
@@ -107,7 +107,10 @@ impl Recipe {
         let shares = "shares between 0 and 1, of layers of the network";
         let positive = |number: f64| number > 0.0 && number.is_finite();
         match prune {
-            Prune::Node { penalty, .. } => self.check_node_pruning(*penalty),
+            Prune::Node { target, penalty, stop_at } => {
+                self.check_node_pruning(*penalty)?;
+                stops_of_masks(network, *target, stop_at)
+            }
             Prune::Simd { width, threshold, threshold_of, .. } => {
                 let expected = "thresholds above 0, of layers of the network";
                 of_layers(network, Some(*threshold), threshold_of, positive, expected)?;
@@ -155,6 +158,28 @@ fn of_layers(
     let holds = all.is_none_or(&sound) && single.iter().all(|(name, &of)| known(name) && sound(of));
     let found = all.map_or_else(|| format!("{single:?}"), |all| format!("{all}, {single:?}"));
     require(holds, "prune", expected, &found)
+}
+
+/// Refuses numbers of nodes at which pruning stops, of layers whose nodes it does not prune or which have no more.
+fn stops_of_masks(
+    network: &Network,
+    target: Target,
+    stop_at: &BTreeMap<String, usize>,
+) -> Result<(), Complaint> {
+    let sites = network.mask_sites().unwrap_or_default();
+    let nodes_of = |layer: &String| {
+        let site = sites.iter().find(|site| network.layers[site.producer].name == *layer)?;
+        target.includes(site.kind).then_some(site.nodes)
+    };
+    for (layer, stop) in stop_at {
+        let expected = match nodes_of(layer) {
+            Some(nodes) if (1..=nodes).contains(stop) => continue,
+            Some(nodes) => format!("1 to {nodes} nodes for {layer}"),
+            None => "layers whose nodes this stage prunes".to_owned(),
+        };
+        require(false, "stop_at", &expected, &format!("{layer} = {stop}"))?;
+    }
+    Ok(())
 }
 
 /// Refuses groups of no weights.

@@ -57,6 +57,10 @@ pub enum Prune {
         target: Target,
         /// What each step takes from `beta`, times the learning rate.
         penalty: f64,
+        /// How many living nodes are few enough, by layer: once a layer has no more, its mask stays as it is. Layers
+        /// that are not named have no such number, as the authors' have none.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        stop_at: BTreeMap<String, usize>,
     },
     /// Removes groups once, at the start of the stage, and trains what is left.
     Simd {

@@ -207,13 +207,5 @@ fn living_rms(weights: ArrayView2<'_, f32>) -> f64 {
     if count == 0 { 1.0 } else { (sum / count as f64).sqrt() }
 }
 
-/// The masks that a stage lets learn.
-pub(super) fn node_target(prune: Option<&Prune>) -> Option<Target> {
-    match prune {
-        Some(Prune::Node { target, .. }) => Some(*target),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests;
