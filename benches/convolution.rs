@@ -13,7 +13,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use clap::ValueEnum;
 use ndarray::{Array2, ArrayView2, Axis};
 use rand::RngExt;
@@ -25,6 +25,7 @@ use scalpel::report::Table;
 use scalpel::seed;
 use scalpel::sparse::{GroupSparse, Pattern, UprightSparse};
 use scalpel::timing::{MeasureConfig, geometric_mean, try_interleave};
+use scalpel::torch::MemoryFormat;
 use tch::{Kind, Tensor};
 
 const DENSITIES: [f64; 3] = [0.1, 0.2, 0.4];
@@ -148,12 +149,22 @@ impl<'a> Case<'a> {
             [self.batch, channels, height, width, stride, padding, self.layer.groups]
                 .map(|size| size as i64);
         let image = Tensor::from_slice(&self.x).view([batch, channels, height, width]);
-        let dense =
-            || image.f_conv2d::<Tensor>(&self.weights, None, [stride], [padding], [1], groups);
-        let expected: Vec<f32> = Vec::try_from(&dense()?.flatten(0, -1).to_kind(Kind::Float))?;
+        // As in the whole networks, libtorch has its values in the order that it computes the fastest with.
+        let operands = MemoryFormat::ALL
+            .iter()
+            .map(|format| Ok([format.of(&image)?, format.of(&self.weights)?]))
+            .collect::<Result<Vec<_>, scalpel::error::Error>>()?;
+        let dense = |[image, weights]: &[Tensor; 2]| {
+            image.f_conv2d::<Tensor>(weights, None, [stride], [padding], [1], groups)
+        };
+        let expected = dense(&operands[0])?.flatten(0, -1).to_kind(Kind::Float);
+        let expected: Vec<f32> = Vec::try_from(&expected)?;
         let [_, inner] = self.layer.shape();
         type Turn<'a> = Box<dyn FnMut() -> anyhow::Result<()> + 'a>;
-        let mut turns: Vec<Turn<'_>> = vec![Box::new(|| Ok(dense().map(drop)?))];
+        let mut turns: Vec<Turn<'_>> = Vec::new();
+        for operands in &operands {
+            turns.push(Box::new(move || Ok(dense(operands).map(drop)?)));
+        }
         for convolution in std::iter::once(&self.ours).chain(&self.libraries) {
             let mut y = vec![f32::NAN; expected.len()];
             convolution.run(&self.x, self.batch, &mut y)?;
@@ -168,8 +179,12 @@ impl<'a> Case<'a> {
             &mut turns,
             MeasureConfig::new(15, Duration::from_millis(3)),
         )?;
-        let libraries = timings[2..].iter().map(|timing| timing.median);
-        Ok(([timings[1].median, timings[0].median], libraries.min_by(f64::total_cmp)))
+        let times: Vec<f64> = timings.iter().map(|timing| timing.median).collect();
+        let (dense, [ours, libraries @ ..]) = times.split_at(operands.len()) else {
+            bail!("ours was not measured");
+        };
+        let fastest = |times: &[f64]| times.iter().copied().min_by(f64::total_cmp);
+        Ok(([*ours, fastest(dense).context("libtorch's times")?], fastest(libraries)))
     }
 }
 

@@ -180,7 +180,7 @@ fn run(cli: Evaluate) -> anyhow::Result<ExitCode> {
                 policy,
                 group_width: group.unwrap_or(GROUP),
                 batch: BATCH,
-                libraries: &context.libraries,
+                libraries: context.libraries(),
                 ..Request::new(&network, &weights)
             };
             by_our_kernels(&request, context.device, test.as_ref())?

@@ -12,6 +12,8 @@ pub mod cuda;
 pub mod mkl;
 pub mod rotation;
 #[cfg(feature = "torch")]
+mod torch_convolutions;
+#[cfg(feature = "torch")]
 mod torch_products;
 
 use std::sync::Arc;
@@ -20,6 +22,7 @@ use ndarray::ArrayView2;
 
 use self::blas::BlasLibrary;
 use crate::error::{Error, Result};
+use crate::kernels::convolution::ConvLibrary;
 use crate::kernels::library_gemm::{DenseLibrary, Strided};
 use crate::sparse::Csr;
 
@@ -136,6 +139,15 @@ pub fn dense_libraries() -> Result<Vec<Arc<dyn DenseLibrary>>> {
     let mkl = mkl::Mkl::load(1).ok().map(|mkl| mkl as Arc<dyn DenseLibrary>);
     let others = BlasLibrary::load_all(1)?.into_iter().map(|blas| blas as Arc<dyn DenseLibrary>);
     Ok(mkl.into_iter().chain(others).collect())
+}
+
+/// The convolutions of all libraries that are here, each on the thread that calls it: libtorch's, which are oneDNN's.
+pub fn conv_libraries() -> Vec<Arc<dyn ConvLibrary>> {
+    #[cfg(feature = "torch")]
+    if let Some(libtorch) = torch_convolutions::TorchConvolutions::new() {
+        return vec![Arc::new(libtorch)];
+    }
+    Vec::new()
 }
 
 /// Flag of `dlopen` (Linux): a library's symbols are looked for among its own parts first, and not among those of

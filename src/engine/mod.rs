@@ -8,6 +8,7 @@
 
 mod autotune;
 mod layer_weights;
+mod libraries;
 mod on_cpu;
 mod on_gpu;
 mod plan;
@@ -19,9 +20,9 @@ mod spinning_workers;
 mod tests;
 
 use std::cell::RefCell;
-use std::sync::Arc;
 
 pub use autotune::AutotuneCache;
+pub use libraries::DenseLibraries;
 pub use policy::Policy;
 pub use profile::{LayerProfile, profile_table};
 #[cfg(feature = "experiments")]
@@ -29,7 +30,6 @@ pub(crate) use spinning_workers::SpinningWorkers;
 
 use crate::device::gpu::Gpu;
 use crate::error::{Error, Result};
-use crate::kernels::library_gemm::DenseLibrary;
 use crate::kernels::threads;
 use crate::network::{Network, NodeMasks, Shape, Weights};
 use crate::sparse::Format;
@@ -67,8 +67,8 @@ pub struct Request<'a> {
     pub group_width: usize,
     /// Images that are run at once.
     pub batch: usize,
-    /// Libraries whose dense products may take dense layers and convolutions on a CPU, where they are the fastest.
-    pub libraries: &'a [Arc<dyn DenseLibrary>],
+    /// Other libraries, beside our kernels.
+    pub libraries: DenseLibraries<'a>,
 }
 
 /// No node is blocked.
@@ -85,7 +85,7 @@ impl<'a> Request<'a> {
             policy: Policy::Scalpel,
             group_width: 8,
             batch: 1,
-            libraries: &[],
+            libraries: DenseLibraries::default(),
         }
     }
 }

@@ -6,8 +6,12 @@ use std::sync::{Arc, Mutex};
 use ndarray::{Array2, Array4};
 use rand::RngExt;
 
-use super::{AutotuneCache, Device, Executable, Policy, Request, compile, reference};
+use super::{
+    AutotuneCache, DenseLibraries, Device, Executable, Policy, Request, compile, reference,
+};
 use crate::error::{Error, Result};
+use crate::kernels::convolution::ConvLibrary;
+use crate::kernels::convolution::library::tests::{Instant, LoopsConv};
 use crate::kernels::gpu;
 use crate::kernels::library_gemm::{
     DenseLibrary, LibraryGemm,
@@ -52,7 +56,15 @@ impl Pruned {
     ) -> Result<Executable<'static>> {
         let Self { network, weights, masks, .. } = self;
         compile(
-            &Request { network, weights, masks, policy, group_width: 8, batch, libraries: &[] },
+            &Request {
+                network,
+                weights,
+                masks,
+                policy,
+                group_width: 8,
+                batch,
+                libraries: DenseLibraries::default(),
+            },
             device,
             autotune,
         )
@@ -232,7 +244,10 @@ fn a_library_that_is_slower_than_our_kernels_is_not_taken() {
         policy: Policy::Dense,
         group_width: 8,
         batch: 16,
-        libraries: std::slice::from_ref(&library),
+        libraries: DenseLibraries {
+            products: std::slice::from_ref(&library),
+            ..DenseLibraries::default()
+        },
     };
     let mut executable = compile(&request, Device::Cpu, &mut AutotuneCache::in_memory()).unwrap();
     let steps = executable.profile().unwrap();
@@ -254,13 +269,34 @@ fn a_library_that_is_faster_takes_dense_layers_and_convolutions_and_is_named() {
     let request = Request {
         policy: Policy::Dense,
         batch: 16,
-        libraries: &libraries,
+        libraries: DenseLibraries { products: &libraries, ..DenseLibraries::default() },
         ..Request::new(&network, &weights)
     };
     let mut executable = compile(&request, Device::Cpu, &mut AutotuneCache::in_memory()).unwrap();
     let kernels: Vec<String> =
         executable.profile().unwrap().into_iter().map(|step| step.kernel).collect();
     assert_eq!(kernels, ["masked_dense_f32_library (answering)"; 2]);
+}
+
+#[test]
+fn a_library_whose_convolutions_are_faster_takes_them_and_one_that_is_slower_does_not() {
+    let Pruned { network, weights, .. } = Pruned::new(zoo::lenet_5());
+    let taken = |library: Arc<dyn ConvLibrary>| -> Vec<bool> {
+        let libraries = [library];
+        let request = Request {
+            policy: Policy::Dense,
+            batch: 2,
+            libraries: DenseLibraries { convolutions: &libraries, ..DenseLibraries::default() },
+            ..Request::new(&network, &weights)
+        };
+        let mut executable =
+            compile(&request, Device::Cpu, &mut AutotuneCache::in_memory()).unwrap();
+        let steps = executable.profile().unwrap();
+        let convolutions = steps.iter().filter(|step| step.layer.starts_with("conv"));
+        convolutions.map(|step| step.kernel.starts_with("convolution_f32_library (")).collect()
+    };
+    assert_eq!(taken(Arc::new(Instant)), [true, true]);
+    assert_eq!(taken(Arc::new(LoopsConv)), [false, false]);
 }
 
 #[test]
@@ -308,7 +344,7 @@ fn what_does_not_fit_is_refused() {
             policy: Policy::Combined,
             group_width: width,
             batch,
-            libraries: &[],
+            libraries: DenseLibraries::default(),
         };
         compile(&request, Device::Cpu, &mut autotune).map(|_| ()).unwrap_err().to_string()
     };

@@ -5,12 +5,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::pytorch::PyTorch;
-use crate::baselines::dense_libraries;
+use crate::baselines::{conv_libraries, dense_libraries};
 use crate::device::cuda::{Cuda, shim::Shim};
 use crate::device::gpu::Gpu;
 use crate::device::{DeviceSpec, open_wgpu};
-use crate::engine;
+use crate::engine::{self, DenseLibraries};
 use crate::error::{Error, Result};
+use crate::kernels::convolution::ConvLibrary;
 use crate::kernels::library_gemm::DenseLibrary;
 
 /// Where a contest takes place.
@@ -25,11 +26,18 @@ pub struct BenchContext<'a> {
     pub threads: usize,
     /// Libraries whose dense products may take our dense layers and convolutions.
     pub libraries: Vec<Arc<dyn DenseLibrary>>,
+    /// Libraries whose own convolutions may.
+    pub convolutions: Vec<Arc<dyn ConvLibrary>>,
     /// PyTorch through Python, which captures networks in CUDA graphs.
     pub(super) pytorch: Option<Rc<RefCell<PyTorch>>>,
 }
 
 impl BenchContext<'_> {
+    /// What may take our layers of dense weights.
+    pub fn libraries(&self) -> DenseLibraries<'_> {
+        DenseLibraries { products: &self.libraries, convolutions: &self.convolutions }
+    }
+
     /// Threads for the scores that everybody is compared with: all, where a GPU is timed and not the processor.
     pub(super) fn checking_threads(&self) -> usize {
         match self.device {
@@ -92,7 +100,8 @@ impl BenchDevice {
 
     /// Makes it a bench context, with so many threads of the processor: those of rayon's global pool and of libtorch
     /// are set to them. On a GPU through CUDA, libtorch runs on the same one; through wgpu it cannot. On a CPU,
-    /// MKL, OpenBLAS and BLIS may take dense layers, on threads of ours.
+    /// MKL, OpenBLAS and BLIS may take dense layers, and libtorch's convolutions (oneDNN) convolutions, on threads of
+    /// ours.
     ///
     /// # Errors
     /// The global pool has been made already; a libtorch without CUDA; a library whose variable names no file of it.
@@ -109,12 +118,12 @@ impl BenchDevice {
         pool.build_global().map_err(|error| {
             Error::argument("set the threads", "a pool that is not made yet", error.to_string())
         })?;
-        let libraries = match &self.gpu {
-            None => dense_libraries()?,
-            Some(_) => Vec::new(),
+        let (libraries, convolutions) = match &self.gpu {
+            None => (dense_libraries()?, conv_libraries()),
+            Some(_) => (Vec::new(), Vec::new()),
         };
         let device = self.gpu().map_or(engine::Device::Cpu, engine::Device::Gpu);
         let name = self.name.clone();
-        Ok(BenchContext { name, device, library, threads, libraries, pytorch: None })
+        Ok(BenchContext { name, device, library, threads, libraries, convolutions, pytorch: None })
     }
 }

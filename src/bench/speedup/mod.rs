@@ -109,7 +109,7 @@ pub fn compiled<'a>(
         policy,
         group_width: *group_width,
         batch,
-        libraries: &context.libraries,
+        libraries: context.libraries(),
     };
     let mut executable = compile(&request, context.device, autotune)?;
     verify(&mut executable, network, weights, masks, batch, context.checking_threads())?;

@@ -10,19 +10,18 @@ mod build;
 mod transpose;
 
 use std::cell::RefCell;
-use std::sync::Arc;
 use std::time::Instant;
 
 use self::build::Builder;
 use self::transpose::transpose;
 use super::autotune::{AutotuneCache, THREADS, TuningCandidate};
+use super::libraries::DenseLibraries;
 use super::plan::{Plan, Step, Work};
 use super::profile::{Description, LayerProfile, profiled, summary};
 use super::spinning_workers::SpinningWorkers;
 use crate::error::Result;
 use crate::kernels::convolution::Convolution;
 use crate::kernels::layout::{ImageLayout, Input, Output};
-use crate::kernels::library_gemm::DenseLibrary;
 use crate::kernels::masked_dense::MaskedDense;
 use crate::kernels::pool_eltwise::PoolEltwise;
 use crate::kernels::{PackedProduct, parallel_for_with, runs_parallel, serial, threads};
@@ -174,7 +173,7 @@ impl OnCpu {
         plan: &Plan<'_>,
         formats: &[Format],
         batch: usize,
-        libraries: &[Arc<dyn DenseLibrary>],
+        libraries: DenseLibraries<'_>,
         autotune: &mut AutotuneCache,
     ) -> Result<(Self, usize)> {
         let first_dense = |step: &Step<'_>| matches!(step.work, Work::Linear(_));

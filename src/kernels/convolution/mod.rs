@@ -1,6 +1,7 @@
 //! Convolution with weights in groups of either pattern, dense ones or compressed rows, on `group_spmm`,
 //! `upright_spmm` and `csr_spmm`, without im2col; or, with dense weights, on a library's product
-//! ([`super::library_gemm`]), for which some pixels at a time are gathered.
+//! ([`super::library_gemm`]), for which some pixels at a time are gathered, or a library's own convolution
+//! ([`ConvLibrary`]).
 //!
 //! The weights of a convolution's group of channels are a matrix `[M, C * side * side]`; X would have a
 //! row for each tap (c, kh, kw), with a column for each output pixel. That matrix is never built: in a
@@ -12,6 +13,7 @@
 //! lies.
 
 pub mod gpu;
+pub(crate) mod library;
 mod padded_image;
 mod product;
 pub mod reference;
@@ -25,6 +27,8 @@ use rayon::prelude::*;
 
 use ndarray::ArrayView2;
 
+use self::library::LibraryConv;
+pub use self::library::{ConvLibrary, PreparedConv};
 use self::padded_image::PaddedImage;
 use self::product::{Backend, product};
 use super::layout::{ColumnLayout, ImageLayout, Input, Output, RowTable, Rows};
@@ -151,10 +155,21 @@ struct ChannelGroup<'a> {
 /// One group of channels, packed.
 #[derive(Debug)]
 struct Group {
-    kernel: Box<dyn PackedProduct>,
-    /// Where each tap's row starts in the map.
-    taps: RowTable,
+    kernel: GroupKernel,
     first_output: usize,
+}
+
+/// What convolves one group of channels.
+#[derive(Debug)]
+enum GroupKernel {
+    /// A product on a map.
+    Product {
+        kernel: Box<dyn PackedProduct>,
+        /// Where each tap's row starts in the map.
+        taps: RowTable,
+    },
+    /// A library.
+    Library(LibraryConv),
 }
 
 /// A convolution packed and ready to run.
@@ -192,6 +207,47 @@ impl Convolution {
         Self::pack(layer, Backend::Library(library))
     }
 
+    /// Prepares a layer of dense weights for a library's own convolution.
+    ///
+    /// # Errors
+    /// Sizes that contradict each other; weights that are not dense; what the library refuses.
+    pub fn with_conv_library(
+        library: &Arc<dyn ConvLibrary>,
+        layer: &ConvLayer<'_>,
+    ) -> Result<Self> {
+        let parts = layer.channel_groups()?;
+        let Weights::Dense(all) = layer.weights else {
+            let expected = "dense weights for a library";
+            return Err(Error::argument("convolution", expected, library.name()));
+        };
+        let square = layer.geometry.side * layer.geometry.side;
+        let group = |(part, weights): (&ChannelGroup<'_>, &ArrayView2<'_, f32>)| {
+            let geometry = Geometry { channels: part.shape[1] / square, ..layer.geometry };
+            let weights: Vec<f32> = weights.iter().copied().collect();
+            let bias = super::bias("convolution", part.bias, part.shape[0])?;
+            let own = LibraryConv::new(
+                library,
+                &geometry,
+                part.first_input,
+                (&weights, &bias),
+                layer.relu,
+            );
+            Ok(Group { kernel: GroupKernel::Library(own?), first_output: part.first_output })
+        };
+        let groups = parts.iter().zip(all).map(group).collect::<Result<Vec<_>>>()?;
+        Self::of_groups(&layer.geometry, &parts, groups)
+    }
+
+    fn of_groups(
+        geometry: &Geometry,
+        parts: &[ChannelGroup<'_>],
+        groups: Vec<Group>,
+    ) -> Result<Self> {
+        let outputs = parts.iter().map(|part| part.shape[0]).sum();
+        let (output, map) = (geometry.output()?, PaddedImage::new(geometry));
+        Ok(Self { geometry: *geometry, output, outputs, map, groups })
+    }
+
     fn pack(layer: &ConvLayer<'_>, backend: Backend<'_>) -> Result<Self> {
         let geometry = layer.geometry;
         let parts = layer.channel_groups()?;
@@ -209,11 +265,10 @@ impl Convolution {
                 })
                 .collect();
             let kernel = product(layer, place, part.bias, backend, columns)?;
-            let taps = RowTable::new(taps);
-            packed.push(Group { kernel, taps, first_output: part.first_output });
+            let kernel = GroupKernel::Product { kernel, taps: RowTable::new(taps) };
+            packed.push(Group { kernel, first_output: part.first_output });
         }
-        let outputs = parts.iter().map(|part| part.shape[0]).sum();
-        Ok(Self { geometry, output, outputs, map, groups: packed })
+        Self::of_groups(&geometry, &parts, packed)
     }
 
     /// Channels, height and width of the output.
@@ -231,13 +286,29 @@ impl Convolution {
 
     /// The variant that it runs on; none without groups of channels.
     pub fn variant(&self) -> Option<&'static str> {
-        self.groups.first().map(|group| group.kernel.name())
+        self.groups.first().map(|group| match &group.kernel {
+            GroupKernel::Product { kernel, .. } => kernel.name(),
+            GroupKernel::Library(_) => library::NAME,
+        })
     }
 
     /// The variant that it runs on, and the library that computes it where there is one; `none` without groups of
     /// channels.
     pub fn label(&self) -> String {
-        self.groups.first().map_or("none".to_owned(), |group| group.kernel.label())
+        self.groups.first().map_or("none".to_owned(), |group| match &group.kernel {
+            GroupKernel::Product { kernel, .. } => kernel.label(),
+            GroupKernel::Library(library) => library.label(),
+        })
+    }
+
+    /// Whether an image has to be split into phases, by [`Convolution::split`], before [`Convolution::run_map`] reads
+    /// it.
+    pub fn is_split(&self) -> bool {
+        self.map.unsplit().is_none() && !self.is_of_a_library()
+    }
+
+    fn is_of_a_library(&self) -> bool {
+        matches!(self.groups.first(), Some(Group { kernel: GroupKernel::Library(_), .. }))
     }
 
     /// Convolves images: x is `[images, channels, height, width]`, y is `[images, outputs, ...]`. What
@@ -270,6 +341,10 @@ impl Convolution {
         if self.map.is_the_image() {
             return self.run_map(x, y, &to);
         }
+        if self.is_of_a_library() {
+            let Geometry { channels, height, width, .. } = self.geometry;
+            return self.run_from(x, &ImageLayout::plain([channels, height, width]), y, &to);
+        }
         // Taken and put back, since another image may come to this thread while it waits for others.
         let mut map = MAP.take();
         map.clear();
@@ -281,8 +356,8 @@ impl Convolution {
     }
 
     /// Where whoever makes the image of such a convolution writes it, so that [`Convolution::run_map`] can
-    /// read it: the zeros around it lie there already, once. `None` where it has to be split into phases, by
-    /// [`Convolution::split`].
+    /// read it: the zeros around it lie there already, once. `None` where it lies as it is, for [`Convolution::split`]
+    /// to split it into phases, or for a library to read.
     pub fn input_map(geometry: &Geometry) -> Option<ImageLayout> {
         PaddedImage::new(geometry).unsplit()
     }
@@ -304,14 +379,34 @@ impl Convolution {
         Ok(())
     }
 
-    /// Convolves one image that lies in a map, and writes its results where `to` says; their neighbours in a
-    /// row must be neighbours there.
+    /// Convolves one image that lies in a map, or, for a library that splits nothing, as it is; and writes its results
+    /// where `to` says; their neighbours in a row must be neighbours there.
     ///
     /// # Errors
-    /// A map of another length; places that `y` does not have.
+    /// A map that is too short; places that `y` does not have; what a library refuses.
     pub fn run_map(&self, map: &[f32], y: &mut [f32], to: &ImageLayout) -> Result<()> {
+        let Geometry { channels, height, width, .. } = self.geometry;
+        let plain = ImageLayout::plain([channels, height, width]);
+        self.run_from(map, &self.map.unsplit().unwrap_or(plain), y, to)
+    }
+
+    /// As [`Convolution::run_map`]; a library finds the image as `from` says.
+    fn run_from(
+        &self,
+        map: &[f32],
+        from: &ImageLayout,
+        y: &mut [f32],
+        to: &ImageLayout,
+    ) -> Result<()> {
         let [_, width] = self.output;
-        Error::check_room("convolution", "the map", self.map.floats(), map.len())?;
+        let needed = match self.is_of_a_library() {
+            true => {
+                let Geometry { channels, height, width, .. } = self.geometry;
+                from.floats([channels, height, width], 1)
+            }
+            false => self.map.floats(),
+        };
+        Error::check_room("convolution", "the map", needed, map.len())?;
         Error::check_room("convolution", "y", to.floats(self.output(), 1), y.len())?;
         if to.pixel_stride != 1 {
             let expected = "a y whose pixels of a row are neighbours";
@@ -319,12 +414,17 @@ impl Convolution {
         }
         let columns = ColumnLayout::lines(self.map.pitch(), width, to.row_stride);
         for group in &self.groups {
-            let x = Input { values: map, rows: Rows::At(&group.taps) };
             // A group without outputs may start after the end.
             let first = (to.offset + group.first_output * to.channel_stride).min(y.len());
-            let y =
-                Output { values: &mut y[first..], rows: Rows::Every(to.channel_stride), columns };
-            group.kernel.run_at(x, self.map.columns(self.output), y)?;
+            let values = &mut y[first..];
+            match &group.kernel {
+                GroupKernel::Product { kernel, taps } => {
+                    let x = Input { values: map, rows: Rows::At(taps) };
+                    let y = Output { values, rows: Rows::Every(to.channel_stride), columns };
+                    kernel.run_at(x, self.map.columns(self.output), y)?;
+                }
+                GroupKernel::Library(library) => library.run(map, from, values, to)?,
+            }
         }
         Ok(())
     }

@@ -6,7 +6,8 @@ use ndarray::{Array2, Axis};
 use proptest::prelude::*;
 use rand::RngExt;
 
-use super::{ConvLayer, Convolution, Geometry, Weights, gpu, reference};
+use super::library::tests::LoopsConv;
+use super::{ConvLayer, ConvLibrary, Convolution, Geometry, Weights, gpu, reference};
 use crate::device::gpu::{Gpu, download, upload};
 use crate::error::Error;
 use crate::kernels::SparseVariant;
@@ -156,7 +157,9 @@ fn check_pattern(case: &Case, pattern: Pattern, seed: u64, spoil: impl Fn(&mut [
         let library: Arc<dyn DenseLibrary> = Arc::new(Loops);
         let dense = ConvLayer { weights: Weights::Dense(&views), ..*layer };
         let theirs = finite.then(|| Convolution::with_library(&library, &dense));
-        for convolution in own.chain(theirs) {
+        let library: Arc<dyn ConvLibrary> = Arc::new(LoopsConv);
+        let whole = finite.then(|| Convolution::with_conv_library(&library, &dense));
+        for convolution in own.chain(theirs).chain(whole) {
             let convolution = convolution.unwrap();
             let mut found = vec![f32::NAN; floats];
             convolution.run(x, case.images, &mut found).unwrap();
@@ -175,7 +178,11 @@ fn between_maps(convolution: &Convolution, case: &Case, x: &[f32]) -> Vec<f32> {
     let mut y = Vec::new();
     for image in x.chunks(x.len() / case.images) {
         let mut map = vec![0.0; Convolution::map_floats(&case.geometry)];
-        convolution.split(image, &mut map).unwrap();
+        if convolution.is_split() || Convolution::input_map(&case.geometry).is_some() {
+            convolution.split(image, &mut map).unwrap();
+        } else {
+            map = image.to_vec();
+        }
         let mut bordered = vec![-77.0; to.image_stride];
         convolution.run_map(&map, &mut bordered, &to).unwrap();
         let border = bordered.iter().filter(|&&value| value == -77.0).count();

@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::network::{Network, NodeKind, Op, ParameterRole, Weights, as_matrix};
 use crate::prune::{WeightMask, magnitude, random, reorder, simd, upright};
 use crate::seed;
-use crate::train::recipe::{Prune, Recipe, Stage, Target, Unit};
+use crate::train::recipe::{Prune, Recipe, Stage, Unit};
 
 /// The weight masks of stage `index`, by parameter, from the weights that it starts with: what its own
 /// pruning removes, and, once a stage has removed weights, whatever is 0 by then.

@@ -2,7 +2,7 @@ use super::*;
 use crate::network::zoo;
 use crate::prune::{self, kept};
 use crate::train::initial_weights;
-use crate::train::recipe::Technique;
+use crate::train::recipe::{Target, Technique};
 
 /// The share of each layer that the stages leave, one after another.
 fn shares(technique: Technique, stages: Vec<Option<Prune>>) -> Vec<BTreeMap<String, f64>> {

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use crate::engine::autotune::TuningCandidate;
 use crate::engine::layer_weights::LayerWeights;
+use crate::engine::libraries::DenseLibraries;
 use crate::engine::on_cpu::DenseProduct;
 use crate::engine::plan::Product;
 use crate::error::Result;
 use crate::kernels::SparseVariant;
-use crate::kernels::convolution::{self, Convolution};
+use crate::kernels::convolution::{self, ConvLibrary, Convolution};
 use crate::kernels::csr_spmm::{self, CsrSpmm};
 use crate::kernels::group_spmm::{self, GroupSpmm};
 use crate::kernels::library_gemm::{DenseLibrary, label};
@@ -26,6 +27,8 @@ pub(super) enum ConvBackend<'a> {
     Variant(SparseVariant),
     Csr,
     Library(&'a Arc<dyn DenseLibrary>),
+    /// A library's own convolution.
+    ConvLibrary(&'a Arc<dyn ConvLibrary>),
 }
 
 impl ConvBackend<'_> {
@@ -34,6 +37,7 @@ impl ConvBackend<'_> {
             Self::Variant(variant) => variant.name().to_owned(),
             Self::Csr => "csr".to_owned(),
             Self::Library(library) => label(&**library),
+            Self::ConvLibrary(library) => convolution::library::label(&library.name()),
         }
     }
 
@@ -43,6 +47,7 @@ impl ConvBackend<'_> {
             Self::Variant(variant) => Convolution::with(variant, layer),
             Self::Csr => Convolution::new(layer),
             Self::Library(library) => Convolution::with_library(library, layer),
+            Self::ConvLibrary(library) => Convolution::with_conv_library(library, layer),
         }
     }
 }
@@ -51,7 +56,7 @@ impl ConvBackend<'_> {
 pub(super) fn conv_backends(
     format: Format,
     columns: usize,
-    libraries: &[Arc<dyn DenseLibrary>],
+    libraries: DenseLibraries<'_>,
 ) -> Result<Vec<ConvBackend<'_>>> {
     let patterns: &[Pattern] = match format {
         Format::Groups(_) => &[Pattern::Groups],
@@ -65,7 +70,8 @@ pub(super) fn conv_backends(
         backends.extend(variants.into_iter().map(ConvBackend::Variant));
     }
     if format == Format::Dense {
-        backends.extend(libraries.iter().map(ConvBackend::Library));
+        backends.extend(libraries.products.iter().map(ConvBackend::Library));
+        backends.extend(libraries.convolutions.iter().map(ConvBackend::ConvLibrary));
     }
     retain_forced(&mut backends, forced().as_deref(), |backend| backend.name());
     Ok(backends)

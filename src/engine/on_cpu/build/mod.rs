@@ -5,7 +5,6 @@ mod candidates;
 mod tests;
 
 use std::cell::RefCell;
-use std::sync::Arc;
 
 use rand::RngExt;
 
@@ -15,13 +14,13 @@ use super::{
 };
 use crate::engine::autotune::{AutotuneCache, KERNELS, TuningCandidate};
 use crate::engine::layer_weights::{LayerWeights, describe, sparsity};
+use crate::engine::libraries::DenseLibraries;
 use crate::engine::plan::{NonGemmOp, Plan, Product, Step, Work};
 use crate::engine::profile::Description;
 use crate::engine::spinning_workers::SpinningWorkers;
 use crate::error::{Error, Result};
 use crate::kernels::convolution::{self, Convolution, Geometry};
 use crate::kernels::layout::ImageLayout;
-use crate::kernels::library_gemm::DenseLibrary;
 use crate::kernels::pool_eltwise::PoolEltwise;
 use crate::kernels::threads;
 use crate::network::Shape;
@@ -46,7 +45,7 @@ pub(super) struct Builder<'a, 'p> {
     plan: &'a Plan<'p>,
     formats: &'a [Format],
     batch: usize,
-    libraries: &'a [Arc<dyn DenseLibrary>],
+    libraries: DenseLibraries<'a>,
     autotune: &'a mut AutotuneCache,
     spinning: &'a SpinningWorkers,
     buffers: Vec<Planned>,
@@ -57,7 +56,7 @@ impl<'a, 'p> Builder<'a, 'p> {
         plan: &'a Plan<'p>,
         formats: &'a [Format],
         batch: usize,
-        libraries: &'a [Arc<dyn DenseLibrary>],
+        libraries: DenseLibraries<'a>,
         autotune: &'a mut AutotuneCache,
         spinning: &'a SpinningWorkers,
     ) -> Self {
@@ -87,7 +86,7 @@ impl<'a, 'p> Builder<'a, 'p> {
                     }
                     let (convolution, about) =
                         self.convolution(step, geometry, product, &to.layout)?;
-                    let split = map.is_none().then(|| {
+                    let split = convolution.is_split().then(|| {
                         let floats = Convolution::map_floats(geometry);
                         self.buffers.push(Planned { floats, bordered: true });
                         self.buffers.len() - 1
@@ -168,16 +167,24 @@ impl<'a, 'p> Builder<'a, 'p> {
             product.matrices.iter().map(|m| m.dim()).collect::<Vec<_>>(),
             sparsity(product, all.iter().map(|(_, stored)| stored)),
         );
+        // As long as its map, which is split from it anew in each run, if at all.
         let x = random(Convolution::map_floats(geometry));
+        let mut map = vec![0.0; Convolution::map_floats(geometry)];
         let mut y = vec![0.0; to.floats(step.output, 1).max(to.image_stride)];
-        let y = RefCell::new(&mut y);
+        let buffers = RefCell::new((&mut map, &mut y));
         // Of images that are shared out, each is convolved by one thread.
         let threading =
             if images_in_parallel(self.batch) { Threading::Serial } else { Threading::widest() };
         let (key, spinning) = (self.key(threading, &key), self.spinning);
         self.autotune.fastest(&key, &candidates, KERNELS, |(convolution, _), calls| {
-            let y: &mut [f32] = &mut y.borrow_mut();
-            threading.seconds(spinning, calls, || convolution.run_map(&x, y, to))
+            let (map, y) = &mut *buffers.borrow_mut();
+            threading.seconds(spinning, calls, || {
+                if convolution.is_split() {
+                    convolution.split(&x, map)?;
+                    return convolution.run_map(map, y, to);
+                }
+                convolution.run_map(&x, y, to)
+            })
         })
     }
 
@@ -225,7 +232,7 @@ impl<'a, 'p> Builder<'a, 'p> {
         let (batch, all) = (self.batch, self.stored(product)?);
         let mut candidates: Vec<TuningCandidate<'_, (DenseProduct, Description)>> = Vec::new();
         for &(format, ref stored) in &all {
-            let kernels = dense_candidates(stored, product, batch, self.libraries)?;
+            let kernels = dense_candidates(stored, product, batch, self.libraries.products)?;
             for (name, make) in kernels {
                 let make = move || {
                     let kernel = make()?;
@@ -267,8 +274,10 @@ impl<'a, 'p> Builder<'a, 'p> {
         let formats: Vec<String> = self.formats.iter().map(Format::to_string).collect();
         let threads = if threading == Threading::Serial { 1 } else { threads() };
         // Where there are other libraries, a choice has to be made again.
-        let libraries = self.libraries.iter().map(|library| library.name());
-        let beside: String = libraries.map(|name| format!(", {name}")).collect();
+        let DenseLibraries { products, convolutions } = self.libraries;
+        let products = products.iter().map(|library| library.name());
+        let convolutions = convolutions.iter().map(|library| library.name());
+        let beside: String = products.chain(convolutions).map(|name| format!(", {name}")).collect();
         format!("{threads} threads | {}{beside} | {layer}", formats.join(", "))
     }
 }

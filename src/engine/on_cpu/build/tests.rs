@@ -9,7 +9,8 @@ fn built(name: &str) -> (Vec<ImageStep>, Vec<Planned>) {
     let (mut autotune, spinning) =
         (AutotuneCache::in_memory().untimed(), SpinningWorkers::default());
     let formats = [Format::Dense];
-    let mut builder = Builder::new(&plan, &formats, 1, &[], &mut autotune, &spinning);
+    let mut builder =
+        Builder::new(&plan, &formats, 1, DenseLibraries::default(), &mut autotune, &spinning);
     let first_dense = |step: &Step<'_>| matches!(step.work, Work::Linear(_));
     let end = plan.steps.iter().position(first_dense).unwrap_or(plan.steps.len());
     let steps = builder.image_steps(&plan.steps[..end]).unwrap();
