@@ -3,8 +3,7 @@
 //!
 //! Of lines that keep only some of their columns, as the product of a convolution does between two rows of
 //! its image, the others are never computed: columns are counted without them, so that a vector may end one
-//! line and begin the next, or have a short one in between. Its lanes then come from two or three places of each row
-//! of X.
+//! line and begin the next. Its lanes then come from two places of each row of X.
 
 pub(super) mod output;
 pub(super) mod panels;
@@ -47,13 +46,13 @@ impl Computed {
     }
 
     /// Those that vectors of `lanes`, a power of two, compute of `n` columns in such lines; and the lines of
-    /// Y that come of them. Where a vector would take parts of four lines, all columns are computed.
+    /// Y that come of them. Where a vector would take parts of three lines, all columns are computed.
     pub fn of(columns: ColumnLayout, n: usize, lanes: usize) -> (Self, ColumnLayout) {
         let ColumnLayout { width, kept, line_stride, .. } = columns;
         // A vector starts at a multiple of this within its line, and of the last such place needs
         // `kept - common + lanes` columns from the line's first on.
         let common = lanes.min(1 << kept.trailing_zeros());
-        if kept >= width.min(n) || 2 * kept + common < lanes {
+        if kept >= width.min(n) || kept + common < lanes {
             return (Self::plain(n), columns);
         }
         let count = n / width * kept + kept.min(n % width);
@@ -67,9 +66,8 @@ impl Computed {
         for (span, done) in spans.iter_mut().zip((0..valid).step_by(lanes)) {
             let valid = lanes.min(valid - done);
             let own = valid.min(self.line - within);
-            let both = valid.min(own + self.line);
-            let (next, last) = ((line + 1) * self.pitch, (line + 2) * self.pitch);
-            *span = Span { at: line * self.pitch + within, own, next, both, last, valid };
+            *span =
+                Span { at: line * self.pitch + within, own, next: (line + 1) * self.pitch, valid };
             within += lanes;
             while within >= self.line {
                 (line, within) = (line + 1, within - self.line);
@@ -79,15 +77,13 @@ impl Computed {
     }
 }
 
-/// What a vector takes of a row of X: its lanes below `own` from the place `at` on, the others below `both` from the
-/// place `next` on, and those below `valid` from the place `last` on.
+/// What a vector takes of a row of X: its lanes below `own` from the place `at` on, the others below
+/// `valid` from the place `next` on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Span {
     pub at: usize,
     pub own: usize,
     pub next: usize,
-    pub both: usize,
-    pub last: usize,
     pub valid: usize,
 }
 
@@ -170,7 +166,7 @@ impl Tile {
     }
 }
 
-/// Columns that a vector takes of a row of X, as masks: the lanes of one line, those of the next, and those of a third.
+/// Columns that a vector takes of a row of X, as masks: the lanes of one line, and those of the next.
 #[derive(Clone, Copy)]
 pub(super) struct Load<S: Simd> {
     /// Whether all lanes are of one line.
@@ -180,22 +176,14 @@ pub(super) struct Load<S: Simd> {
     /// Where the next line's lanes would start if they were the vector's first.
     next: usize,
     rest: S::Mask,
-    /// Whether there are lanes of a third line, and those likewise.
-    has_last: bool,
-    last: usize,
-    last_lanes: S::Mask,
 }
 
 impl<S: Simd> Load<S> {
     #[inline(always)]
-    pub fn new(simd: S, &Span { at, own, next, both, last, valid }: &Span) -> Self {
-        let whole = own == S::LANES;
-        let (next, last, has_last) =
-            (next.wrapping_sub(own), last.wrapping_sub(both), both < valid);
-        let (own, both) = (simd.first(own), simd.first(both));
-        let rest = simd.without(both, own);
-        let last_lanes = simd.without(simd.first(valid), both);
-        Self { whole, at, own, next, rest, has_last, last, last_lanes }
+    pub fn new(simd: S, &Span { at, own, next, valid }: &Span) -> Self {
+        let (whole, next) = (own == S::LANES, next.wrapping_sub(own));
+        let own = simd.first(own);
+        Self { whole, at, own, next, rest: simd.without(simd.first(valid), own) }
     }
 
     /// The vector, 0 after what it takes. `WHOLE` says that it is whole.
@@ -211,11 +199,7 @@ impl<S: Simd> Load<S> {
                 return simd.load(first);
             }
             let own = simd.load_masked(simd.splat(0.0), self.own, first);
-            let both = simd.load_masked(own, self.rest, row.wrapping_add(self.next));
-            if self.has_last {
-                return simd.load_masked(both, self.last_lanes, row.wrapping_add(self.last));
-            }
-            both
+            simd.load_masked(own, self.rest, row.wrapping_add(self.next))
         }
     }
 }
@@ -294,13 +278,9 @@ mod tests {
             let valid = width.min(columns.count - first);
             columns.spans(first, valid, lanes).into_iter().take(valid.div_ceil(lanes))
         });
-        let lanes = spans.flat_map(|Span { at, own, next, both, last, valid }| {
-            assert!(own <= both && both <= valid && (own > 0 || valid == 0));
-            (0..valid).map(move |lane| match lane {
-                _ if lane < own => at + lane,
-                _ if lane < both => next + lane - own,
-                _ => last + lane - both,
-            })
+        let lanes = spans.flat_map(|Span { at, own, next, valid }| {
+            assert!(own <= valid && (own > 0 || valid == 0));
+            (0..valid).map(move |lane| if lane < own { at + lane } else { next + lane - own })
         });
         lanes.collect()
     }
@@ -326,16 +306,14 @@ mod tests {
     }
 
     #[test]
-    fn columns_are_left_out_where_three_lines_fill_a_vector() {
+    fn columns_are_left_out_where_two_lines_fill_a_vector() {
         let packs = |computed, kept, lanes| {
             Computed::of(ColumnLayout::lines(computed, kept, kept), 10 * computed, lanes).0.line
                 == kept
         };
         assert!(packs(34, 32, 16) && packs(28, 24, 16) && packs(29, 27, 8) && packs(10, 8, 16));
         assert!(packs(5, 4, 8) && packs(14, 13, 8));
-        assert!(packs(14, 13, 16), "13 columns of which a vector takes 1, 13 and 2");
-        assert!(packs(9, 8, 16) && packs(5, 4, 8));
-        assert!(!packs(8, 7, 16), "7 columns of which a vector would take 1, 7, 7 and 1");
+        assert!(!packs(14, 13, 16), "13 columns of which a vector would take 1, 13 and 2");
         assert!(!packs(4, 3, 8));
     }
 }
