@@ -80,19 +80,6 @@ pub(super) fn prefetch(from: *const f32) {
     let _ = from;
 }
 
-/// As [`prefetch`], into the second-level cache alone: what is wanted soon, but not next.
-#[inline(always)]
-pub(super) fn prefetch_second_level(from: *const f32) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: as in `prefetch`.
-    unsafe {
-        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T1>(from.cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = from;
-}
-
 /// Copies so many floats, each below `bound` becoming it: whole vectors, and a masked one for the rest (masked
 /// stores are slow on some processors).
 ///

@@ -12,7 +12,7 @@ use std::ops::Range;
 
 use super::aligned::Aligned;
 use super::layout::{ColumnLayout, Input, Rows};
-use super::simd::{Simd, prefetch, prefetch_second_level};
+use super::simd::{Simd, prefetch};
 
 /// Vectors of the widest tile.
 pub(super) const MOST_VECTORS: usize = 4;
@@ -226,15 +226,6 @@ impl Operand<'_> {
         };
         let spans = columns.spans(first, valid, lanes);
         Tile { rows, spans, ahead }
-    }
-
-    /// Asks for some rows of X, `width` columns of them from `first` on, to be brought into the second-level cache.
-    pub fn prefetch(&self, rows: Range<usize>, first: usize, width: usize) {
-        for row in rows {
-            let start = self.x.values.as_ptr().wrapping_add(self.x.rows.start(row) + first);
-            let lines = (0..width).step_by(LINE);
-            lines.for_each(|at| prefetch_second_level(start.wrapping_add(at)));
-        }
     }
 
     /// As [`Operand::tile`], of an X whose columns are all computed, with some of its rows copied into a panel:

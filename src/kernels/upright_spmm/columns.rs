@@ -108,16 +108,6 @@ pub(super) struct ColumnsKernel {
     functions: Functions,
 }
 
-/// A tile's columns: `valid` from `first` on.
-#[derive(Clone, Copy, Debug)]
-struct TileColumns {
-    first: usize,
-    valid: usize,
-    /// Where those of the next tile begin, if there is one.
-    next: Option<usize>,
-    functions: TileFunctions,
-}
-
 /// Some strips and columns of Y.
 #[derive(Clone, Debug)]
 struct WorkItem {
@@ -176,47 +166,25 @@ impl ColumnsKernel {
     fn part(&self, part: &WorkItem, x: &Operand<'_>, y: &SharedOutput<'_>) {
         let mut first = part.columns.start;
         while first < part.columns.end {
-            let functions = self.functions.tile_for(part.columns.end - first);
-            let valid = functions.width.min(part.columns.end - first);
-            let next = Some(first + valid).filter(|&next| next < part.columns.end);
-            let tile = TileColumns { first, valid, next, functions };
+            let tile = self.functions.tile_for(part.columns.end - first);
+            let valid = tile.width.min(part.columns.end - first);
             y.place(first, valid, self.functions.lanes(), |places| {
-                self.tile(&part.strips, tile, &places, x, y);
+                self.tile(&part.strips, (first, valid), tile, &places, x, y);
             });
             first += valid;
         }
     }
 
-    /// Asks for a strip's share of the rows of X that are copied after a block of K: those of the next block, or of the
-    /// next tile. They come while the strips of this one are computed.
-    fn prefetch(
-        &self,
-        block: usize,
-        (place, strips): (usize, usize),
-        tile: &TileColumns,
-        x: &Operand<'_>,
-    ) {
-        let (rows, first) = match tile.next {
-            _ if block + 1 < self.strips.blocks() => {
-                (self.strips.block_rows(block + 1), tile.first)
-            }
-            Some(next) => (self.strips.block_rows(0), next),
-            None => return,
-        };
-        let share = |place: usize| rows.start + rows.len() * place / strips;
-        x.prefetch(share(place)..share(place + 1), first, tile.functions.width);
-    }
-
-    /// Computes some strips of a tile.
+    /// Computes some strips of a tile: `valid` columns from `first` on.
     fn tile(
         &self,
         strips: &Range<usize>,
-        tile: TileColumns,
+        (first, valid): (usize, usize),
+        functions: TileFunctions,
         places: &Places<'_>,
         x: &Operand<'_>,
         y: &SharedOutput<'_>,
     ) {
-        let TileColumns { first, valid, functions, .. } = tile;
         let copied = self.wants_panel(strips, x);
         let rows: usize = self.strips.strips[strips.clone()].iter().map(|strip| strip.rows).sum();
         let (width, blocks) = (functions.width, self.strips.blocks());
@@ -234,9 +202,6 @@ impl ColumnsKernel {
                     x_tile = x.tile_in_panel(rows, (first, valid), self.functions.lanes(), panel);
                 }
                 for index in strips.clone() {
-                    if copied {
-                        self.prefetch(block, (index - strips.start, strips.len()), &tile, x);
-                    }
                     let strip = self.strips.strips[index];
                     let Groups { count, columns, weights } = self.strips.groups(block, index);
                     for (own, function) in passes(functions.passes, strip.rows) {
