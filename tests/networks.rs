@@ -10,7 +10,7 @@ use assert_cmd::Command;
 use ndarray::{ArrayD, IxDyn};
 use rand::RngExt;
 use scalpel::device::open_wgpu;
-use scalpel::engine::{AutotuneCache, Device, Policy, Request, compile};
+use scalpel::engine::{AutotuneCache, DenseLibraries, Device, Policy, Request, compile};
 use scalpel::network::{Network, NodeMasks, Weights, zoo};
 use scalpel::prune::whole::{Criterion, prune};
 use scalpel::report::{CANDIDATES, ResultsTree};
@@ -81,7 +81,7 @@ fn agree(network: &Network, batch: usize, device: Device<'_>) {
             policy,
             group_width: 8,
             batch,
-            libraries: &[],
+            libraries: DenseLibraries::default(),
         };
         let mut executable =
             compile(&request, device, &mut AutotuneCache::in_memory().untimed()).unwrap();
@@ -139,7 +139,7 @@ fn a_network_on_one_thread_allocates_nothing_while_it_runs() {
                 policy,
                 group_width: 8,
                 batch,
-                libraries: &[],
+                libraries: DenseLibraries::default(),
             };
             let images: Vec<f32> = images(&network, batch).iter().copied().collect();
             let mut scores = vec![0.0; 10 * batch];

@@ -27,7 +27,7 @@ impl SparseVariant {
     pub fn one_column(self) -> bool {
         match self {
             Self::Groups(variant) => variant.design.columns == Columns::One,
-            Self::Upright(variant) => variant.design.one_column,
+            Self::Upright(variant) => variant.design.one_column(),
         }
     }
 

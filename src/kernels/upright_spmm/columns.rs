@@ -106,6 +106,8 @@ pub(super) struct ColumnsKernel {
     bias: Vec<f32>,
     relu: bool,
     functions: Functions,
+    /// Whether a large X is copied, panel by panel.
+    panels: bool,
 }
 
 /// Some strips and columns of Y.
@@ -122,15 +124,15 @@ thread_local! {
 }
 
 impl ColumnsKernel {
-    /// Packs a layer.
+    /// Packs a layer; with `panels`, a large X is copied.
     ///
     /// # Safety
     /// The processor has what the functions were compiled for.
-    pub unsafe fn new(layer: &UprightLayer<'_>, functions: Functions) -> Self {
+    pub unsafe fn new(layer: &UprightLayer<'_>, functions: Functions, panels: bool) -> Self {
         let strips = Strips::new(layer, functions.widest());
         let rows = layer.weights.shape()[0];
         let bias = layer.bias.map_or_else(|| vec![0.0; rows], <[f32]>::to_vec);
-        Self { strips, bias, relu: layer.relu, functions }
+        Self { strips, bias, relu: layer.relu, functions, panels }
     }
 
     /// Whether some strips copy the part of X above a tile into a panel: where X has several tiles and fills half
@@ -141,7 +143,7 @@ impl ColumnsKernel {
         let several = n > self.functions.widest() && x.columns == Computed::plain(n);
         let groups = self.strips.count() * strips.len() / self.strips.strips.len();
         let reads = groups / self.strips.inner.max(1);
-        large && several && reads >= READS_PER_COPY && x.x.rows.gap() >= n
+        self.panels && large && several && reads >= READS_PER_COPY && x.x.rows.gap() >= n
     }
 
     /// Parts for so many threads: of whole tiles, if there are enough of them, else of strips.

@@ -16,8 +16,16 @@ const TILES: &[TileFunctions] = &[TileFunctions {
 }];
 
 pub(super) fn pack_columns(layer: &UprightLayer<'_>) -> Option<Box<dyn Kernel>> {
+    pack(layer, false)
+}
+
+pub(super) fn pack_panels(layer: &UprightLayer<'_>) -> Option<Box<dyn Kernel>> {
+    pack(layer, true)
+}
+
+fn pack(layer: &UprightLayer<'_>, panels: bool) -> Option<Box<dyn Kernel>> {
     // SAFETY: compiled for every processor.
-    Some(Box::new(unsafe { ColumnsKernel::new(layer, Functions { tiles: TILES, write }) }))
+    Some(Box::new(unsafe { ColumnsKernel::new(layer, Functions { tiles: TILES, write }, panels) }))
 }
 
 pub(super) fn pack_rows(layer: &UprightLayer<'_>) -> Option<Box<dyn Kernel>> {

@@ -82,13 +82,13 @@ fn available() -> Vec<&'static Variant> {
 }
 
 fn of_many_columns() -> impl Iterator<Item = &'static Variant> {
-    available().into_iter().filter(|variant| !variant.design.one_column)
+    available().into_iter().filter(|variant| !variant.design.one_column())
 }
 
 #[test]
 fn every_variant_computes_what_the_reference_does_around_all_edges() {
     for variant in available() {
-        let columns: &[usize] = match variant.design.one_column {
+        let columns: &[usize] = match variant.design.one_column() {
             true => &[1],
             false => &[0, 1, 2, 7, 8, 9, 16, 17, 24, 25, 32, 33, 48, 49, 65],
         };
@@ -161,7 +161,7 @@ fn rows_are_found_where_tables_say() {
     let weights = weights(&case, &mut rng);
     let layer = UprightLayer { weights: &weights, bias: None, relu: false };
     for variant in available() {
-        let n = if variant.design.one_column { 1 } else { 35 };
+        let n = if variant.design.one_column() { 1 } else { 35 };
         let x: Vec<f32> = (0..case.inner * n).map(|_| rng.random_range(-1.0..1.0)).collect();
         let expected = reference::run(&layer, &x, n);
         // The rows of both lie in reverse, some floats apart.
@@ -189,7 +189,7 @@ fn rows_are_found_where_tables_say() {
 #[test]
 fn nan_and_infinity_reach_what_they_should_and_nothing_else() {
     for variant in available() {
-        let n = if variant.design.one_column { 1 } else { 19 };
+        let n = if variant.design.one_column() { 1 } else { 19 };
         for height in [4, 8, 16] {
             let case = Case { rows: 5 * height + 3, inner: 40, height, density: 0.3, n };
             for place in [0, n, case.inner * n / 2, case.inner * n - 1] {
@@ -210,7 +210,7 @@ proptest! {
     ) {
         let empty = UprightSparse::from_dense(Array2::zeros((0, 0)).view(), 8).unwrap();
         let layer = UprightLayer { weights: &empty, bias: None, relu: false };
-        for variant in VARIANTS.iter().filter(|v| !v.design.one_column || n == 1) {
+        for variant in VARIANTS.iter().filter(|v| !v.design.one_column() || n == 1) {
             if (variant.design.pack)(&layer).is_some() {
                 check(variant, &Case { rows, inner, height, density, n }, seed, |_| ());
             }
@@ -226,7 +226,7 @@ fn all_threads_compute_what_one_does() {
         let weights = weights(&case, &mut rng);
         let layer = UprightLayer { weights: &weights, bias: None, relu: true };
         let x: Vec<f32> = (0..case.inner * n).map(|_| rng.random_range(-1.0..1.0)).collect();
-        for variant in available().into_iter().filter(|v| v.design.one_column == (n == 1)) {
+        for variant in available().into_iter().filter(|v| v.design.one_column() == (n == 1)) {
             let packed = UprightSpmm::with(variant, &layer).unwrap();
             let run = |threads| {
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
@@ -248,7 +248,7 @@ fn what_does_not_fit_is_refused() {
         assert!(packed.run(&vec![0.0; x], n, &mut vec![0.0; y]).is_err(), "{n}");
     }
     let one = UprightSpmm::new(&layer, 1).unwrap();
-    assert!(one.variant().design.one_column);
+    assert!(one.variant().design.one_column());
     let error = one.run(&[0.0; 6], 2, &mut [0.0; 32]).unwrap_err().to_string();
     assert!(error.contains("expected 1 column, got 2"), "{error}");
     let bias = [0.0; 4];
