@@ -35,7 +35,7 @@ impl SparseVariant {
     pub fn suits(self, rows: usize, n: usize) -> bool {
         match self {
             Self::Groups(variant) => variant.design.columns.suit(rows, n),
-            Self::Upright(_) => self.one_column() == (n == 1),
+            Self::Upright(variant) => variant.design.columns.suit(n),
         }
     }
 
