@@ -76,7 +76,7 @@ fn upright(weights: &ArrayView2<'_, f32>, height: usize, bias: &[f32], n: usize)
     let layer = UprightLayer { weights: &weights, bias: Some(&bias), relu: true };
     let x: Vec<f32> = (0..k * n).map(|place| (place % 13) as f32 - 6.0).collect();
     let expected = upright_spmm::reference::run(&layer, &x, n);
-    for variant in upright_spmm::VARIANTS.iter().filter(|v| n == 1 || !v.design.one_column) {
+    for variant in upright_spmm::VARIANTS.iter().filter(|v| n == 1 || !v.design.one_column()) {
         let kernel = match UprightSpmm::with(variant, &layer) {
             Err(Error::Unavailable { .. }) => continue,
             kernel => kernel.expect("a layer that every variant takes"),
