@@ -90,7 +90,8 @@ impl<'a> Request<'a> {
     }
 }
 
-/// A network that is ready to run. It allocates nothing while it runs on one thread.
+/// A network that is ready to run. It allocates nothing while it runs on one thread, but for what a library's own
+/// convolution does.
 pub struct Executable<'a> {
     policy: Policy,
     input: Shape,

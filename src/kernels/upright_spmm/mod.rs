@@ -71,7 +71,7 @@ pub enum Columns {
 impl Columns {
     /// Whether such a variant is preferred for `n` columns. Copies of a large X pay, if at all, where a second-level
     /// cache holds a large panel: with one of 1 MiB (AMD EPYC, family 25, model 17), reading X where it lies is the
-    /// faster way, by up to .45 times at density .08, N = 512; the other was not compared on a processor with 2 MiB.
+    /// faster way, up to 1.45 times at density .08, N = 512; the two were not compared on a processor with 2 MiB.
     pub fn suit(self, n: usize) -> bool {
         let copies = cpu::caches().l2 >= 2 << 20;
         match self {

@@ -27,8 +27,8 @@ built_in! {
         "combined_pruning_half_rate_short" "magnitude_pruning" "random_pruning";
     "convnet":
         "node_pruning" "node_pruning_short" "node_pruning_half_rate" "node_pruning_half_rate_short"
-        "node_pruning_deep" "node_pruning_counts" "simd_pruning" "simd_pruning_deep" "simd_pruning_short" "simd_pruning_short_deep" "upright_pruning"
-        "upright_pruning_ordered" "combined_pruning" "combined_pruning_all" "magnitude_pruning" "random_pruning";
+        "node_pruning_deep" "node_pruning_counts" "simd_pruning" "simd_pruning_deep" "simd_pruning_short"
+        "simd_pruning_short_deep" "upright_pruning" "upright_pruning_ordered" "combined_pruning" "combined_pruning_all" "magnitude_pruning" "random_pruning";
     "nin":
         "node_pruning" "node_pruning_short" "node_pruning_gpu" "simd_pruning" "simd_pruning_short"
         "upright_pruning" "upright_pruning_short" "upright_pruning_short_ordered" "combined_pruning" "combined_pruning_short" "magnitude_pruning"
@@ -288,6 +288,7 @@ mod tests {
             ("nin", [(NodePruning, "short"), (MagnitudePruning, "short")], 0),
             ("nin", [(NodePruning, "short"), (RandomPruning, "short")], 0),
             ("nin", [(NodePruning, "short"), (CombinedPruning, "short")], 3),
+            ("convnet", [(NodePruning, "deep"), (NodePruning, "counts")], 1),
             ("lenet-5", [(NodePruning, "half_rate"), (NodePruning, "half_rate_short")], 0),
             (
                 "lenet-5",
