@@ -33,6 +33,11 @@ impl RowTable {
     pub fn starts(&self) -> &[usize] {
         &self.starts
     }
+
+    /// The furthest row's start; 0 of no rows.
+    pub(super) fn last(&self) -> usize {
+        self.last
+    }
 }
 
 /// Where the rows of a matrix start.

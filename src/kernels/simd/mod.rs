@@ -67,6 +67,10 @@ pub(super) trait Simd: Copy {
     fn prefetch(self, from: *const f32);
 }
 
+/// Floats between the weights that are multiplied and those that are prefetched, in kernels that read a stream of weights:
+/// half a page, since a processor foresees no further than a page's end.
+pub(super) const WEIGHTS_AHEAD: usize = 512;
+
 /// Asks for a cache line, which need not exist, where the processor can be asked without further instructions.
 #[inline(always)]
 pub(super) fn prefetch(from: *const f32) {

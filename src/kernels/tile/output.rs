@@ -145,16 +145,28 @@ impl<'a> SharedOutput<'a> {
         simd: S,
         bound: S::Vector,
         first_row: usize,
-        places: &[usize; V],
-        rows: &[[S::Vector; V]; R],
+        places: [usize; V],
+        rows: [[S::Vector; V]; R],
     ) {
-        let end = Self::end::<S, V>(places);
+        let end = Self::end::<S, V>(&places);
+        // One check for all rows: strips of few groups take little longer than this.
+        let starts: [usize; R] = match self.rows {
+            Rows::Every(stride) => {
+                let start = first_row * stride;
+                assert!(start + R.saturating_sub(1) * stride + end <= self.length);
+                std::array::from_fn(|row| start + row * stride)
+            }
+            Rows::At(table) => {
+                assert!(table.last() + end <= self.length);
+                *table.starts()[first_row..].first_chunk().expect("a start for each row")
+            }
+        };
         for (row, vectors) in rows.iter().enumerate() {
-            let start = self.rows.start(first_row + row);
-            assert!(start + end <= self.length);
             for (&to, &values) in places.iter().zip(vectors) {
-                // SAFETY: it lies within Y, as asserted.
-                unsafe { simd.store(simd.at_least(bound, values), self.start.add(start + to)) };
+                // SAFETY: it lies within Y, as asserted; nobody else writes there, as this function asks.
+                unsafe {
+                    simd.store(simd.at_least(bound, values), self.start.add(starts[row] + to))
+                };
             }
         }
     }

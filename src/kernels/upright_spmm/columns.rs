@@ -7,7 +7,7 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
-use super::pack::{Groups, Strips};
+use super::pack::{Groups, Strip, Strips};
 use super::{Kernel, UprightLayer};
 use crate::device::cpu;
 use crate::kernels::aligned::Aligned;
@@ -22,37 +22,51 @@ const PER_MICROSECOND: usize = 100_000;
 /// How often a row of X must be read, on the mean, for it to pay to copy it into a panel.
 const READS_PER_COPY: usize = 2;
 
-/// Some rows of a strip, and its groups in a block of K.
+/// Strips of equally many rows, and what is computed of them: some of each one's rows, by its groups in a block of K.
+///
+/// A function takes many strips at once: of few groups, one takes little longer than a call.
 pub(super) struct Pass<'a> {
-    /// How many.
-    pub groups: usize,
-    /// The row of X of each group, and of [`super::pack::AHEAD`] that come after them.
+    pub strips: &'a [Strip],
+    /// Each strip's.
+    pub groups: &'a [Groups],
+    /// The row of X of every group of the layer, and of [`super::pack::AHEAD`] that come after them.
     pub columns: *const u32,
-    /// The weights of the pass's rows in the first group.
+    /// The weights of every group of the layer.
     pub weights: *const f32,
-    /// From a group's weights to the next one's.
-    pub stride: usize,
+    /// Rows of a strip: from a group's weights to the next one's.
+    pub height: usize,
+    /// The rows of each strip to compute, as many at a time as the function takes.
+    pub rows: Range<usize>,
     pub start: Start,
     pub end: End<'a>,
 }
 
 /// What sums begin with.
+#[derive(Clone, Copy)]
 pub(super) enum Start {
-    /// The bias of each row.
+    /// The bias of each of Y's rows.
     Bias(*const f32),
-    /// Those of the blocks of K before, row by row.
-    Sums(*const f32),
+    /// Those of the blocks of K before.
+    Sums(Sums),
 }
 
 /// Where sums go.
+#[derive(Clone, Copy)]
 pub(super) enum End<'a> {
-    /// They wait, row by row.
-    Sums(*mut f32),
+    /// They wait.
+    Sums(Sums),
     /// Each vector goes to its place in Y.
-    Output { y: &'a SharedOutput<'a>, first_row: usize, places: &'a [usize], relu: bool },
+    Output { y: &'a SharedOutput<'a>, places: &'a [usize], relu: bool },
 }
 
-/// Adds a pass's products to its rows of a tile.
+/// Sums that wait, row by row, from one of Y's rows on.
+#[derive(Clone, Copy)]
+pub(super) struct Sums {
+    pub start: *mut f32,
+    pub first_row: usize,
+}
+
+/// Computes the rows of a pass of a tile.
 ///
 /// # Safety
 /// The processor has what the function was compiled for; and as [`super::micro_kernel::run`] asks.
@@ -197,39 +211,25 @@ impl ColumnsKernel {
             if (blocks > 1 || !direct) && scratch.len() < rows * width {
                 scratch.set_length(rows * width);
             }
+            let sums = Sums { start: scratch.as_mut_ptr(), first_row };
             for block in 0..blocks {
-                let [begins, ends] = [block == 0, block + 1 == blocks];
                 if copied {
                     let rows = self.strips.block_rows(block);
                     x_tile = x.tile_in_panel(rows, (first, valid), self.functions.lanes(), panel);
                 }
-                for index in strips.clone() {
-                    let strip = self.strips.strips[index];
-                    let Groups { count, columns, weights } = self.strips.groups(block, index);
-                    for (own, function) in passes(functions.passes, strip.rows) {
-                        let row = strip.first_row + own.start;
-                        let sums = scratch.as_mut_ptr().wrapping_add((row - first_row) * width);
-                        let start = match begins {
-                            true => Start::Bias(self.bias[row..row + own.len()].as_ptr()),
-                            false => Start::Sums(sums),
-                        };
-                        let end = match places {
-                            Places::Vectors(places) if ends => {
-                                End::Output { y, first_row: row, places, relu: self.relu }
-                            }
-                            _ => End::Sums(sums),
-                        };
-                        let weights = weights.wrapping_add(own.start);
-                        let stride = strip.rows;
-                        let pass = Pass { groups: count, columns, weights, stride, start, end };
-                        // SAFETY: `new` asks that the processor has what the function was compiled for. X has
-                        // been checked to have K rows of these columns, and every group's is one of them, as
-                        // are those that follow the last; the groups' weights are as many as the strip's rows,
-                        // of which the pass's are some; the scratch has every row; no two parts have the same
-                        // rows and columns.
-                        unsafe { function(&pass, &x_tile) };
+                let start = match block {
+                    0 => Start::Bias(self.bias.as_ptr()),
+                    _ => Start::Sums(sums),
+                };
+                let end = match places {
+                    Places::Vectors(places) if block + 1 == blocks => {
+                        End::Output { y, places, relu: self.relu }
                     }
-                }
+                    _ => End::Sums(sums),
+                };
+                // SAFETY: X has been checked to have K rows of these columns; the scratch has every row of these
+                // strips wherever sums wait; no two parts have the same rows and columns.
+                unsafe { self.block(block, strips, functions.passes, (start, end), &x_tile) };
             }
             if !direct {
                 let placed = Placed { width, first_row, places: *places, relu: self.relu };
@@ -238,19 +238,48 @@ impl ColumnsKernel {
             }
         });
     }
+
+    /// Computes a block of K of some strips of a tile.
+    ///
+    /// # Safety
+    /// The tile is of an X of K rows; sums that come from a scratch, or stay in one, have every row of the strips there;
+    /// no other thread writes the strips' rows of these columns.
+    unsafe fn block(
+        &self,
+        block: usize,
+        strips: &Range<usize>,
+        functions: &'static [(usize, PassFunction)],
+        (start, end): (Start, End<'_>),
+        tile: &Tile,
+    ) {
+        let (columns, weights) = (self.strips.columns(), self.strips.weights());
+        let mut first = strips.start;
+        for own in self.strips.strips[strips.clone()].chunk_by(|a, b| a.rows == b.rows) {
+            let groups = self.strips.groups(block, first..first + own.len());
+            first += own.len();
+            let height = own[0].rows;
+            for (rows, function) in passes(functions, height) {
+                let pass = Pass { strips: own, groups, columns, weights, height, rows, start, end };
+                // SAFETY: `new` asks that the processor has what the function was compiled for. Every group's row of X
+                // is one of K, as are those that follow the last; the groups' weights are as many as the strip's rows,
+                // of which the pass's are some; there is a bias for each of Y's rows. The rest is as this function
+                // asks.
+                unsafe { function(&pass, tile) };
+            }
+        }
+    }
 }
 
-/// The rows of a strip by the passes that take them.
+/// The rows of a strip by the functions that take them: as many as are left whole times as many as one takes.
 fn passes(
     functions: &'static [(usize, PassFunction)],
     rows: usize,
 ) -> impl Iterator<Item = (Range<usize>, PassFunction)> {
     let mut done = 0;
-    std::iter::from_fn(move || {
-        let &(own, function) = functions.iter().find(|(own, _)| *own <= rows - done)?;
-        let pass = (done..done + own, function);
-        done += own;
-        Some(pass)
+    functions.iter().filter_map(move |&(own, function)| {
+        let pass = done..rows - (rows - done) % own;
+        done = pass.end;
+        (!pass.is_empty()).then_some((pass, function))
     })
 }
 
@@ -287,5 +316,7 @@ mod tests {
         }
         let ranges: Vec<_> = passes(FUNCTIONS, 15).map(|(own, _)| own).collect();
         assert_eq!(ranges, [0..8, 8..12, 12..14, 14..15]);
+        let ranges: Vec<_> = passes(FUNCTIONS, 20).map(|(own, _)| own).collect();
+        assert_eq!(ranges, [0..16, 16..20]);
     }
 }

@@ -22,23 +22,23 @@ pub(super) struct Strip {
 }
 
 /// The groups of a strip within a block of K.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Groups {
+    /// The first of them.
+    pub first: usize,
     /// How many.
     pub count: usize,
-    /// The row of X of each, and then of [`AHEAD`] others.
-    pub columns: *const u32,
-    /// Each one's weights, as many as the strip has rows.
-    pub weights: *const f32,
+    /// Where their weights start, as many for each as the strip has rows.
+    pub weights: usize,
 }
 
 /// A layer in strips.
 #[derive(Debug)]
 pub(super) struct Strips {
     pub strips: Vec<Strip>,
-    /// Of each block of K and then each strip: its groups, and where their weights start.
-    parts: Vec<(Range<usize>, usize)>,
-    /// Of each group, and [`AHEAD`] zeros.
+    /// Of each block of K and then each strip.
+    groups: Vec<Groups>,
+    /// The row of X of each group, and [`AHEAD`] zeros, so that the groups ahead of the last may be asked for, too.
     columns: Vec<u32>,
     values: Aligned,
     /// Rows of X.
@@ -64,33 +64,34 @@ impl Strips {
         let stored = (0..weights.strips()).map(|strip| strip_of(weights.strip_rows(strip)));
         let dense = (weights.tail_rows() > 0).then(|| strip_of(rows - weights.tail_rows()..rows));
         let strips: Vec<Strip> = stored.chain(dense).collect();
-        let (mut parts, mut columns, mut values) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut groups, mut columns, mut values) = (Vec::new(), Vec::new(), Vec::new());
         for block in 0..blocks {
             let own = inner * block / blocks..inner * (block + 1) / blocks;
             for strip in 0..strips.len() {
-                let (first, start) = (columns.len(), values.len());
+                let (first, weights_start) = (columns.len(), values.len());
                 if strip == weights.strips() {
                     for column in own.clone() {
                         columns.push(column as u32);
                         values.extend(weights.tail().chunks_exact(inner).map(|row| row[column]));
                     }
                 } else {
-                    let groups = weights.strip(strip);
-                    for (column, group) in groups.filter(|(column, _)| own.contains(column)) {
+                    let stored = weights.strip(strip);
+                    for (column, group) in stored.filter(|(column, _)| own.contains(column)) {
                         columns.push(column as u32);
                         values.extend(group);
                     }
                 }
-                parts.push((first..columns.len(), start));
+                let count = columns.len() - first;
+                groups.push(Groups { first, count, weights: weights_start });
             }
         }
         columns.resize(columns.len() + AHEAD, 0);
-        Self { strips, parts, columns, values: values.into(), inner }
+        Self { strips, groups, columns, values: values.into(), inner }
     }
 
     /// Blocks of K; none of a layer without rows.
     pub fn blocks(&self) -> usize {
-        self.parts.len() / self.strips.len().max(1)
+        self.groups.len() / self.strips.len().max(1)
     }
 
     /// The rows of X of a block of K.
@@ -99,13 +100,20 @@ impl Strips {
         first(block)..first(block + 1)
     }
 
-    /// The groups of a strip within a block of K.
-    pub fn groups(&self, block: usize, strip: usize) -> Groups {
-        let (groups, start) = &self.parts[block * self.strips.len() + strip];
-        // From the start of the arrays, so that the groups ahead may be asked for, too.
-        let columns = self.columns.as_ptr().wrapping_add(groups.start);
-        let weights = self.values.as_ptr().wrapping_add(*start);
-        Groups { count: groups.len(), columns, weights }
+    /// The groups of some strips within a block of K.
+    pub fn groups(&self, block: usize, strips: Range<usize>) -> &[Groups] {
+        let first = block * self.strips.len();
+        &self.groups[first + strips.start..first + strips.end]
+    }
+
+    /// The row of X of each group, and of [`AHEAD`] others.
+    pub fn columns(&self) -> *const u32 {
+        self.columns.as_ptr()
+    }
+
+    /// All weights.
+    pub fn weights(&self) -> *const f32 {
+        self.values.as_ptr()
     }
 
     /// Stored weights, those of the partial strip included.
@@ -123,7 +131,7 @@ impl Strips {
         let mut work = vec![0; self.strips.len() + 1];
         for (strip, own) in self.strips.iter().enumerate() {
             let groups: usize =
-                (0..self.blocks()).map(|block| self.groups(block, strip).count).sum();
+                (0..self.blocks()).map(|block| self.groups(block, strip..strip + 1)[0].count).sum();
             // A strip without groups has its biases to write.
             work[strip + 1] = work[strip] + (groups + 1) * own.rows;
         }
@@ -154,10 +162,11 @@ mod tests {
             let mut found = Array2::<f32>::zeros((27, 50));
             for block in 0..blocks {
                 for (index, strip) in strips.strips.iter().enumerate() {
-                    let (groups, start) = &strips.parts[block * strips.strips.len() + index];
-                    let columns = &strips.columns[groups.clone()];
+                    let Groups { first, count, weights } =
+                        strips.groups(block, index..index + 1)[0];
+                    let columns = &strips.columns[first..first + count];
                     assert!(columns.is_sorted());
-                    let values = strips.values[*start..].chunks(strip.rows);
+                    let values = strips.values[weights..].chunks(strip.rows);
                     for (&column, values) in columns.iter().zip(values) {
                         for (row, &value) in (strip.first_row..).zip(values) {
                             found[[row, column as usize]] += value;

@@ -9,7 +9,7 @@ use super::{Kernel, UprightLayer};
 use crate::kernels::aligned::Aligned;
 use crate::kernels::layout::{Input, Output, Rows};
 use crate::kernels::parallel::{parallel_for, task_count};
-use crate::kernels::simd::prefetch;
+use crate::kernels::simd::{WEIGHTS_AHEAD, prefetch};
 use crate::kernels::tile::LINE;
 use crate::kernels::{activate, balanced_ranges};
 
@@ -18,10 +18,6 @@ const PER_MICROSECOND: usize = 14_000;
 
 /// Groups that are summed apart.
 const SUMS: usize = 4;
-
-/// Floats between the weights that are multiplied and those that are prefetched: half a page, since a processor foresees
-/// no further than a page's end.
-const PREFETCH_DISTANCE: usize = 512;
 
 /// Bytes of weights from which it pays to prefetch them, since they come from memory. (AMD EPYC, 32 MiB of L3, rates
 /// with and without: 12 and 13 MB .66 and .56, .87 and .79; but 1.4 and 2.1 MB .67 and .77, .70 and .82.)
@@ -131,7 +127,7 @@ impl PaddedStrips {
             let mut sums = [[0.0; H]; SUMS];
             for (columns, values) in columns_of_four.iter().zip(values_of_four) {
                 if PREFETCH {
-                    let ahead = values.as_ptr().cast::<f32>().wrapping_add(PREFETCH_DISTANCE);
+                    let ahead = values.as_ptr().cast::<f32>().wrapping_add(WEIGHTS_AHEAD);
                     for line in (0..SUMS * H).step_by(LINE) {
                         prefetch(ahead.wrapping_add(line));
                     }
