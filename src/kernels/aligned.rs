@@ -5,7 +5,7 @@ use std::ops::{Deref, DerefMut};
 use bytemuck::{Pod, Zeroable};
 
 /// Floats of a cache line, and of the longest vectors.
-const LINE: usize = 16;
+pub(super) const LINE: usize = 16;
 
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C, align(64))]

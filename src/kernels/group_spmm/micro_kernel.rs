@@ -2,8 +2,9 @@
 //! [`Simd`], and inlined into functions that are compiled for one.
 
 use super::pack::{GroupColumn, KBlockView};
+use crate::kernels::aligned::LINE;
 use crate::kernels::simd::{Simd, WEIGHTS_AHEAD};
-use crate::kernels::tile::{FindRow, LINE, Load, Tile};
+use crate::kernels::tile::{FindRow, Load, Tile};
 
 /// Adds a K block, whose columns have ranks up to `MOST`, to a tile of `V` vectors.
 ///

@@ -10,7 +10,7 @@ pub(super) mod panels;
 
 use std::ops::Range;
 
-use super::aligned::Aligned;
+use super::aligned::{Aligned, LINE};
 use super::layout::{ColumnLayout, Input, Rows};
 use super::simd::{Simd, prefetch};
 
@@ -20,9 +20,6 @@ pub(super) const MOST_VECTORS: usize = 4;
 /// Rows of X between the one that is copied and the one that is fetched: they lie too far apart for a processor
 /// to foresee them.
 const PREFETCH_DISTANCE: usize = 24;
-
-/// Floats of a cache line.
-pub(super) const LINE: usize = 16;
 
 /// The columns of X that are computed, counted without those that are not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

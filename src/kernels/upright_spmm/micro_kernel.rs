@@ -3,8 +3,9 @@
 
 use super::columns::{End, Pass, Start, Sums};
 use super::pack::AHEAD;
+use crate::kernels::aligned::LINE;
 use crate::kernels::simd::{Simd, WEIGHTS_AHEAD};
-use crate::kernels::tile::{FindRow, LINE, Load, Tile, TileRows};
+use crate::kernels::tile::{FindRow, Load, Tile, TileRows};
 
 /// Computes the rows of a pass, `R` at a time, of a tile of `V` vectors.
 ///

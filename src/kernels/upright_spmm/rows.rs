@@ -6,11 +6,10 @@ use std::cell::Cell;
 use std::ops::Range;
 
 use super::{Kernel, UprightLayer};
-use crate::kernels::aligned::Aligned;
+use crate::kernels::aligned::{Aligned, LINE};
 use crate::kernels::layout::{Input, Output, Rows};
 use crate::kernels::parallel::{parallel_for, task_count};
 use crate::kernels::simd::{WEIGHTS_AHEAD, prefetch};
-use crate::kernels::tile::LINE;
 use crate::kernels::{activate, balanced_ranges};
 
 /// Stored weights that a thread multiplies in a microsecond.
