@@ -28,7 +28,9 @@ built_in! {
     "convnet":
         "node_pruning" "node_pruning_short" "node_pruning_half_rate" "node_pruning_half_rate_short"
         "node_pruning_deep" "node_pruning_counts" "simd_pruning" "simd_pruning_deep" "simd_pruning_short"
-        "simd_pruning_short_deep" "upright_pruning" "upright_pruning_ordered" "combined_pruning" "combined_pruning_all" "magnitude_pruning" "random_pruning";
+        "simd_pruning_short_deep" "simd_pruning_medium" "upright_pruning" "upright_pruning_ordered"
+        "upright_pruning_medium_refined" "combined_pruning" "combined_pruning_all" "combined_pruning_counts"
+        "magnitude_pruning" "random_pruning";
     "nin":
         "node_pruning" "node_pruning_short" "node_pruning_gpu" "simd_pruning" "simd_pruning_short"
         "upright_pruning" "upright_pruning_short" "upright_pruning_short_ordered" "combined_pruning" "combined_pruning_short" "magnitude_pruning"
@@ -282,6 +284,7 @@ mod tests {
     fn recipes_that_begin_alike_share_checkpoints() {
         use Technique::{
             CombinedPruning, MagnitudePruning, NodePruning, RandomPruning, SimdPruning,
+            UprightPruning,
         };
         for (network, [one, other], last) in [
             ("nin", [(NodePruning, "short"), (SimdPruning, "short")], 0),
@@ -289,6 +292,9 @@ mod tests {
             ("nin", [(NodePruning, "short"), (RandomPruning, "short")], 0),
             ("nin", [(NodePruning, "short"), (CombinedPruning, "short")], 3),
             ("convnet", [(NodePruning, "deep"), (NodePruning, "counts")], 1),
+            ("convnet", [(NodePruning, "counts"), (CombinedPruning, "counts")], 4),
+            ("convnet", [(NodePruning, "counts"), (SimdPruning, "medium")], 0),
+            ("convnet", [(NodePruning, "counts"), (UprightPruning, "medium_refined")], 0),
             ("lenet-5", [(NodePruning, "half_rate"), (NodePruning, "half_rate_short")], 0),
             (
                 "lenet-5",
