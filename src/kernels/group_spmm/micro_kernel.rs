@@ -99,7 +99,6 @@ unsafe fn update<S: Simd, const E: usize, const V: usize, const WHOLE: bool>(
     let ((pairs, last), (weight_pairs, last_weights)) =
         (rows.split_at(paired), weights.split_at(paired));
     for (&[first, second], weights) in pairs.as_chunks().0.iter().zip(weight_pairs.as_chunks().0) {
-        // Weights from memory take as long as the products with one vector of columns; weights from a cache lose nothing.
         simd.prefetch(weights.as_ptr().cast::<f32>().wrapping_add(WEIGHTS_AHEAD));
         // SAFETY: the tile of Y has these rows, of V vectors, and a column has no row twice.
         unsafe { add_entries(simd, [row_of(first), row_of(second)], weights, &x) };

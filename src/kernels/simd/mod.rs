@@ -68,7 +68,8 @@ pub(super) trait Simd: Copy {
 }
 
 /// Floats between the weights that are multiplied and those that are prefetched, in kernels that read a stream of weights:
-/// half a page, since a processor foresees no further than a page's end.
+/// half a page, since a processor foresees no further than a page's end. With many columns, weights from memory take as long
+/// to arrive as to be multiplied, and weights from a cache lose nothing by it.
 pub(super) const WEIGHTS_AHEAD: usize = 512;
 
 /// Asks for a cache line, which need not exist, where the processor can be asked without further instructions.

@@ -84,8 +84,6 @@ unsafe fn add<S: Simd, const R: usize, const V: usize, const WHOLE: bool>(
                 simd.prefetch(ahead.wrapping_add(loads[v].at));
                 v += (LINE / S::LANES).max(1);
             }
-            // Weights from memory take as long as the products with one vector of columns; weights from a cache lose
-            // nothing.
             simd.prefetch(weights.wrapping_add(WEIGHTS_AHEAD));
             let row = rows.row(*columns.add(index) as usize);
             let mut x = [simd.splat(0.0); V];
