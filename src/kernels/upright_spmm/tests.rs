@@ -110,8 +110,10 @@ fn every_variant_computes_what_the_reference_does_around_all_edges() {
 fn blocks_of_k_and_panels_of_x_join() {
     // More rows of X than a second-level cache holds for one tile; more of X than it holds; both.
     for variant in of_many_columns() {
-        for (rows, inner, n) in [(24, 60_000, 50), (300, 1300, 219), (70, 60_000, 10)] {
-            let case = Case { rows, inner, height: 8, density: 0.02, n };
+        let cases =
+            [(24, 60_000, 50, 8), (300, 1300, 219, 8), (70, 60_000, 10, 16), (70, 60_000, 10, 11)];
+        for (rows, inner, n, height) in cases {
+            let case = Case { rows, inner, height, density: 0.02, n };
             check(variant, &case, 2, |x| x[1000] = f32::NAN);
         }
     }
