@@ -1,18 +1,20 @@
 //! A network on a CPU.
 //!
-//! What comes before the first dense layer is done image by image, so that its activations stay in a
+//! What comes before the first dense layer is done image by image ([`images`]), so that its activations stay in a
 //! core's caches whatever the batch: every step writes into the zeros that surround the next one's input.
 //! From the first dense layer on, features are rows and images columns, and every layer is one product for
 //! the whole batch. Where there are as many images as threads, the threads share out the images; else the
 //! kernels share out their rows and columns.
 
 mod build;
+mod images;
 mod transpose;
 
 use std::cell::RefCell;
 use std::time::Instant;
 
 use self::build::Builder;
+use self::images::{ImageSteps, Workspace};
 use self::transpose::transpose;
 use super::autotune::{AutotuneCache, THREADS, TuningCandidate};
 use super::libraries::DenseLibraries;
@@ -20,8 +22,7 @@ use super::plan::{Plan, Step, Work};
 use super::profile::{Description, LayerProfile, profiled, summary};
 use super::spinning_workers::SpinningWorkers;
 use crate::error::Result;
-use crate::kernels::convolution::Convolution;
-use crate::kernels::layout::{ImageLayout, Input, Output};
+use crate::kernels::layout::{Input, Output};
 use crate::kernels::masked_dense::MaskedDense;
 use crate::kernels::pool_eltwise::PoolEltwise;
 use crate::kernels::{PackedProduct, parallel_for_with, runs_parallel, serial, threads};
@@ -83,7 +84,7 @@ pub(super) struct OnCpu {
     batch: usize,
     /// `[batch, input]`.
     images: Vec<f32>,
-    image_steps: Vec<ImageStep>,
+    image_steps: ImageSteps,
     /// One for each thread to which images are shared out.
     workspaces: Vec<Workspace>,
     /// What the steps of an image come to, `[batch, features]`; empty where there are none.
@@ -96,34 +97,6 @@ pub(super) struct OnCpu {
     classes: usize,
     /// Measured seconds of the batch's steps.
     seconds: Vec<f64>,
-}
-
-/// Where a step on an image finds its input, or leaves its output.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
-    /// The image itself.
-    Image,
-    /// A buffer of the workspace.
-    Buffer(usize),
-    /// After all steps on the image.
-    End,
-}
-
-struct ImageStep {
-    work: ImageWork,
-    from: Place,
-    to: Place,
-    about: Description,
-}
-
-enum ImageWork {
-    PoolEltwise(PoolEltwise),
-    Conv {
-        convolution: Convolution,
-        /// The buffer into which the image is split into phases first.
-        split: Option<usize>,
-        to: ImageLayout,
-    },
 }
 
 struct BatchStep {
@@ -160,13 +133,6 @@ impl DenseProduct {
     }
 }
 
-/// The activations of one image, and the seconds that its steps took.
-#[derive(Clone, Debug, Default)]
-struct Workspace {
-    buffers: Vec<Vec<f32>>,
-    seconds: Vec<f64>,
-}
-
 impl OnCpu {
     /// Packs a network for batches of `batch` images, and says how many bytes its weights take.
     pub fn new(
@@ -189,12 +155,9 @@ impl OnCpu {
         let size = |shape: Shape| shape.iter().product::<usize>();
         let count = threads();
         let workspaces = if images_in_parallel(batch) { count } else { 1 };
-        let workspace = Workspace { buffers, seconds: vec![0.0; image_steps.len()] };
-        let features = if image_steps.is_empty() {
-            0
-        } else {
-            on_images.last().map_or(0, |step| size(step.output))
-        };
+        let image_steps = ImageSteps::new(image_steps, batch, workspaces);
+        let workspace = image_steps.workspace(&buffers);
+        let features = on_images.last().map_or(0, |step| size(step.output));
         let widest = on_batch.iter().flat_map(|step| [size(step.input), size(step.output)]).max();
         let columns = vec![0.0; batch * widest.unwrap_or(0)];
         let classes = size(plan.output);
@@ -263,8 +226,7 @@ impl OnCpu {
     }
 
     pub fn profile(&mut self) -> Result<Vec<LayerProfile>> {
-        let mut samples: Vec<Vec<f64>> =
-            vec![Vec::new(); self.image_steps.len() + self.batch_steps.len()];
+        let mut samples: Vec<Vec<f64>> = vec![Vec::new(); self.steps().count()];
         for run in 0..PROFILED_RUNS + 2 {
             self.workspaces.iter_mut().for_each(|workspace| workspace.seconds.fill(0.0));
             self.seconds.fill(0.0);
@@ -284,7 +246,7 @@ impl OnCpu {
 
     /// What is known of its steps.
     pub fn steps(&self) -> impl Iterator<Item = &Description> {
-        let on_images = self.image_steps.iter().map(|step| &step.about);
+        let on_images = self.image_steps.steps().iter().map(|step| &step.about);
         on_images.chain(self.batch_steps.iter().map(|step| &step.about))
     }
 
@@ -335,65 +297,24 @@ impl OnCpu {
         let (steps, input) = (&self.image_steps, self.images.len() / self.batch);
         let end = ends.len() / self.batch;
         // No steps, or no feature that pruning has left.
-        if self.image_steps.is_empty() || end == 0 {
+        if steps.is_empty() || end == 0 {
             return Ok(());
         }
-        let mut images = self.images.chunks(input).zip(ends.chunks_mut(end));
+        let block = steps.block();
+        let mut blocks = self.images.chunks(block * input).zip(ends.chunks_mut(block * end));
+        let run = |workspace: &mut Workspace, (images, ends): (&[f32], &mut [f32])| {
+            workspace.run::<TIMED>(steps, images.len() / input, images, ends)
+        };
         if threads() == 1 || self.workspaces.len() == 1 {
             let workspace = &mut self.workspaces[0];
-            return images.try_for_each(|(image, end)| workspace.image::<TIMED>(steps, image, end));
+            return blocks.try_for_each(|block| run(workspace, block));
         }
         let mut workers: Vec<_> = self.workspaces.iter_mut().map(|own| (own, Ok(()))).collect();
-        parallel_for_with(&mut workers, images.collect(), |(workspace, done), (image, end)| {
+        parallel_for_with(&mut workers, blocks.collect(), |(workspace, done), block| {
             if done.is_ok() {
-                *done = serial(|| workspace.image::<TIMED>(steps, image, end));
+                *done = serial(|| run(workspace, block));
             }
         });
         workers.into_iter().try_for_each(|(_, done)| done)
-    }
-}
-
-impl Workspace {
-    fn image<const TIMED: bool>(
-        &mut self,
-        steps: &[ImageStep],
-        image: &[f32],
-        end: &mut [f32],
-    ) -> Result<()> {
-        for (index, step) in steps.iter().enumerate() {
-            let start = TIMED.then(Instant::now);
-            // Taken out and put back, so that input and output can be borrowed at once.
-            let mut taken = match step.to {
-                Place::Buffer(to) => std::mem::take(&mut self.buffers[to]),
-                Place::Image | Place::End => Vec::new(),
-            };
-            let y = if step.to == Place::End { &mut *end } else { &mut taken[..] };
-            match &step.work {
-                ImageWork::PoolEltwise(kernel) => kernel.run(self.input(step.from, image), y)?,
-                ImageWork::Conv { convolution, split: None, to } => {
-                    convolution.run_map(self.input(step.from, image), y, to)?;
-                }
-                ImageWork::Conv { convolution, split: Some(phases), to } => {
-                    let mut map = std::mem::take(&mut self.buffers[*phases]);
-                    convolution.split(self.input(step.from, image), &mut map)?;
-                    convolution.run_map(&map, y, to)?;
-                    self.buffers[*phases] = map;
-                }
-            }
-            if let Place::Buffer(to) = step.to {
-                self.buffers[to] = taken;
-            }
-            if let Some(start) = start {
-                self.seconds[index] += start.elapsed().as_secs_f64();
-            }
-        }
-        Ok(())
-    }
-
-    fn input<'a>(&'a self, place: Place, image: &'a [f32]) -> &'a [f32] {
-        match place {
-            Place::Buffer(index) => &self.buffers[index],
-            Place::Image | Place::End => image,
-        }
     }
 }

@@ -1,4 +1,4 @@
-//! A library's own convolution under [`super::Convolution`]: of one group of channels and one image at a time.
+//! A library's own convolution under [`super::Convolution`]: of one group of channels, of some images at once.
 
 use std::fmt;
 use std::sync::Arc;
@@ -28,12 +28,18 @@ pub trait ConvLibrary: Send + Sync {
 
 /// A convolution that a library has prepared.
 pub trait PreparedConv: Send + Sync {
-    /// Convolves one image, `[channels, height, width]`, that lies in `x` as `layout` says, and gives its results,
-    /// `[outputs, height, width]` without anything between them, to `take`.
+    /// Convolves so many images, `[images, channels, height, width]`, that lie in `x` as `layout` says, and gives
+    /// their results, `[images, outputs, height, width]` without anything between them, to `take`.
     ///
     /// # Errors
     /// A slice that is too short; what the library refuses.
-    fn run(&self, x: &[f32], layout: &ImageLayout, take: &mut dyn FnMut(&[f32])) -> Result<()>;
+    fn run(
+        &self,
+        x: &[f32],
+        layout: &ImageLayout,
+        images: usize,
+        take: &mut dyn FnMut(&[f32]),
+    ) -> Result<()>;
 }
 
 /// What a library's own convolution is called.
@@ -74,17 +80,18 @@ impl LibraryConv {
         label(&self.name)
     }
 
-    /// Convolves an image of all channels and writes what comes of it to `y` on, its rows and channels as far apart as
-    /// in `to`.
+    /// Convolves so many images of all channels and writes what comes of them to `y` on, their rows, channels and
+    /// images as far apart as in `to`.
     pub fn run(
         &self,
         x: &[f32],
         layout: &ImageLayout,
+        images: usize,
         y: &mut [f32],
         to: &ImageLayout,
     ) -> Result<()> {
         let [channels, height, width] = self.output;
-        if channels * height * width == 0 {
+        if images * channels * height * width == 0 {
             return Ok(());
         }
         let own = ImageLayout {
@@ -92,19 +99,40 @@ impl LibraryConv {
             ..*layout
         };
         let mut found = 0;
-        let expected = channels * height * width;
-        self.prepared.run(x, &own, &mut |results| {
+        let expected = images * channels * height * width;
+        self.prepared.run(x, &own, images, &mut |results| {
             found = results.len();
             // What is of another size is refused below.
             let results = if found == expected { results } else { &[] };
-            for (row, results) in results.chunks_exact(width).enumerate() {
-                let start = row / height * to.channel_stride + row % height * to.row_stride;
-                for (to, &value) in y[start..start + width].iter_mut().zip(results) {
-                    *to = activate(value, self.relu);
+            for (image, results) in results.chunks_exact(channels * height * width).enumerate() {
+                let y = &mut y[image * to.image_stride..];
+                for (channel, results) in results.chunks_exact(height * width).enumerate() {
+                    let y = &mut y[channel * to.channel_stride..];
+                    match self.relu {
+                        true => {
+                            rows(results, y, width, to.row_stride, |value| activate(value, true))
+                        }
+                        false => rows(results, y, width, to.row_stride, |value| value),
+                    }
                 }
             }
         })?;
         Error::check_length(&self.name, "a convolution's results", expected, found)
+    }
+}
+
+/// Writes rows of results that lie side by side to their places.
+fn rows(
+    results: &[f32],
+    y: &mut [f32],
+    width: usize,
+    row_stride: usize,
+    value: impl Fn(f32) -> f32,
+) {
+    for (results, y) in results.chunks_exact(width).zip(y.chunks_mut(row_stride)) {
+        for (y, &result) in y[..width].iter_mut().zip(results) {
+            *y = value(result);
+        }
     }
 }
 
@@ -147,19 +175,29 @@ pub(crate) mod tests {
     }
 
     impl PreparedConv for Prepared {
-        fn run(&self, x: &[f32], layout: &ImageLayout, take: &mut dyn FnMut(&[f32])) -> Result<()> {
+        fn run(
+            &self,
+            x: &[f32],
+            layout: &ImageLayout,
+            images: usize,
+            take: &mut dyn FnMut(&[f32]),
+        ) -> Result<()> {
             let Geometry { channels, height, width, .. } = self.geometry;
-            let mut image = Vec::new();
-            for (channel, row) in (0..channels).flat_map(|c| (0..height).map(move |r| (c, r))) {
-                let start =
-                    layout.offset + channel * layout.channel_stride + row * layout.row_stride;
-                image.extend(&x[start..start + width]);
-            }
             let views = [self.weights.view()];
             let weights = Weights::Dense(&views);
             let bias = Some(&self.bias[..]);
             let layer = ConvLayer { geometry: self.geometry, weights, bias, relu: false };
-            take(&reference::run(&layer, &image)?);
+            let mut results = Vec::new();
+            for image in 0..images {
+                let mut plain = Vec::new();
+                let first = layout.offset + image * layout.image_stride;
+                for (channel, row) in (0..channels).flat_map(|c| (0..height).map(move |r| (c, r))) {
+                    let start = first + channel * layout.channel_stride + row * layout.row_stride;
+                    plain.extend(&x[start..start + width]);
+                }
+                results.extend(reference::run(&layer, &plain)?);
+            }
+            take(&results);
             Ok(())
         }
     }
@@ -186,8 +224,14 @@ pub(crate) mod tests {
     struct Zeros(Vec<f32>);
 
     impl PreparedConv for Zeros {
-        fn run(&self, _: &[f32], _: &ImageLayout, take: &mut dyn FnMut(&[f32])) -> Result<()> {
-            take(&self.0);
+        fn run(
+            &self,
+            _: &[f32],
+            _: &ImageLayout,
+            images: usize,
+            take: &mut dyn FnMut(&[f32]),
+        ) -> Result<()> {
+            take(&self.0.repeat(images));
             Ok(())
         }
     }
@@ -207,7 +251,7 @@ pub(crate) mod tests {
                 output,
             };
             let plain = ImageLayout::plain(output);
-            let error = conv.run(&[0.0; 16], &plain, &mut [0.0; 64], &plain).unwrap_err();
+            let error = conv.run(&[0.0; 16], &plain, 1, &mut [0.0; 64], &plain).unwrap_err();
             assert!(error.to_string().contains("32"), "{error}");
         }
         let sparse = [crate::sparse::Csr::from_dense(ndarray::arr2(&[[1.0]]).view()).unwrap()];

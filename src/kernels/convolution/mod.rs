@@ -188,13 +188,14 @@ impl Convolution {
         })
     }
 
-    /// Whether an image has to be split into phases, by [`Convolution::split`], before [`Convolution::run_map`] reads
+    /// Whether an image has to be split into phases, by [`Convolution::split`], before [`Convolution::run_maps`] reads
     /// it.
     pub fn is_split(&self) -> bool {
         self.map.unsplit().is_none() && !self.is_of_a_library()
     }
 
-    fn is_of_a_library(&self) -> bool {
+    /// Whether a library convolves, which gains by several images at once.
+    pub fn is_of_a_library(&self) -> bool {
         matches!(self.groups.first(), Some(Group { kernel: GroupKernel::Library(_), .. }))
     }
 
@@ -214,35 +215,41 @@ impl Convolution {
         if output == 0 {
             return Ok(());
         }
-        let image = |index: usize| &x[index * input..(index + 1) * input];
         let threads = crate::kernels::threads();
+        // A library is given all that a thread convolves.
+        let at_once = if self.is_of_a_library() { images.div_ceil(threads).max(1) } else { 1 };
+        let some = |(place, y): (usize, &mut [f32])| {
+            let first = place * at_once;
+            let count = y.len() / output;
+            self.images(&x[first * input..(first + count) * input], count, y)
+        };
         if threads > 1 && images >= threads {
-            let work = y.par_chunks_mut(output).enumerate();
-            return work.try_for_each(|(index, y)| self.image(image(index), y));
+            return y.par_chunks_mut(output * at_once).enumerate().try_for_each(some);
         }
-        y.chunks_mut(output).enumerate().try_for_each(|(index, y)| self.image(image(index), y))
+        y.chunks_mut(output * at_once).enumerate().try_for_each(some)
     }
 
-    fn image(&self, x: &[f32], y: &mut [f32]) -> Result<()> {
+    /// As [`Convolution::run`], on the calling thread.
+    fn images(&self, x: &[f32], images: usize, y: &mut [f32]) -> Result<()> {
+        let Geometry { channels, height, width, .. } = self.geometry;
+        let from = ImageLayout::plain([channels, height, width]);
         let to = ImageLayout::plain(self.output());
-        if self.map.is_the_image() {
-            return self.run_map(x, y, &to);
-        }
-        if self.is_of_a_library() {
-            let Geometry { channels, height, width, .. } = self.geometry;
-            return self.run_from(x, &ImageLayout::plain([channels, height, width]), y, &to);
+        if self.map.is_the_image() || self.is_of_a_library() {
+            return self.run_from(x, &from, images, y, &to);
         }
         // Taken and put back, since another image may come to this thread while it waits for others.
         let mut map = MAP.take();
         map.clear();
         map.resize(self.map.floats(), 0.0);
-        self.map.fill(x, &mut map);
-        let done = self.run_map(&map, y, &to);
+        let done = (0..images).try_for_each(|image| {
+            self.map.fill(&x[image * from.image_stride..], &mut map);
+            self.run_maps(&map, 0, 1, &mut y[image * to.image_stride..], &to)
+        });
         MAP.set(map);
         done
     }
 
-    /// Where whoever makes the image of such a convolution writes it, so that [`Convolution::run_map`] can
+    /// Where whoever makes the image of such a convolution writes it, so that [`Convolution::run_maps`] can
     /// read it: the zeros around it lie there already, once. `None` where it lies as it is, for [`Convolution::split`]
     /// to split it into phases, or for a library to read.
     pub fn input_map(geometry: &Geometry) -> Option<ImageLayout> {
@@ -266,51 +273,71 @@ impl Convolution {
         Ok(())
     }
 
-    /// Convolves one image that lies in a map, or, for a library that splits nothing, as it is; and writes its results
-    /// where `to` says; their neighbours in a row must be neighbours there.
+    /// Convolves so many images, each in a map of its own, one `map_stride` floats after the other, or, for a library
+    /// that splits nothing, as they are; and writes their results where `to` says; their neighbours in a row must be
+    /// neighbours there.
     ///
     /// # Errors
-    /// A map that is too short; places that `y` does not have; what a library refuses.
-    pub fn run_map(&self, map: &[f32], y: &mut [f32], to: &ImageLayout) -> Result<()> {
-        let Geometry { channels, height, width, .. } = self.geometry;
-        let plain = ImageLayout::plain([channels, height, width]);
-        self.run_from(map, &self.map.unsplit().unwrap_or(plain), y, to)
-    }
-
-    /// As [`Convolution::run_map`]; a library finds the image as `from` says.
-    fn run_from(
+    /// Maps that are too short; places that `y` does not have; what a library refuses.
+    pub fn run_maps(
         &self,
-        map: &[f32],
-        from: &ImageLayout,
+        maps: &[f32],
+        map_stride: usize,
+        images: usize,
         y: &mut [f32],
         to: &ImageLayout,
     ) -> Result<()> {
+        let Geometry { channels, height, width, .. } = self.geometry;
+        let plain = ImageLayout::plain([channels, height, width]);
+        let from = self.map.unsplit().unwrap_or(plain);
+        self.run_from(maps, &ImageLayout { image_stride: map_stride, ..from }, images, y, to)
+    }
+
+    /// As [`Convolution::run_maps`]; a library finds the images as `from` says.
+    fn run_from(
+        &self,
+        maps: &[f32],
+        from: &ImageLayout,
+        images: usize,
+        y: &mut [f32],
+        to: &ImageLayout,
+    ) -> Result<()> {
+        if images == 0 {
+            return Ok(());
+        }
         let [_, width] = self.output;
         let needed = match self.is_of_a_library() {
             true => {
                 let Geometry { channels, height, width, .. } = self.geometry;
-                from.floats([channels, height, width], 1)
+                from.floats([channels, height, width], images)
             }
-            false => self.map.floats(),
+            false => (images - 1) * from.image_stride + self.map.floats(),
         };
-        Error::check_room("convolution", "the map", needed, map.len())?;
-        Error::check_room("convolution", "y", to.floats(self.output(), 1), y.len())?;
+        Error::check_room("convolution", "the maps", needed, maps.len())?;
+        Error::check_room("convolution", "y", to.floats(self.output(), images), y.len())?;
         if to.pixel_stride != 1 {
             let expected = "a y whose pixels of a row are neighbours";
             return Err(Error::argument("convolution", expected, format!("{to:?}")));
         }
         let columns = ColumnLayout::lines(self.map.pitch(), width, to.row_stride);
         for group in &self.groups {
+            let first = to.offset + group.first_output * to.channel_stride;
             // A group without outputs may start after the end.
-            let first = (to.offset + group.first_output * to.channel_stride).min(y.len());
-            let values = &mut y[first..];
+            let end = y.len();
             match &group.kernel {
                 GroupKernel::Product { kernel, taps } => {
-                    let x = Input { values: map, rows: Rows::At(taps) };
-                    let y = Output { values, rows: Rows::Every(to.channel_stride), columns };
-                    kernel.run_at(x, self.map.columns(self.output), y)?;
+                    for image in 0..images {
+                        let values = &maps[image * from.image_stride..];
+                        let x = Input { values, rows: Rows::At(taps) };
+                        let values = &mut y[(first + image * to.image_stride).min(end)..];
+                        let y = Output { values, rows: Rows::Every(to.channel_stride), columns };
+                        kernel.run_at(x, self.map.columns(self.output), y)?;
+                    }
                 }
-                GroupKernel::Library(library) => library.run(map, from, values, to)?,
+                GroupKernel::Library(library) => {
+                    let y = &mut y[first.min(end)..];
+                    library.run(maps, from, images, y, to)?;
+                }
             }
         }
         Ok(())

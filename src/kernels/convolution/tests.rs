@@ -170,26 +170,32 @@ fn check_pattern(case: &Case, pattern: Pattern, seed: u64, spoil: impl Fn(&mut [
     });
 }
 
-/// Runs a convolution from its map into another one with a border, which must stay as it is.
+/// Runs a convolution from the images' maps into others with a border, which must stay as it is. Maps and results lie
+/// further apart than they are long.
 fn between_maps(convolution: &Convolution, case: &Case, x: &[f32]) -> Vec<f32> {
     let output = convolution.output();
-    let pixels = output.iter().product::<usize>();
     let to = ImageLayout::padded(output, 2);
-    let mut y = Vec::new();
-    for image in x.chunks(x.len() / case.images) {
-        let mut map = vec![0.0; Convolution::map_floats(&case.geometry)];
+    let to = ImageLayout { image_stride: to.image_stride + 3, ..to };
+    let input = x.len() / case.images;
+    let map_stride = Convolution::map_floats(&case.geometry).max(input) + 5;
+    let mut maps = vec![0.0; case.images * map_stride];
+    for (image, map) in x.chunks(input).zip(maps.chunks_mut(map_stride)) {
         if convolution.is_split() || Convolution::input_map(&case.geometry).is_some() {
-            convolution.split(image, &mut map).unwrap();
+            convolution.split(image, map).unwrap();
         } else {
-            map = image.to_vec();
+            map[..input].copy_from_slice(image);
         }
-        let mut bordered = vec![-77.0; to.image_stride];
-        convolution.run_map(&map, &mut bordered, &to).unwrap();
-        let border = bordered.iter().filter(|&&value| value == -77.0).count();
-        assert_eq!(border, to.image_stride - pixels);
+    }
+    let mut bordered = vec![-77.0; case.images * to.image_stride];
+    convolution.run_maps(&maps, map_stride, case.images, &mut bordered, &to).unwrap();
+    let border = bordered.iter().filter(|&&value| value == -77.0).count();
+    let pixels = case.images * output.iter().product::<usize>();
+    assert_eq!(border, bordered.len() - pixels);
+    let mut y = Vec::new();
+    for image in bordered.chunks(to.image_stride) {
         for (channel, row) in (0..output[0]).flat_map(|c| (0..output[1]).map(move |r| (c, r))) {
             let start = to.offset + channel * to.channel_stride + row * to.row_stride;
-            y.extend(&bordered[start..start + output[2]]);
+            y.extend(&image[start..start + output[2]]);
         }
     }
     y

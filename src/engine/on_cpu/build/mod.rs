@@ -2,16 +2,15 @@
 
 mod candidates;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::cell::RefCell;
 
 use rand::RngExt;
 
 use self::candidates::{conv_backends, dense_candidates};
-use super::{
-    BatchStep, BatchWork, DenseProduct, ImageStep, ImageWork, Place, Threading, images_in_parallel,
-};
+use super::images::{self, ImageStep, ImageWork, Place};
+use super::{BatchStep, BatchWork, DenseProduct, Threading, images_in_parallel};
 use crate::engine::autotune::{AutotuneCache, KERNELS, TuningCandidate};
 use crate::engine::layer_weights::{LayerWeights, describe, sparsity};
 use crate::engine::libraries::DenseLibraries;
@@ -63,9 +62,9 @@ impl<'a, 'p> Builder<'a, 'p> {
         Self { plan, formats, batch, libraries, autotune, spinning, buffers: Vec::new() }
     }
 
-    /// The buffers of a workspace, for the steps that were made so far.
-    pub fn buffers(&self) -> Vec<Vec<f32>> {
-        self.buffers.iter().map(|buffer| vec![0.0; buffer.floats]).collect()
+    /// The floats that each buffer of a workspace needs for an image, for the steps that were made so far.
+    pub fn buffers(&self) -> Vec<usize> {
+        self.buffers.iter().map(|buffer| buffer.floats).collect()
     }
 
     pub fn image_steps(&mut self, steps: &[Step<'_>]) -> Result<Vec<ImageStep>> {
@@ -162,28 +161,36 @@ impl<'a, 'p> Builder<'a, 'p> {
                 candidates.push((format!("{} {}", format, backend.name()), Box::new(make)));
             }
         }
+        // Of images that are shared out, each is convolved by one thread.
+        let shared = images_in_parallel(self.batch);
+        let threading = if shared { Threading::Serial } else { Threading::widest() };
+        // As many as a library takes at once, for all of them.
+        let block = images::block(self.batch, if shared { threads() } else { 1 });
         let key = format!(
-            "conv {geometry:?} {:?} {to:?} {}",
+            "conv {geometry:?} {:?} {to:?} {block} images {}",
             product.matrices.iter().map(|m| m.dim()).collect::<Vec<_>>(),
             sparsity(product, all.iter().map(|(_, stored)| stored)),
         );
-        // As long as its map, which is split from it anew in each run, if at all.
-        let x = random(Convolution::map_floats(geometry));
-        let mut map = vec![0.0; Convolution::map_floats(geometry)];
-        let mut y = vec![0.0; to.floats(step.output, 1).max(to.image_stride)];
+        // As long as their maps, which are split from them anew in each run, if at all.
+        let floats = Convolution::map_floats(geometry);
+        let x = random(block * floats);
+        let mut map = vec![0.0; floats];
+        let to =
+            &ImageLayout { image_stride: to.image_stride.max(to.floats(step.output, 1)), ..*to };
+        let mut y = vec![0.0; block * to.image_stride];
         let buffers = RefCell::new((&mut map, &mut y));
-        // Of images that are shared out, each is convolved by one thread.
-        let threading =
-            if images_in_parallel(self.batch) { Threading::Serial } else { Threading::widest() };
         let (key, spinning) = (self.key(threading, &key), self.spinning);
         self.autotune.fastest(&key, &candidates, KERNELS, |(convolution, _), calls| {
             let (map, y) = &mut *buffers.borrow_mut();
             threading.seconds(spinning, calls, || {
-                if convolution.is_split() {
-                    convolution.split(&x, map)?;
-                    return convolution.run_map(map, y, to);
+                if !convolution.is_split() {
+                    return convolution.run_maps(&x, floats, block, y, to);
                 }
-                convolution.run_map(&x, y, to)
+                for (x, y) in x.chunks(floats).zip(y.chunks_mut(to.image_stride)) {
+                    convolution.split(x, map)?;
+                    convolution.run_maps(map, 0, 1, y, to)?;
+                }
+                Ok(())
             })
         })
     }

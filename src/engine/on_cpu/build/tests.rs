@@ -5,12 +5,24 @@ use crate::network::{Weights, zoo};
 fn built(name: &str) -> (Vec<ImageStep>, Vec<Planned>) {
     let network = zoo::narrow(name).unwrap();
     let weights = Weights::random(&network, 1).unwrap();
-    let plan = Plan::of(&network, &weights).unwrap();
+    built_by(&Plan::of(&network, &weights).unwrap())
+}
+
+/// The image steps of a plan, of dense weights; the floats that each of their buffers needs for an image; and those of
+/// what comes of one.
+pub(crate) fn image_steps(plan: &Plan<'_>) -> (Vec<ImageStep>, Vec<usize>, usize) {
+    let (steps, buffers) = built_by(plan);
+    let of_images = plan.steps.iter().take_while(|step| !matches!(step.work, Work::Linear(_)));
+    let end = of_images.last().map_or(0, |step| step.output.iter().product());
+    (steps, buffers.iter().map(|buffer| buffer.floats).collect(), end)
+}
+
+fn built_by(plan: &Plan<'_>) -> (Vec<ImageStep>, Vec<Planned>) {
     let (mut autotune, spinning) =
         (AutotuneCache::in_memory().untimed(), SpinningWorkers::default());
     let formats = [Format::Dense];
     let mut builder =
-        Builder::new(&plan, &formats, 1, DenseLibraries::default(), &mut autotune, &spinning);
+        Builder::new(plan, &formats, 1, DenseLibraries::default(), &mut autotune, &spinning);
     let first_dense = |step: &Step<'_>| matches!(step.work, Work::Linear(_));
     let end = plan.steps.iter().position(first_dense).unwrap_or(plan.steps.len());
     let steps = builder.image_steps(&plan.steps[..end]).unwrap();
