@@ -10,7 +10,7 @@ use scalpel::data::{
 use scalpel::error::{Error, Result};
 use scalpel::network::Weights;
 use scalpel::test_support;
-use scalpel::train::recipe::{Distribution, Precision, Prune, Recipe, Technique};
+use scalpel::train::recipe::{Distribution, Keep, Precision, Prune, Recipe, Technique};
 use scalpel::train::{EpochMetrics, Observer, Outcome, Run, Silent};
 use tch::Device;
 
@@ -246,4 +246,38 @@ fn groups_come_back_in_soft_epochs_and_a_stop_changes_nothing() {
     assert!(in_soft != in_hard, "some came back");
     // After the original and one soft epoch; then one epoch later, when both are over.
     assert!(pruned_softly(2, &[2, 2]) == soft, "a stop changed something");
+}
+
+/// The weights that so many epochs of original training come to, with a stop after each of some epochs.
+fn trained(keep: Keep, epochs: usize, stops: &[usize]) -> Weights {
+    let mut recipe = Recipe::built_in("lenet-300-100", Technique::NodePruning, None).unwrap();
+    recipe.stages.truncate(1);
+    (recipe.stages[0].epochs, recipe.stages[0].keep) = (epochs, keep);
+    recipe.train_images = Some(1000);
+    let data = data::load(&recipe.dataset, Source::Synthetic, recipe.first_images()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let checkpoints = folder.path();
+    let run =
+        Run { recipe: &recipe, data: &data, original: None, device: Device::Cpu, checkpoints };
+    for &epochs in stops {
+        let stopped = catch_unwind(AssertUnwindSafe(|| run.run(&mut StopAfter(epochs))));
+        assert!(stopped.is_err(), "{epochs} epochs");
+    }
+    run.run(&mut Silent).unwrap().weights
+}
+
+#[test]
+fn an_average_is_of_the_weights_after_each_epoch_and_a_stop_changes_nothing() {
+    let average = Keep::Average { from: 2 };
+    let found = trained(average, 4, &[]);
+    let epochs = [2, 3, 4].map(|epochs| trained(Keep::Last, epochs, &[]));
+    for (name, found) in found.iter() {
+        let [a, b, c] = epochs.each_ref().map(|weights| weights.get(name).unwrap());
+        let mean = (a + b + c) / 3.0;
+        for (found, mean) in found.iter().zip(&mean) {
+            approx::assert_abs_diff_eq!(*found, *mean, epsilon = 1e-6);
+        }
+    }
+    assert!(trained(average, 4, &[1, 2]) == found, "a stop changed something");
+    assert!(trained(average, 1, &[]) == trained(Keep::Last, 1, &[]), "too early for an average");
 }

@@ -6,6 +6,7 @@
 
 mod initial;
 mod outcome;
+mod parameters;
 pub mod recipe;
 
 #[cfg(feature = "torch")]

@@ -10,13 +10,14 @@ use super::images::{Batch, Images, Order, Score, score};
 use super::losses::Losses;
 use super::node_masks::{NodeStage, StraightThroughMasks};
 use super::outcome::EpochMetrics;
+use super::parameters::{apply_mask, mask_tensors, mean_of, parameters_of};
 use super::precision::working_copy;
 use super::recipe::{Keep, Prune, Recipe, Stage};
 use super::sgd::Sgd;
 use super::weight_masks::{pruned_softly, weight_masks};
 use crate::error::{Error, Result};
 use crate::network::{Network, Weights};
-use crate::prune::{self, WeightMask, compact::living_nodes};
+use crate::prune::{self, compact::living_nodes};
 use crate::seed;
 use crate::torch::MemoryFormat;
 use crate::torch::{Mode, Tensors, forward, to_array, to_tensor};
@@ -73,50 +74,6 @@ fn node_stage(prune: Option<&Prune>) -> Option<NodeStage<'_>> {
         Some(Prune::Node { target, stop_at, .. }) => Some(NodeStage { target: *target, stop_at }),
         _ => None,
     }
-}
-
-/// A network's parameters as tensors, and the names of those that learn.
-fn parameters_of(
-    network: &Network,
-    weights: &Weights,
-    format: MemoryFormat,
-    device: Device,
-) -> Result<(Tensors, Vec<String>)> {
-    let (mut parameters, mut trained) = (Tensors::new(), Vec::new());
-    for parameter in network.parameters()? {
-        let learns = parameter.role.is_trained();
-        let tensor = format.of(&to_tensor(weights.get(&parameter.name)?, device)?)?;
-        let tensor = tensor.set_requires_grad(learns);
-        if learns {
-            trained.push(parameter.name.clone());
-        }
-        parameters.insert(parameter.name, tensor);
-    }
-    Ok((parameters, trained))
-}
-
-/// Masks as tensors of 1 and 0, as their parameters are shaped.
-fn mask_tensors(
-    masks: &BTreeMap<String, WeightMask>,
-    parameters: &Tensors,
-    format: MemoryFormat,
-    device: Device,
-) -> Result<BTreeMap<String, Tensor>> {
-    let mut tensors = BTreeMap::new();
-    for (name, mask) in masks {
-        let flags = mask.map(|&kept| f32::from(u8::from(kept))).into_dyn();
-        let shape = parameters[name].size();
-        let tensor = to_tensor(&flags, device)?.f_reshape(&shape);
-        let tensor = tensor.map_err(Error::torch("shape a mask"))?;
-        tensors.insert(name.clone(), format.of(&tensor)?);
-    }
-    Ok(tensors)
-}
-
-/// Zeroes the weights that a mask blocks.
-fn apply_mask(parameter: &mut Tensor, mask: &Tensor) -> Result<()> {
-    let masked = tch::no_grad(|| parameter.f_mul_(mask).map(drop));
-    masked.map_err(Error::torch("mask the weights"))
 }
 
 /// A recipe's optimiser.
@@ -247,11 +204,7 @@ impl<'a> Trainer<'a> {
                 test_total: score.total,
                 nodes_kept,
             });
-            if self.stage.keep == Keep::Last || score.correct > self.state.correct_kept {
-                self.state.correct_kept = score.correct;
-                self.state.top5_kept = score.correct_top5;
-                self.kept = weights;
-            }
+            self.keep(weights, score)?;
             if let Some(seconds) = &mut self.state.seconds {
                 *seconds += start.elapsed().as_secs_f64();
             }
@@ -262,6 +215,27 @@ impl<'a> Trainer<'a> {
             }
         }
         Ok(checkpoint)
+    }
+
+    /// Keeps what the stage would end with after an epoch, whose weights have that score.
+    fn keep(&mut self, weights: Weights, score: Score) -> Result<()> {
+        let averaged = self.stage.keep.averaged(self.state.epochs_done);
+        let (kept, score) = if averaged > 1 {
+            let mean = mean_of(&self.kept, &weights, averaged)?;
+            let Context { network, test, device, .. } = *self.context;
+            let (parameters, _) = parameters_of(network, &mean, self.format, device)?;
+            let score =
+                super::images::score(test, network, &parameters, &self.mask_tensors.tensors()?)?;
+            (mean, score)
+        } else {
+            (weights, score)
+        };
+        if self.stage.keep != Keep::Best || score.correct > self.state.correct_kept {
+            self.state.correct_kept = score.correct;
+            self.state.top5_kept = score.correct_top5;
+            self.kept = kept;
+        }
+        Ok(())
     }
 
     /// One pass over the training images; returns the mean loss.

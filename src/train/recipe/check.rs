@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::per_parameter::matches;
-use super::{Beta, Prune, Recipe, Target};
+use super::{Beta, Keep, Prune, Recipe, Stage, Target};
 use crate::error::{Error, Result};
-use crate::network::{Network, zoo};
+use crate::network::{Network, Op, zoo};
 
 impl Recipe {
     /// Refuses a recipe that contradicts itself.
@@ -68,6 +68,7 @@ impl Recipe {
         require(finite(rate), "learning_rate", "0 or more", &rate)?;
         let soft = stage.soft_epochs();
         require(soft <= stage.epochs, "soft_epochs", "no more than the stage's epochs", &soft)?;
+        check_average(stage, network)?;
         let Some(prune) = &stage.prune else { return Ok(()) };
         let found = format!("{prune:?} in {}", self.technique.experiment());
         let allowed = self.technique.allows(prune);
@@ -82,6 +83,22 @@ impl Recipe {
         )?;
         self.check_prune(prune, network)
     }
+}
+
+/// Refuses a mean of weights that is none of a network's: masks that learn or change are no numbers to be averaged, and
+/// the statistics of a batch normalisation are those of one network.
+fn check_average(stage: &Stage, network: &Network) -> Result<(), Complaint> {
+    let Keep::Average { from } = stage.keep else { return Ok(()) };
+    let expected = format!(
+        "an average from an epoch of the stage on, after its {} soft ones",
+        stage.soft_epochs()
+    );
+    let within = (stage.soft_epochs() + 1..=stage.epochs).contains(&from);
+    require(within, "keep", &expected, &from)?;
+    let prunes_nodes = matches!(stage.prune, Some(Prune::Node { .. }));
+    require(!prunes_nodes, "keep", "no average while masks of nodes learn", &"one")?;
+    let normalises = network.layers.iter().any(|layer| matches!(layer.op, Op::BatchNorm(_)));
+    require(!normalises, "keep", "no average in a network with batch normalisation", &"one")
 }
 
 fn finite(value: f64) -> bool {

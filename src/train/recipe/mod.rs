@@ -292,8 +292,18 @@ impl Recipe {
             let learning_rate_epochs = falls.max(1);
             let quick_epochs = None;
             let prune = stage.prune.clone().map(|prune| prune.shortened(share));
-            let quick = stage.clone();
-            Some(Stage { epochs, learning_rate_epochs, quick_epochs, compact, prune, ..quick })
+            let (name, keep) = (stage.name.clone(), stage.keep.shortened(share));
+            let Stage { learning_rate, .. } = *stage;
+            Some(Stage {
+                name,
+                learning_rate,
+                epochs,
+                learning_rate_epochs,
+                quick_epochs,
+                compact,
+                prune,
+                keep,
+            })
         };
         let stages = self.stages.iter().filter_map(shorten).collect();
         Self { quick: true, first_epoch: 0, stages, ..self.clone() }

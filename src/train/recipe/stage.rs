@@ -197,6 +197,30 @@ pub enum Keep {
     Best,
     /// Those of the last epoch.
     Last,
+    /// The mean of those after each epoch, from that one of the stage on, counted from 1 (stochastic weight averaging,
+    /// Izmailov et al. 2018).
+    Average {
+        /// The first epoch that counts.
+        from: usize,
+    },
+}
+
+impl Keep {
+    /// As it is where a stage trains that share of its epochs.
+    pub(super) fn shortened(self, share: f64) -> Self {
+        match self {
+            Self::Average { from } => Self::Average { from: (from as f64 * share).ceil() as usize },
+            Self::Best | Self::Last => self,
+        }
+    }
+
+    /// How many epochs' weights the mean is of, after so many of the stage.
+    pub fn averaged(self, epochs_done: usize) -> usize {
+        match self {
+            Self::Average { from } => (epochs_done + 1).saturating_sub(from),
+            Self::Best | Self::Last => 0,
+        }
+    }
 }
 
 fn is_false(value: &bool) -> bool {
