@@ -111,6 +111,7 @@ fn names(technique: Technique) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::network::zoo;
+    use crate::train::recipe::Keep;
 
     #[test]
     fn every_recipe_that_the_program_carries_is_sound_in_both_lengths() {
@@ -250,6 +251,34 @@ mod tests {
         let soft = with("partial = true", "partial = true, soft_epochs = 30").unwrap();
         let of_stage = |recipe: Recipe| (recipe.stages[1].soft_epochs(), recipe.stages[1].epochs);
         assert_eq!((of_stage(soft.full()), of_stage(soft.quick())), ((30, 60), (2, 4)));
+    }
+
+    #[test]
+    fn an_average_of_what_cannot_be_averaged_is_refused_and_a_quick_one_begins_earlier() {
+        let of = |network: &str| {
+            Recipe::built_in(network, Technique::NodePruning, None).unwrap().to_toml().unwrap()
+        };
+        let average = |from: usize| format!("keep = {{ average = {{ from = {from} }} }}");
+        let with = |text: &str, place: usize, keep: &str| {
+            let mut stages: Vec<String> = text.split("[[stages]]").map(str::to_owned).collect();
+            let keeps = stages[place + 1].lines().find(|line| line.starts_with("keep")).unwrap();
+            stages[place + 1] = stages[place + 1].replace(keeps, keep);
+            Recipe::parse(&stages.join("[[stages]]"), "recipe")
+        };
+        let lenet = of("lenet-300-100");
+        for (text, place, from, message) in [
+            (&lenet, 0, 61, "stage original, keep: expected an average from an epoch of the stage"),
+            (&lenet, 0, 0, "stage original, keep: expected an average from an epoch of the stage"),
+            (&lenet, 1, 9, "while masks of nodes learn"),
+            (&of("alexnet"), 0, 9, "batch normalisation"),
+        ] {
+            let error = with(text, place, &average(from)).unwrap_err().to_string();
+            assert!(error.contains(message), "{error}");
+        }
+        let recipe = with(&lenet, 0, &average(31)).unwrap();
+        let [full, quick] = [&recipe, &recipe.quick()].map(|recipe| recipe.stages[0].clone());
+        assert_eq!((full.epochs, full.keep.averaged(30), full.keep.averaged(33)), (60, 0, 3));
+        assert_eq!((quick.epochs, quick.keep), (8, Keep::Average { from: 5 }));
     }
 
     #[test]
