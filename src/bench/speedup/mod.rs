@@ -2,8 +2,8 @@
 //! turns in one run.
 //!
 //! Each policy runs the model that its own technique made. `scalpel` takes the model of Scalpel's that is
-//! the fastest on this hardware, with the kernels that are the fastest there, as the paper picks the technique
-//! by the hardware. Every candidate is compared with libtorch on the same weights before it is timed.
+//! the fastest on this hardware of those that lost little accuracy, with the kernels that are the fastest there, as the
+//! paper picks the technique by the hardware. Every candidate is compared with libtorch on the same weights before it is timed.
 
 mod context;
 mod densities;
@@ -15,7 +15,6 @@ mod tests;
 
 pub use self::context::{BenchContext, BenchDevice};
 pub use self::model_under_test::ModelUnderTest;
-use self::model_under_test::SCALPELS_OWN;
 pub use self::pruned_model::PrunedModel;
 use self::pytorch::{Captured, Way};
 
@@ -309,7 +308,7 @@ fn scores_of(
     to_array(&scores?)
 }
 
-/// The fastest of Scalpel's own models, with the kernels that are the fastest here.
+/// The fastest of the models that stand for Scalpel, with the kernels that are the fastest here.
 fn scalpel<'a>(
     under_test: &ModelUnderTest,
     batch: usize,
@@ -317,13 +316,7 @@ fn scalpel<'a>(
     autotune: &mut AutotuneCache,
 ) -> Result<Option<Candidate<'a>>> {
     let mut candidates = Vec::new();
-    // What upright groups cost in accuracy is known of trained ones alone, and the paper has none to draw by.
-    let stands = |model: &&PrunedModel| {
-        model.policy.runs_on(context.device)
-            && (model.policy != Policy::Upright || model.card.is_some())
-    };
-    let own = SCALPELS_OWN.iter().filter_map(|&policy| model_of(under_test, policy));
-    for model in own.filter(stands) {
+    for model in under_test.contenders(context.device) {
         let executable = compiled(model, Policy::Scalpel, batch, context, autotune)?;
         candidates.push(ours(Policy::Scalpel, model, executable));
     }

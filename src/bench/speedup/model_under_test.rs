@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::densities::{Densities, layers};
 use super::pruned_model::{GROUP_WIDTH, PrunedModel, published};
-use crate::engine::Policy;
+use crate::engine::{Device, Policy};
 use crate::error::{Error, Result};
 use crate::network::{Network, NodeKind, NodeMasks, ParameterRole, Weights, as_matrix, zoo};
 use crate::prune::compact::compact;
@@ -37,9 +37,11 @@ const TECHNIQUES: [(Policy, Technique); 5] = [
     (Policy::Combined, Technique::CombinedPruning),
 ];
 
+/// Percent of the test images that pruning may cost a model, for it to stand for Scalpel in a comparison of speed.
+const LARGEST_LOSS: f64 = 1.0;
+
 /// The policies whose techniques are Scalpel's own.
-pub(super) const SCALPELS_OWN: [Policy; 4] =
-    [Policy::Simd, Policy::Upright, Policy::Node, Policy::Combined];
+const SCALPELS_OWN: [Policy; 4] = [Policy::Simd, Policy::Upright, Policy::Node, Policy::Combined];
 
 impl ModelUnderTest {
     /// The network of that name, with what is published in the folder `models`.
@@ -78,6 +80,25 @@ impl ModelUnderTest {
             from: "random".into(),
             card: None,
         }
+    }
+
+    /// The models of Scalpel's own techniques of which the `scalpel` policy takes the fastest: those that lost no more
+    /// than [`LARGEST_LOSS`], or all, where each lost more. What random weights would score is not known: they stand,
+    /// but for upright groups, for which the paper has no densities either.
+    pub(super) fn contenders(&self, device: Device<'_>) -> Vec<&PrunedModel> {
+        let model_of = |policy| self.models.iter().find(|model| model.policy == policy);
+        let all: Vec<&PrunedModel> = SCALPELS_OWN
+            .into_iter()
+            .filter(|policy| policy.runs_on(device))
+            .filter_map(model_of)
+            .filter(|model| model.policy != Policy::Upright || model.card.is_some())
+            .collect();
+        let loses_little = |model: &&PrunedModel| {
+            let card = model.card.as_ref();
+            card.is_none_or(|card| card.accuracy_before - card.accuracy <= LARGEST_LOSS)
+        };
+        let little: Vec<_> = all.iter().copied().filter(loses_little).collect();
+        if little.is_empty() { all } else { little }
     }
 
     /// Whether a policy ran this model, by where its row says that its weights came from.
@@ -262,6 +283,22 @@ mod tests {
     }
 
     #[test]
+    fn a_model_that_lost_much_stands_only_where_each_did() {
+        let mut under_test = ModelUnderTest::open("lenet-5", zoo_folder()).unwrap();
+        let mut standing = |losses: [f64; 4]| {
+            for (policy, loss) in SCALPELS_OWN.into_iter().zip(losses) {
+                let model = under_test.models.iter_mut().find(|model| model.policy == policy);
+                let card = model.unwrap().card.as_mut().unwrap();
+                card.accuracy = card.accuracy_before - loss;
+            }
+            let contenders = under_test.contenders(Device::Cpu).into_iter();
+            contenders.map(|model| model.policy).collect::<Vec<_>>()
+        };
+        assert_eq!(standing([0.9, 1.1, -0.2, 3.0]), [Policy::Simd, Policy::Node]);
+        assert_eq!(standing([1.5, 1.1, 2.0, 3.0]), SCALPELS_OWN);
+    }
+
+    #[test]
     fn random_models_have_the_sparsity_that_was_asked_for() {
         let under_test = ModelUnderTest::open("alexnet", Path::new("no such folder")).unwrap();
         let of = |policy| under_test.models.iter().find(|model| model.policy == policy).unwrap();
@@ -290,6 +327,9 @@ mod tests {
         let ip6 = both.weights.get("ip6.weight").unwrap();
         let left = share(both, "ip6.weight") * ip6.len() as f64;
         assert!((left / (4096.0 * 9216.0) - 0.09).abs() < 0.002, "{left}");
+        let contenders = under_test.contenders(Device::Cpu).into_iter();
+        let contenders: Vec<_> = contenders.map(|model| model.policy).collect();
+        assert_eq!(contenders, [Policy::Simd, Policy::Node, Policy::Combined], "accuracy unknown");
     }
 
     #[test]

@@ -33,8 +33,9 @@ built_in! {
         "magnitude_pruning" "random_pruning";
     "nin":
         "node_pruning" "node_pruning_short" "node_pruning_gpu" "simd_pruning" "simd_pruning_short"
-        "upright_pruning" "upright_pruning_short" "upright_pruning_short_ordered" "combined_pruning" "combined_pruning_short" "magnitude_pruning"
-        "magnitude_pruning_short" "random_pruning" "random_pruning_short";
+        "upright_pruning" "upright_pruning_short" "upright_pruning_short_ordered" "combined_pruning" "combined_pruning_short"
+        "combined_pruning_short_one_stage" "magnitude_pruning" "magnitude_pruning_short" "random_pruning"
+        "random_pruning_short";
     "alexnet":
         "node_pruning" "simd_pruning" "upright_pruning" "combined_pruning" "combined_pruning_all"
         "magnitude_pruning" "random_pruning";
@@ -320,6 +321,7 @@ mod tests {
             ("nin", [(NodePruning, "short"), (MagnitudePruning, "short")], 0),
             ("nin", [(NodePruning, "short"), (RandomPruning, "short")], 0),
             ("nin", [(NodePruning, "short"), (CombinedPruning, "short")], 3),
+            ("nin", [(NodePruning, "short"), (CombinedPruning, "short_one_stage")], 3),
             ("convnet", [(NodePruning, "deep"), (NodePruning, "counts")], 1),
             ("convnet", [(NodePruning, "counts"), (CombinedPruning, "counts")], 4),
             ("convnet", [(NodePruning, "counts"), (SimdPruning, "medium")], 0),
