@@ -43,7 +43,7 @@ impl Computed {
     }
 
     /// Those that vectors of `lanes`, a power of two, compute of `n` columns in such lines; and the lines of
-    /// Y that come of them. Where a vector would take parts of three lines, all columns are computed.
+    /// Y that come of them, one where nothing lies between them. Where a vector would take parts of three lines, all columns are computed.
     pub fn of(columns: ColumnLayout, n: usize, lanes: usize) -> (Self, ColumnLayout) {
         let ColumnLayout { width, kept, line_stride, .. } = columns;
         // A vector starts at a multiple of this within its line, and of the last such place needs
@@ -53,7 +53,11 @@ impl Computed {
             return (Self::plain(n), columns);
         }
         let count = n / width * kept + kept.min(n % width);
-        (Self { count, line: kept, pitch: width }, ColumnLayout::lines(kept, kept, line_stride))
+        let left = match line_stride == kept {
+            true => ColumnLayout::contiguous(count),
+            false => ColumnLayout::lines(kept, kept, line_stride),
+        };
+        (Self { count, line: kept, pitch: width }, left)
     }
 
     /// What vectors of `lanes` take: `valid` columns from `first` on.
@@ -299,6 +303,8 @@ mod tests {
             Computed::of(ColumnLayout::lines(computed, kept, kept), 10 * computed, lanes).0.line
                 == kept
         };
+        let (_, left) = Computed::of(ColumnLayout::lines(28, 24, 24), 5 * 28 + 24, 16);
+        assert_eq!(left, ColumnLayout::contiguous(6 * 24), "lines of Y without anything between");
         assert!(packs(34, 32, 16) && packs(28, 24, 16) && packs(29, 27, 8) && packs(10, 8, 16));
         assert!(packs(5, 4, 8) && packs(14, 13, 8));
         assert!(!packs(14, 13, 16), "13 columns of which a vector would take 1, 13 and 2");
