@@ -100,7 +100,8 @@ pub(super) fn product(
             context.groups(&GroupSparse::full(all[place], DENSE_GROUP)?, Some(own))
         }
         (Weights::Dense(all), Some(SparseVariant::Upright(own))) => {
-            context.upright(&UprightSparse::full(all[place], DENSE_GROUP)?, Some(own))
+            let height = upright_spmm::dense_height(all[place].nrows());
+            context.upright(&UprightSparse::full(all[place], height)?, Some(own))
         }
         (Weights::Csr(all), None) => {
             let layer = csr_spmm::CsrLayer { weights: &all[place], bias, relu };

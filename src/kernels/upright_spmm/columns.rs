@@ -1,7 +1,7 @@
 //! Many columns: for each tile of them, strip by strip.
 //!
-//! A strip of more rows than registers hold sums for takes several *passes* over its groups, of eight rows, then
-//! four, two and one. A tile whose columns leave as whole vectors goes from registers to its place in Y; another
+//! A strip of more rows than registers hold sums for takes several *passes* over its groups, of about equally many
+//! rows. A tile whose columns leave as whole vectors goes from registers to its place in Y; another
 //! goes through a scratch, as do sums that wait for the next block of K.
 
 use std::cell::RefCell;
@@ -76,8 +76,8 @@ pub(super) type PassFunction = unsafe fn(&Pass<'_>, &Tile);
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TileFunctions {
     pub width: usize,
-    /// Rows of a pass and its function, from the most rows down to one.
-    pub passes: &'static [(usize, PassFunction)],
+    /// A pass of one row, of two, and so on.
+    pub passes: &'static [PassFunction],
 }
 
 /// What an instruction set brings.
@@ -248,7 +248,7 @@ impl ColumnsKernel {
         &self,
         block: usize,
         strips: &Range<usize>,
-        functions: &'static [(usize, PassFunction)],
+        functions: &'static [PassFunction],
         (start, end): (Start, End<'_>),
         tile: &Tile,
     ) {
@@ -270,17 +270,19 @@ impl ColumnsKernel {
     }
 }
 
-/// The rows of a strip by the functions that take them: as many as are left whole times as many as one takes.
+/// The rows of a strip by the functions that take them: as few passes as there can be, none of which takes two rows more
+/// than another. (Each loads X anew, so that one of few rows takes longer than its products.)
 fn passes(
-    functions: &'static [(usize, PassFunction)],
+    functions: &'static [PassFunction],
     rows: usize,
 ) -> impl Iterator<Item = (Range<usize>, PassFunction)> {
-    let mut done = 0;
-    functions.iter().filter_map(move |&(own, function)| {
-        let pass = done..rows - (rows - done) % own;
-        done = pass.end;
-        (!pass.is_empty()).then_some((pass, function))
-    })
+    let count = rows.div_ceil(functions.len()).max(1);
+    let (fewer, larger) = (rows / count, rows % count);
+    let split = larger * (fewer + 1);
+    [(0..split, fewer + 1), (split..rows, fewer)]
+        .into_iter()
+        .filter(|(own, _)| !own.is_empty())
+        .map(|(own, rows)| (own, functions[rows - 1]))
 }
 
 impl Kernel for ColumnsKernel {
@@ -307,16 +309,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn passes_take_every_row_of_a_strip_once() {
+    fn passes_take_every_row_of_a_strip_once_and_share_them_evenly() {
         fn idle(_: &Pass<'_>, _: &Tile) {}
-        const FUNCTIONS: &[(usize, PassFunction)] = &[(8, idle), (4, idle), (2, idle), (1, idle)];
+        const FUNCTIONS: &[PassFunction] = &[idle as PassFunction; 9];
+        let ranges = |rows: usize| -> Vec<_> { passes(FUNCTIONS, rows).map(|own| own.0).collect() };
         for rows in 0..40 {
-            let all: Vec<usize> = passes(FUNCTIONS, rows).flat_map(|(own, _)| own).collect();
+            let all: Vec<usize> = ranges(rows).into_iter().flatten().collect();
             assert_eq!(all, (0..rows).collect::<Vec<_>>());
         }
-        let ranges: Vec<_> = passes(FUNCTIONS, 15).map(|(own, _)| own).collect();
-        assert_eq!(ranges, [0..8, 8..12, 12..14, 14..15]);
-        let ranges: Vec<_> = passes(FUNCTIONS, 20).map(|(own, _)| own).collect();
-        assert_eq!(ranges, [0..16, 16..20]);
+        assert_eq!(ranges(9), [0..9]);
+        assert_eq!(ranges(16), [0..16], "twice eight");
+        assert_eq!(ranges(20), [0..14, 14..20], "twice seven, and six");
     }
 }

@@ -5,7 +5,7 @@
 //! Weights are packed once, in the order that a variant wants.
 //!
 //! **Many columns.** What `height` rows of Y need of X is the same: the rows of X whose groups their strip stores.
-//! So a tile of eight rows of Y and up to three vectors of columns stays in registers from its bias to its end,
+//! So a tile of eight rows of Y (or nine) and up to three vectors of columns stays in registers from its bias to its end,
 //! as in a dense product, while the strip's groups pass: of each, the vectors of one row of X are loaded once, and
 //! its eight weights, from one stream, are broadcast. Per group that are 3 loads, 8 broadcasts and 24 fused
 //! products, whatever the density; Y is written once. (A group of one row and eight columns
@@ -223,6 +223,16 @@ pub fn candidates(n: usize) -> Result<Vec<&'static Variant>> {
         variant.target == first.target && differs && n >= FEWEST_COPIED && !forced
     });
     Ok(std::iter::once(first).chain(others).collect())
+}
+
+/// The height of the strips in which a dense matrix of so many rows is multiplied the fastest: eight or nine. A strip
+/// takes as long as its rows, but of few rows as long as its loads of X.
+pub(crate) fn dense_height(rows: usize) -> usize {
+    let cost = |height: usize| {
+        let rest = rows % height;
+        rows - rest + if rest == 0 { 0 } else { rest.max(4) }
+    };
+    if cost(9) < cost(8) { 9 } else { 8 }
 }
 
 /// What there is to say of upright groups on a GPU.

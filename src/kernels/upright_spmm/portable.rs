@@ -10,10 +10,8 @@ use crate::kernels::tile::Tile;
 use crate::kernels::tile::output::{Placed, SharedOutput};
 
 /// Four rows of eight columns: of sixteen registers of four floats, as x86 has without AVX, eight are sums.
-const TILES: &[TileFunctions] = &[TileFunctions {
-    width: Portable::LANES,
-    passes: &[(4, run::<4>), (2, run::<2>), (1, run::<1>)],
-}];
+const TILES: &[TileFunctions] =
+    &[TileFunctions { width: Portable::LANES, passes: &[run::<1>, run::<2>, run::<3>, run::<4>] }];
 
 pub(super) fn pack_columns(layer: &UprightLayer<'_>) -> Option<Box<dyn Kernel>> {
     pack(layer, false)

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
-use super::{UprightLayer, UprightSpmm, VARIANTS, Variant, by_name, reference};
+use super::{UprightLayer, UprightSpmm, VARIANTS, Variant, by_name, dense_height, reference};
 use crate::error::Error;
 use crate::kernels::PackedProduct;
 use crate::kernels::layout::{ColumnLayout, Input, Output, RowTable, Rows};
@@ -92,7 +92,7 @@ fn every_variant_computes_what_the_reference_does_around_all_edges() {
             true => &[1],
             false => &[0, 1, 2, 7, 8, 9, 16, 17, 24, 25, 32, 33, 48, 49, 65],
         };
-        for height in [4, 8, 16, 1, 3, 5, 11] {
+        for height in [4, 8, 9, 16, 1, 3, 5, 11] {
             for rows in [0, 1, height - 1, height, height + 1, 4 * height, 5 * height + 3] {
                 for inner in [0, 1, 5, 37] {
                     for &n in columns {
@@ -260,4 +260,10 @@ fn what_does_not_fit_is_refused() {
     };
     let unknown = by_name("upright_spmm_f32_mmx").unwrap_err();
     assert!(matches!(unknown, Error::Unknown { ref known, .. } if known.len() == VARIANTS.len()));
+}
+
+#[test]
+fn dense_strips_leave_no_row_alone_where_nine_rows_take_it_along() {
+    let heights = [8, 9, 10, 17, 18, 20, 27, 30, 72, 100].map(dense_height);
+    assert_eq!(heights, [8, 9, 8, 9, 9, 8, 9, 8, 8, 8]);
 }

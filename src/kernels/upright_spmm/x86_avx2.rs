@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::columns::{ColumnsKernel, Functions, Pass, TileFunctions};
+use super::columns::{ColumnsKernel, Functions, Pass, PassFunction, TileFunctions};
 use super::rows::{PaddedStrips, RowsKernel, StripsFunction};
 use super::{Kernel, UprightLayer, micro_kernel};
 use crate::device::cpu::Avx2;
@@ -14,16 +14,14 @@ use crate::kernels::tile::output::{Placed, SharedOutput};
 const LANES: usize = Avx2::LANES;
 
 const TILES: &[TileFunctions] = &[
-    TileFunctions { width: LANES, passes: &[(4, run::<4, 1>), (2, run::<2, 1>), (1, run::<1, 1>)] },
-    TileFunctions {
-        width: 2 * LANES,
-        passes: &[(4, run::<4, 2>), (2, run::<2, 2>), (1, run::<1, 2>)],
-    },
-    TileFunctions {
-        width: 3 * LANES,
-        passes: &[(4, run::<4, 3>), (2, run::<2, 3>), (1, run::<1, 3>)],
-    },
+    TileFunctions { width: LANES, passes: &passes::<1>() },
+    TileFunctions { width: 2 * LANES, passes: &passes::<2>() },
+    TileFunctions { width: 3 * LANES, passes: &passes::<3>() },
 ];
+
+const fn passes<const V: usize>() -> [PassFunction; 4] {
+    [run::<1, V>, run::<2, V>, run::<3, V>, run::<4, V>]
+}
 
 pub(super) fn pack_columns(layer: &UprightLayer<'_>) -> Option<Box<dyn Kernel>> {
     pack(layer, false)

@@ -1,9 +1,9 @@
-//! AVX-512: eight rows of 48 columns, 24 of the thirty-two registers, with one row of X in three more: 8 broadcasts
-//! and 3 loads for 24 products of vectors.
+//! AVX-512: up to nine rows of 48 columns, 24 to 27 of the thirty-two registers, with one row of X in three more: of
+//! eight rows, 8 broadcasts and 3 loads for 24 products of vectors.
 
 use std::ops::Range;
 
-use super::columns::{ColumnsKernel, Functions, Pass, TileFunctions};
+use super::columns::{ColumnsKernel, Functions, Pass, PassFunction, TileFunctions};
 use super::rows::{PaddedStrips, RowsKernel, StripsFunction};
 use super::{Kernel, UprightLayer, micro_kernel};
 use crate::device::cpu::Avx512;
@@ -14,19 +14,24 @@ use crate::kernels::tile::output::{Placed, SharedOutput};
 const LANES: usize = Avx512::LANES;
 
 const TILES: &[TileFunctions] = &[
-    TileFunctions {
-        width: LANES,
-        passes: &[(8, run::<8, 1>), (4, run::<4, 1>), (2, run::<2, 1>), (1, run::<1, 1>)],
-    },
-    TileFunctions {
-        width: 2 * LANES,
-        passes: &[(8, run::<8, 2>), (4, run::<4, 2>), (2, run::<2, 2>), (1, run::<1, 2>)],
-    },
-    TileFunctions {
-        width: 3 * LANES,
-        passes: &[(8, run::<8, 3>), (4, run::<4, 3>), (2, run::<2, 3>), (1, run::<1, 3>)],
-    },
+    TileFunctions { width: LANES, passes: &passes::<1>() },
+    TileFunctions { width: 2 * LANES, passes: &passes::<2>() },
+    TileFunctions { width: 3 * LANES, passes: &passes::<3>() },
 ];
+
+const fn passes<const V: usize>() -> [PassFunction; 9] {
+    [
+        run::<1, V>,
+        run::<2, V>,
+        run::<3, V>,
+        run::<4, V>,
+        run::<5, V>,
+        run::<6, V>,
+        run::<7, V>,
+        run::<8, V>,
+        run::<9, V>,
+    ]
+}
 
 pub(super) fn pack_columns(layer: &UprightLayer<'_>) -> Option<Box<dyn Kernel>> {
     pack(layer, false)

@@ -27,7 +27,7 @@ built_in! {
         "combined_pruning_half_rate_short" "magnitude_pruning" "random_pruning";
     "convnet":
         "node_pruning" "node_pruning_short" "node_pruning_half_rate" "node_pruning_half_rate_short"
-        "node_pruning_deep" "node_pruning_counts" "simd_pruning" "simd_pruning_deep" "simd_pruning_short"
+        "node_pruning_deep" "node_pruning_counts" "node_pruning_counts_average" "simd_pruning" "simd_pruning_deep" "simd_pruning_short"
         "simd_pruning_short_deep" "simd_pruning_medium" "upright_pruning" "upright_pruning_ordered"
         "upright_pruning_medium_refined" "combined_pruning" "combined_pruning_all" "combined_pruning_counts"
         "magnitude_pruning" "random_pruning";
@@ -323,6 +323,7 @@ mod tests {
             ("nin", [(NodePruning, "short"), (CombinedPruning, "short")], 3),
             ("nin", [(NodePruning, "short"), (CombinedPruning, "short_one_stage")], 3),
             ("convnet", [(NodePruning, "deep"), (NodePruning, "counts")], 1),
+            ("convnet", [(NodePruning, "counts"), (NodePruning, "counts_average")], 3),
             ("convnet", [(NodePruning, "counts"), (CombinedPruning, "counts")], 4),
             ("convnet", [(NodePruning, "counts"), (SimdPruning, "medium")], 0),
             ("convnet", [(NodePruning, "counts"), (UprightPruning, "medium_refined")], 0),

@@ -18,9 +18,6 @@ use crate::kernels::registry;
 use crate::kernels::upright_spmm::{self, UprightLayer, UprightSpmm};
 use crate::sparse::{Format, Pattern, UprightSparse};
 
-/// Rows of a strip of dense weights.
-const DENSE_HEIGHT: usize = 8;
-
 /// What may compute a convolution.
 #[derive(Clone, Copy)]
 pub(super) enum ConvBackend<'a> {
@@ -163,7 +160,8 @@ fn unpruned_candidates<'c>(
     }
     for variant in upright_spmm::candidates(batch)?.into_iter().filter(|_| batch > 1) {
         let make = move || {
-            let weights = &UprightSparse::full(matrix, DENSE_HEIGHT)?;
+            let height = upright_spmm::dense_height(matrix.nrows());
+            let weights = &UprightSparse::full(matrix, height)?;
             let layer = UprightLayer { weights, bias, relu };
             Ok(DenseProduct::Sparse(Box::new(UprightSpmm::with(variant, &layer)?)))
         };
