@@ -15,6 +15,17 @@ thread_local! {
 }
 
 impl PoolEltwise {
+    /// Whether windows move over the planes that stay in registers.
+    pub(super) fn has_small_windows(&self) -> bool {
+        match &self.work {
+            Work::Maximum(windows)
+            | Work::AffineMaximum(windows, _)
+            | Work::Mean(windows, _)
+            | Work::Normalise(windows, _) => windows.are_small(),
+            Work::Affine { .. } | Work::Copy { .. } => false,
+        }
+    }
+
     #[inline(always)]
     pub(super) fn channels(
         &self,

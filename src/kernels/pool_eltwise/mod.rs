@@ -7,6 +7,7 @@ mod micro_kernel;
 mod portable;
 mod reductions;
 pub mod reference;
+mod small_windows;
 #[cfg(test)]
 mod tests;
 mod windows;

@@ -1,6 +1,6 @@
 //! What a window is reduced to: its maximum, with or without an affine map, its mean, a normalised pixel.
 
-use super::lanes::{LANES, Lanes};
+use super::lanes::{Lanes, MOST_LANES};
 
 /// What a window is reduced to.
 pub(super) trait Reduction<L: Lanes>: Copy {
@@ -19,6 +19,15 @@ pub(super) trait Reduction<L: Lanes>: Copy {
     /// Two of them.
     fn join(self, lanes: L, a: L::Vector, b: L::Vector) -> L::Vector;
 
+    /// Whether [`Reduction::join_finite`] takes fewer instructions than [`Reduction::join`].
+    const FINITE_IS_FASTER: bool = false;
+
+    /// Two of them, of pixels that are finite.
+    #[inline(always)]
+    fn join_finite(self, lanes: L, a: L::Vector, b: L::Vector) -> L::Vector {
+        self.join(lanes, a, b)
+    }
+
     /// What becomes of the whole window's.
     fn last(self, lanes: L, reduced: L::Vector, own: L::Vector) -> L::Vector;
 }
@@ -29,10 +38,16 @@ pub(super) struct Maximum;
 
 impl<L: Lanes> Reduction<L> for Maximum {
     const BORDER: f32 = f32::NEG_INFINITY;
+    const FINITE_IS_FASTER: bool = true;
 
     #[inline(always)]
     fn join(self, lanes: L, a: L::Vector, b: L::Vector) -> L::Vector {
         lanes.larger(a, b)
+    }
+
+    #[inline(always)]
+    fn join_finite(self, lanes: L, a: L::Vector, b: L::Vector) -> L::Vector {
+        lanes.at_least(a, b)
     }
 
     #[inline(always)]
@@ -58,6 +73,7 @@ impl AffineMaximum {
 
 impl<L: Lanes> Reduction<L> for AffineMaximum {
     const BORDER: f32 = f32::NEG_INFINITY;
+    const FINITE_IS_FASTER: bool = true;
 
     #[inline(always)]
     fn first(self, lanes: L, pixels: L::Vector) -> L::Vector {
@@ -67,6 +83,11 @@ impl<L: Lanes> Reduction<L> for AffineMaximum {
     #[inline(always)]
     fn join(self, lanes: L, a: L::Vector, b: L::Vector) -> L::Vector {
         lanes.larger(a, b)
+    }
+
+    #[inline(always)]
+    fn join_finite(self, lanes: L, a: L::Vector, b: L::Vector) -> L::Vector {
+        lanes.at_least(a, b)
     }
 
     #[inline(always)]
@@ -126,10 +147,10 @@ impl<L: Lanes> Reduction<L> for Normalised {
             let root = lanes.root(base);
             lanes.multiply(root, lanes.root(root))
         } else {
-            let mut powers = [0.0; LANES];
-            // SAFETY: the array has as many floats as a vector.
+            let mut powers = [0.0; MOST_LANES];
+            // SAFETY: the array has as many floats as the longest vector.
             unsafe { lanes.store(base, powers.as_mut_ptr()) };
-            for value in &mut powers {
+            for value in &mut powers[..L::LANES] {
                 *value = value.powf(self.beta);
             }
             // SAFETY: as before.

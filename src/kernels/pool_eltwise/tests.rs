@@ -104,6 +104,8 @@ fn check_all(on: On) {
         Op::Norm { size: 3, alpha: 5e-5, beta: 0.75 },
         Op::Norm { size: 5, alpha: 0.5, beta: 0.75 },
         Op::Max(pool(3, 1, 1)),
+        Op::Max(pool(3, 1, 0)),
+        Op::Max(pool(2, 2, 1)),
         Op::Max(pool(4, 3, 2)),
         Op::MaxAffine { window: pool(3, 2, 0), scale: &scale, shift: &shift },
         Op::MaxAffine { window: pool(3, 2, 1), scale: &scale, shift: &shift },
@@ -117,6 +119,8 @@ fn check_all(on: On) {
         check(on, &op, [3, 5, 5], 1, |x| x[7] = f32::NAN);
         check(on, &op, [3, 20, 19], 3, |x| x[30] = f32::INFINITY);
         check(on, &op, [3, 16, 33], 1, |x| x[500] = -f32::NAN);
+        check(on, &op, [3, 6, 70], 1, |_| ());
+        check(on, &op, [3, 8, 32], 1, |_| ());
     }
 }
 

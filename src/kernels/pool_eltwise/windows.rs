@@ -1,4 +1,4 @@
-//! Windows that move over a plane, reduced to one value each.
+//! Windows that move over a plane, reduced to one value each. Small ones are in [`super::small_windows`].
 //!
 //! A window is reduced first down its columns, into one line with the border's values on both sides, and then
 //! along that line, both by eight pixels at a time; where fewer are left, some are done again. All rows are
@@ -7,22 +7,22 @@
 //! what came before each of them took longer than the row.
 
 use super::Window;
-use super::lanes::{LANES, Lanes};
+use super::lanes::{Lanes, MOST_LANES};
 use super::reductions::Reduction;
 use crate::kernels::layout::ImageLayout;
 
 /// The windows of planes of one shape.
 #[derive(Clone, Debug)]
 pub(super) struct Windows {
-    window: Window,
+    pub(super) window: Window,
     /// Height and width of the planes.
-    input: [usize; 2],
+    pub(super) input: [usize; 2],
     /// Rows and columns of windows.
-    output: [usize; 2],
+    pub(super) output: [usize; 2],
     /// From one row of pixels to the next.
-    pitch: usize,
+    pub(super) pitch: usize,
     /// From one row of results to the next, and from one column.
-    to: [usize; 2],
+    pub(super) to: [usize; 2],
 }
 
 /// The rows of a plane's windows reduced down their columns, and the results of a row. The borders stay from
@@ -59,15 +59,18 @@ impl Windows {
     fn reach(&self) -> usize {
         let Window { size, stride, padding } = self.window;
         let ([_, width], [_, columns]) = (self.input, self.output);
-        (columns.max(LANES) * stride + size).max(width + 2 * padding)
+        (columns.max(MOST_LANES) * stride + size).max(width + 2 * padding)
     }
 
     /// Makes room for a plane's windows, between borders of that value.
     pub(super) fn clear(&self, lines: &mut RowScratch, border: f32) {
+        if self.are_small() {
+            return;
+        }
         lines.reduced.clear();
         lines.reduced.resize(self.output[0] * self.reach(), border);
         lines.results.clear();
-        lines.results.resize(self.output[1].max(LANES), 0.0);
+        lines.results.resize(self.output[1].max(MOST_LANES), 0.0);
     }
 
     /// Reduces the windows of a plane whose first pixel is that of x, and of y its first result. The lines were
@@ -87,22 +90,21 @@ impl Windows {
         assert!(x.len() >= (height - 1) * self.pitch + width, "pixels end before their plane");
         let extent = (rows - 1) * pitch + (columns - 1) * step + 1;
         assert!(y.len() >= extent, "results end before their plane");
+        if self.are_small() {
+            // SAFETY: x and y are as long as was just asserted.
+            return unsafe { self.reduce_small(lanes, reduction, x.as_ptr(), y.as_mut_ptr()) };
+        }
         let RowScratch { reduced, results } = lines;
         assert!(reduced.len() == rows * self.reach(), "lines are cleared for each reduction");
-        assert!(results.len() == columns.max(LANES), "lines are cleared for each reduction");
+        assert!(results.len() == columns.max(MOST_LANES), "lines are cleared for each reduction");
         let (x, y) = (x.as_ptr(), y.as_mut_ptr());
         // SAFETY: x, y and the lines are as long as was just asserted.
         unsafe {
             for row in 0..rows {
                 self.down(lanes, reduction, x, row, reduced);
             }
-            // Loops over sizes that the compiler knows become none.
-            match [self.window.size, self.window.stride] {
-                [2, 2] => self.along(lanes, reduction, [2, 2], x, y, reduced, results),
-                [3, 2] => self.along(lanes, reduction, [3, 2], x, y, reduced, results),
-                [3, 1] => self.along(lanes, reduction, [3, 1], x, y, reduced, results),
-                window => self.along(lanes, reduction, window, x, y, reduced, results),
-            }
+            let Window { size, stride, .. } = self.window;
+            self.along(lanes, reduction, [size, stride], x, y, reduced, results);
         }
     }
 
@@ -127,7 +129,7 @@ impl Windows {
         unsafe {
             let x = x.add(first * self.pitch);
             let line = reduced.as_mut_ptr().add(row * self.reach() + padding);
-            match (width >= LANES, count) {
+            match (width >= L::LANES, count) {
                 (true, 1) => columns(lanes, reduction, x, [1, self.pitch], line, width),
                 (true, 2) => columns(lanes, reduction, x, [2, self.pitch], line, width),
                 (true, 3) => columns(lanes, reduction, x, [3, self.pitch], line, width),
@@ -157,19 +159,19 @@ impl Windows {
     ) {
         let ([rows, columns], [pitch, step]) = (self.output, self.to);
         // Results that lie apart, or are too few, are copied to their places.
-        let in_place = step == 1 && columns >= LANES;
-        let last = columns.max(LANES) - LANES;
+        let in_place = step == 1 && columns >= L::LANES;
+        let last = columns.max(L::LANES) - L::LANES;
         let reach = self.reach();
-        let mut few = [0.0; LANES];
+        let mut few = [0.0; MOST_LANES];
         for row in 0..rows {
             // SAFETY: a line has what the last windows read; of x, y and the results, rows of `columns` are
-            // touched, and no more where they are fewer than `LANES`.
+            // touched, and no more where they are fewer than a vector's lanes.
             unsafe {
                 let line = reduced.as_ptr().add(row * reach);
                 let y = y.add(row * pitch);
                 let out = if in_place { y } else { results.as_mut_ptr() };
                 let mut own = x.add(row * self.pitch);
-                if R::OWN && columns < LANES {
+                if R::OWN && columns < L::LANES {
                     few.as_mut_ptr().copy_from_nonoverlapping(own, columns);
                     own = few.as_ptr();
                 }
@@ -185,7 +187,7 @@ impl Windows {
                     if start == last {
                         break;
                     }
-                    start = (start + LANES).min(last);
+                    start = (start + L::LANES).min(last);
                 }
                 if !in_place {
                     for (column, &result) in results[..columns].iter().enumerate() {
@@ -197,7 +199,7 @@ impl Windows {
     }
 }
 
-/// Reduces rows of at least [`LANES`] pixels, so many and `pitch` apart, into one.
+/// Reduces rows of at least [`Lanes`]::LANES pixels, so many and `pitch` apart, into one.
 ///
 /// # Safety
 /// x has the rows, and the line is as long as one.
@@ -210,9 +212,9 @@ unsafe fn columns<L: Lanes, R: Reduction<L>>(
     line: *mut f32,
     width: usize,
 ) {
-    let (mut start, last) = (0, width - LANES);
+    let (mut start, last) = (0, width - L::LANES);
     loop {
-        // SAFETY: `start` is at most `last`, from which on each row has `LANES` pixels.
+        // SAFETY: `start` is at most `last`, from which on each row has a vector's lanes pixels.
         unsafe {
             let mut sum = reduction.first(lanes, lanes.load(x.add(start)));
             for row in 1..rows {
@@ -224,7 +226,7 @@ unsafe fn columns<L: Lanes, R: Reduction<L>>(
         if start == last {
             break;
         }
-        start = (start + LANES).min(last);
+        start = (start + L::LANES).min(last);
     }
 }
 
@@ -243,7 +245,7 @@ unsafe fn few_columns<L: Lanes, R: Reduction<L>>(
 ) {
     // SAFETY: no more than `width` values are read of a row, or written.
     unsafe {
-        let mut chunk = [0.0; LANES];
+        let mut chunk = [0.0; MOST_LANES];
         chunk.as_mut_ptr().copy_from_nonoverlapping(x, width);
         let mut sum = reduction.first(lanes, lanes.load(chunk.as_ptr()));
         for row in 1..rows {
@@ -258,17 +260,17 @@ unsafe fn few_columns<L: Lanes, R: Reduction<L>>(
 /// Values `stride` apart.
 ///
 /// # Safety
-/// There are [`LANES`] of them, and as many others after the last as lie between two.
+/// There are [`Lanes`]::LANES of them, and as many others after the last as lie between two.
 #[inline(always)]
 unsafe fn pick<L: Lanes>(lanes: L, line: *const f32, stride: usize) -> L::Vector {
     // SAFETY: as many values can be read as this function asks of whoever calls it: `along` has a line of `reach`.
     unsafe {
         match stride {
             1 => lanes.load(line),
-            2 => lanes.evens(lanes.load(line), lanes.load(line.add(LANES))),
+            2 => lanes.evens(lanes.load(line), lanes.load(line.add(L::LANES))),
             _ => {
-                let mut values = [0.0; LANES];
-                for (lane, value) in values.iter_mut().enumerate() {
+                let mut values = [0.0; MOST_LANES];
+                for (lane, value) in values[..L::LANES].iter_mut().enumerate() {
                     *value = *line.add(lane * stride);
                 }
                 lanes.load(values.as_ptr())

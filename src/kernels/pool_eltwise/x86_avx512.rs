@@ -1,4 +1,4 @@
-//! AVX-512: vectors of eight values, as rows of planes are short, in twice as many registers.
+//! AVX-512: vectors of sixteen values for small windows, of eight for others and for single pixels, whose rows are short.
 
 use std::ops::Range;
 
@@ -14,5 +14,11 @@ pub(super) fn function() -> Option<ChannelsFunction> {
 #[target_feature(enable = "avx512f,avx2,fma")]
 unsafe fn channels(kernel: &PoolEltwise, x: &[f32], channels: Range<usize>, y: &mut [f32]) {
     // SAFETY: the processor has AVX-512F, as this function asks, and so AVX2.
-    kernel.channels(unsafe { Avx2::promised() }, x, channels, y);
+    unsafe {
+        if kernel.has_small_windows() {
+            kernel.channels(Avx512::promised(), x, channels, y);
+        } else {
+            kernel.channels(Avx2::promised(), x, channels, y);
+        }
+    }
 }
