@@ -6,7 +6,6 @@
 
 mod initial;
 mod outcome;
-mod parameters;
 pub mod recipe;
 
 #[cfg(feature = "torch")]
@@ -21,6 +20,8 @@ mod losses;
 mod node_masks;
 #[cfg(feature = "torch")]
 pub mod precision;
+#[cfg(feature = "torch")]
+mod parameters;
 #[cfg(feature = "torch")]
 mod prefetcher;
 #[cfg(feature = "torch")]
