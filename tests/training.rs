@@ -206,6 +206,19 @@ impl Observer for StopAfter {
     }
 }
 
+/// The weights that a recipe comes to on drawn digits, with a stop after each of some epochs.
+fn weights_of(recipe: &Recipe, stops: &[usize]) -> Weights {
+    let data = data::load(&recipe.dataset, Source::Synthetic, recipe.first_images()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let checkpoints = folder.path();
+    let run = Run { recipe, data: &data, original: None, device: Device::Cpu, checkpoints };
+    for &epochs in stops {
+        let stopped = catch_unwind(AssertUnwindSafe(|| run.run(&mut StopAfter(epochs))));
+        assert!(stopped.is_err(), "{epochs} epochs");
+    }
+    run.run(&mut Silent).unwrap().weights
+}
+
 /// The weights that an original of one epoch and three epochs of upright pruning come to, of which so many are soft;
 /// with a stop after each of some epochs.
 fn pruned_softly(soft: usize, stops: &[usize]) -> Weights {
@@ -218,16 +231,7 @@ fn pruned_softly(soft: usize, stops: &[usize]) -> Weights {
     };
     (*fraction, *soft_epochs) = (0.8, soft);
     recipe.train_images = Some(2000);
-    let data = data::load(&recipe.dataset, Source::Synthetic, recipe.first_images()).unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let checkpoints = folder.path();
-    let run =
-        Run { recipe: &recipe, data: &data, original: None, device: Device::Cpu, checkpoints };
-    for &epochs in stops {
-        let stopped = catch_unwind(AssertUnwindSafe(|| run.run(&mut StopAfter(epochs))));
-        assert!(stopped.is_err(), "{epochs} epochs");
-    }
-    run.run(&mut Silent).unwrap().weights
+    weights_of(&recipe, stops)
 }
 
 #[test]
@@ -254,16 +258,7 @@ fn trained(keep: Keep, epochs: usize, stops: &[usize]) -> Weights {
     recipe.stages.truncate(1);
     (recipe.stages[0].epochs, recipe.stages[0].keep) = (epochs, keep);
     recipe.train_images = Some(1000);
-    let data = data::load(&recipe.dataset, Source::Synthetic, recipe.first_images()).unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let checkpoints = folder.path();
-    let run =
-        Run { recipe: &recipe, data: &data, original: None, device: Device::Cpu, checkpoints };
-    for &epochs in stops {
-        let stopped = catch_unwind(AssertUnwindSafe(|| run.run(&mut StopAfter(epochs))));
-        assert!(stopped.is_err(), "{epochs} epochs");
-    }
-    run.run(&mut Silent).unwrap().weights
+    weights_of(&recipe, stops)
 }
 
 #[test]

@@ -19,9 +19,9 @@ mod losses;
 #[cfg(feature = "torch")]
 mod node_masks;
 #[cfg(feature = "torch")]
-pub mod precision;
-#[cfg(feature = "torch")]
 mod parameters;
+#[cfg(feature = "torch")]
+pub mod precision;
 #[cfg(feature = "torch")]
 mod prefetcher;
 #[cfg(feature = "torch")]
