@@ -222,11 +222,9 @@ impl<'a> Trainer<'a> {
         let averaged = self.stage.keep.averaged(self.state.epochs_done);
         let (kept, score) = if averaged > 1 {
             let mean = mean_of(&self.kept, &weights, averaged)?;
-            let Context { network, test, device, .. } = *self.context;
+            let Context { network, device, .. } = *self.context;
             let (parameters, _) = parameters_of(network, &mean, self.format, device)?;
-            let score =
-                super::images::score(test, network, &parameters, &self.mask_tensors.tensors()?)?;
-            (mean, score)
+            (mean, self.score_of(&parameters)?)
         } else {
             (weights, score)
         };
@@ -342,8 +340,13 @@ impl<'a> Trainer<'a> {
     }
 
     fn score(&self) -> Result<Score> {
+        self.score_of(&self.parameters)
+    }
+
+    /// The score of other parameters, under the masks of these.
+    fn score_of(&self, parameters: &Tensors) -> Result<Score> {
         let context = self.context;
-        score(context.test, context.network, &self.parameters, &self.mask_tensors.tensors()?)
+        score(context.test, context.network, parameters, &self.mask_tensors.tensors()?)
     }
 
     /// The weights as they are now, masks among them, on the host.

@@ -215,36 +215,28 @@ impl Convolution {
         if output == 0 {
             return Ok(());
         }
+        let image =
+            |(index, y): (usize, &mut [f32])| self.image(&x[index * input..(index + 1) * input], y);
         let threads = crate::kernels::threads();
-        // A library is given all that a thread convolves.
-        let at_once = if self.is_of_a_library() { images.div_ceil(threads).max(1) } else { 1 };
-        let some = |(place, y): (usize, &mut [f32])| {
-            let first = place * at_once;
-            let count = y.len() / output;
-            self.images(&x[first * input..(first + count) * input], count, y)
-        };
         if threads > 1 && images >= threads {
-            return y.par_chunks_mut(output * at_once).enumerate().try_for_each(some);
+            return y.par_chunks_mut(output).enumerate().try_for_each(image);
         }
-        y.chunks_mut(output * at_once).enumerate().try_for_each(some)
+        y.chunks_mut(output).enumerate().try_for_each(image)
     }
 
-    /// As [`Convolution::run`], on the calling thread.
-    fn images(&self, x: &[f32], images: usize, y: &mut [f32]) -> Result<()> {
+    fn image(&self, x: &[f32], y: &mut [f32]) -> Result<()> {
         let Geometry { channels, height, width, .. } = self.geometry;
         let from = ImageLayout::plain([channels, height, width]);
         let to = ImageLayout::plain(self.output());
         if self.map.is_the_image() || self.is_of_a_library() {
-            return self.run_from(x, &from, images, y, &to);
+            return self.run_from(x, &from, 1, y, &to);
         }
         // Taken and put back, since another image may come to this thread while it waits for others.
         let mut map = MAP.take();
         map.clear();
         map.resize(self.map.floats(), 0.0);
-        let done = (0..images).try_for_each(|image| {
-            self.map.fill(&x[image * from.image_stride..], &mut map);
-            self.run_maps(&map, 0, 1, &mut y[image * to.image_stride..], &to)
-        });
+        self.map.fill(x, &mut map);
+        let done = self.run_maps(&map, 0, 1, y, &to);
         MAP.set(map);
         done
     }

@@ -1,7 +1,7 @@
 //! Windows that move over a plane, reduced to one value each. Small ones are in [`super::small_windows`].
 //!
 //! A window is reduced first down its columns, into one line with the border's values on both sides, and then
-//! along that line, both by eight pixels at a time; where fewer are left, some are done again. All rows are
+//! along that line, both a vector of pixels at a time; where fewer are left, some are done again. All rows are
 //! reduced down their columns before the first is along: a load that straddles two stores has to wait until
 //! they are through. Lengths are asserted once a plane, and pointers used from there on: rows are short, and
 //! what came before each of them took longer than the row.
@@ -103,8 +103,7 @@ impl Windows {
             for row in 0..rows {
                 self.down(lanes, reduction, x, row, reduced);
             }
-            let Window { size, stride, .. } = self.window;
-            self.along(lanes, reduction, [size, stride], x, y, reduced, results);
+            self.along(lanes, reduction, x, y, reduced, results);
         }
     }
 
@@ -145,18 +144,17 @@ impl Windows {
     ///
     /// # Safety
     /// x has the plane, y its results, `reduced` the lines of all rows, and `results` those of a row.
-    #[expect(clippy::too_many_arguments, reason = "two planes, and what lies between them")]
     #[inline(always)]
     unsafe fn along<L: Lanes, R: Reduction<L>>(
         &self,
         lanes: L,
         reduction: R,
-        [size, stride]: [usize; 2],
         x: *const f32,
         y: *mut f32,
         reduced: &[f32],
         results: &mut [f32],
     ) {
+        let Window { size, stride, .. } = self.window;
         let ([rows, columns], [pitch, step]) = (self.output, self.to);
         // Results that lie apart, or are too few, are copied to their places.
         let in_place = step == 1 && columns >= L::LANES;
@@ -165,7 +163,7 @@ impl Windows {
         let mut few = [0.0; MOST_LANES];
         for row in 0..rows {
             // SAFETY: a line has what the last windows read; of x, y and the results, rows of `columns` are
-            // touched, and no more where they are fewer than a vector's lanes.
+            // touched, and no more where they are fewer than a vector has.
             unsafe {
                 let line = reduced.as_ptr().add(row * reach);
                 let y = y.add(row * pitch);
@@ -199,7 +197,7 @@ impl Windows {
     }
 }
 
-/// Reduces rows of at least [`Lanes`]::LANES pixels, so many and `pitch` apart, into one.
+/// Reduces rows of at least as many pixels as a vector has, so many and `pitch` apart, into one.
 ///
 /// # Safety
 /// x has the rows, and the line is as long as one.
@@ -214,7 +212,7 @@ unsafe fn columns<L: Lanes, R: Reduction<L>>(
 ) {
     let (mut start, last) = (0, width - L::LANES);
     loop {
-        // SAFETY: `start` is at most `last`, from which on each row has a vector's lanes pixels.
+        // SAFETY: `start` is at most `last`, from which on each row has a vector of pixels.
         unsafe {
             let mut sum = reduction.first(lanes, lanes.load(x.add(start)));
             for row in 1..rows {
@@ -260,7 +258,7 @@ unsafe fn few_columns<L: Lanes, R: Reduction<L>>(
 /// Values `stride` apart.
 ///
 /// # Safety
-/// There are [`Lanes`]::LANES of them, and as many others after the last as lie between two.
+/// There are as many of them as a vector has, and as many others after the last as lie between two.
 #[inline(always)]
 unsafe fn pick<L: Lanes>(lanes: L, line: *const f32, stride: usize) -> L::Vector {
     // SAFETY: as many values can be read as this function asks of whoever calls it: `along` has a line of `reach`.
