@@ -335,6 +335,14 @@ page_line() {
   echo "| $1 | $2 | $3 | $last |" >> "$work/page.md"
 }
 
+# Ends what is left of a step. `timeout` leads its process group, but is gone once the step's shell is, which may be
+# before a program that ignores the signal.
+end_group() {
+  local tenths=50
+  while ((tenths-- > 0)) && kill -0 -- "-$1" 2> /dev/null; do sleep 0.1; done
+  kill -KILL -- "-$1" 2> /dev/null
+}
+
 # Runs steps, one after the other, each in a process of its own with a limit.
 run_steps() {
   local end=$((SECONDS + budget)) step status started limit left
@@ -354,6 +362,7 @@ run_steps() {
     child=$!
     wait "$child"
     status=$?
+    end_group "$child"
     case $status in
       0) status=done ;;
       124 | 137) status="cut after $limit s" ;;
