@@ -29,8 +29,8 @@ built_in! {
         "node_pruning" "node_pruning_short" "node_pruning_half_rate" "node_pruning_half_rate_short"
         "node_pruning_deep" "node_pruning_counts" "node_pruning_counts_average" "simd_pruning" "simd_pruning_deep" "simd_pruning_short"
         "simd_pruning_short_deep" "simd_pruning_medium" "upright_pruning" "upright_pruning_ordered"
-        "upright_pruning_medium_refined" "combined_pruning" "combined_pruning_all" "combined_pruning_counts"
-        "magnitude_pruning" "random_pruning";
+        "upright_pruning_medium_refined" "upright_pruning_medium_fast" "combined_pruning" "combined_pruning_all"
+        "combined_pruning_counts" "magnitude_pruning" "random_pruning";
     "nin":
         "node_pruning" "node_pruning_short" "node_pruning_gpu" "simd_pruning" "simd_pruning_short"
         "upright_pruning" "upright_pruning_short" "upright_pruning_short_ordered" "combined_pruning" "combined_pruning_short"
@@ -327,6 +327,7 @@ mod tests {
             ("convnet", [(NodePruning, "counts"), (CombinedPruning, "counts")], 4),
             ("convnet", [(NodePruning, "counts"), (SimdPruning, "medium")], 0),
             ("convnet", [(NodePruning, "counts"), (UprightPruning, "medium_refined")], 0),
+            ("convnet", [(NodePruning, "counts"), (UprightPruning, "medium_fast")], 0),
             ("lenet-5", [(NodePruning, "half_rate"), (NodePruning, "half_rate_short")], 0),
             (
                 "lenet-5",
