@@ -343,6 +343,14 @@ end_group() {
   kill -KILL -- "-$1" 2> /dev/null
 }
 
+# Told to end: what there is is packed before a step that does not end is waited for.
+stop() {
+  [ -n "$child" ] && kill "$child" 2> /dev/null
+  pack
+  [ -n "$child" ] && end_group "$child"
+  exit 143
+}
+
 # Runs steps, one after the other, each in a process of its own with a limit.
 run_steps() {
   local end=$((SECONDS + budget)) step status started limit left
@@ -363,6 +371,7 @@ run_steps() {
     wait "$child"
     status=$?
     end_group "$child"
+    child=
     case $status in
       0) status=done ;;
       124 | 137) status="cut after $limit s" ;;
@@ -448,6 +457,6 @@ case ${words[0]} in
 esac
 prepare
 child=
-trap '[ -n "$child" ] && kill "$child" 2> /dev/null; pack; exit 143' TERM INT
+trap stop TERM INT
 run_steps "${steps[@]}"
 exit $failed

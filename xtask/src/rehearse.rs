@@ -166,6 +166,17 @@ mod tests {
         done
         mkdir -p "$results/breakeven/x/$columns" && echo '{}' > "$results/breakeven/x/$columns/part.json""#;
 
+    /// A program that says which process it is and takes no notice of being told to end.
+    const HANGS: &str = "echo \"launched $$\"; trap '' TERM; while true; do sleep 1; done";
+
+    /// Panics if the process that [`HANGS`] named in a log still runs.
+    fn assert_has_ended(log: &str) {
+        let process = log.lines().find_map(|line| line.strip_prefix("launched ")).unwrap();
+        // Of one that has ended and that nobody has waited for, this is empty.
+        let command = fs::read(format!("/proc/{process}/cmdline")).unwrap_or_default();
+        assert!(command.is_empty(), "it still runs: {process}");
+    }
+
     #[test]
     fn a_step_that_fails_ends_itself_alone() {
         let host = Host::new(&[
@@ -186,10 +197,7 @@ mod tests {
 
     #[test]
     fn a_step_that_hangs_is_cut_and_the_others_are_done() {
-        let host = Host::new(&[
-            ("breakeven", MEASURES),
-            ("speedup", "echo \"launched $$\"; trap '' TERM; while true; do sleep 1; done"),
-        ]);
+        let host = Host::new(&[("breakeven", MEASURES), ("speedup", HANGS)]);
         // Of ten seconds, the hanging step takes what the budget leaves of its own limit.
         let start = Instant::now();
         host.command(&["breakeven-1", "smoke", "--budget", "6"]).status().unwrap();
@@ -197,12 +205,27 @@ mod tests {
         let page = host.page();
         assert!(page.contains("| breakeven-1 | done |"), "{page}");
         assert!(page.contains("| smoke | cut after"), "{page}");
-        let log = host.packed("logs/smoke.log").unwrap();
-        let process = log.lines().find_map(|line| line.strip_prefix("launched ")).unwrap();
-        // Of one that has ended and that nobody has waited for, this is empty.
-        let command = fs::read(format!("/proc/{process}/cmdline")).unwrap_or_default();
-        assert!(command.is_empty(), "it still runs: {process}");
+        assert_has_ended(&host.packed("logs/smoke.log").unwrap());
         assert!(host.packed("results/breakeven/x/1/part.json").is_some());
+    }
+
+    #[test]
+    fn told_to_end_it_packs_and_leaves_no_step_behind() {
+        let host = Host::new(&[("breakeven", MEASURES), ("speedup", HANGS)]);
+        let mut run = host.command(&["breakeven-1", "smoke", "breakeven-16"]).spawn().unwrap();
+        // The log is not packed yet: it is looked at where it is written.
+        let log = host.place.path().join("scalpel-0123456789ab/logs/smoke.log");
+        let start = Instant::now();
+        while !fs::read_to_string(&log).is_ok_and(|log| log.contains("launched")) {
+            assert!(start.elapsed() < Duration::from_secs(20), "no step was begun");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let told = Command::new("kill").arg(run.id().to_string()).status().unwrap();
+        assert!(told.success());
+        assert_eq!(run.wait().unwrap().code(), Some(143));
+        assert_has_ended(&host.packed("logs/smoke.log").unwrap());
+        assert!(host.packed("page.md").unwrap().contains("| breakeven-1 | done |"));
+        assert!(host.packed("results/breakeven/x/16/part.json").is_none(), "it was not begun");
     }
 
     #[test]

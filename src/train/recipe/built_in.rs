@@ -30,12 +30,13 @@ built_in! {
         "node_pruning_deep" "node_pruning_counts" "node_pruning_counts_average" "simd_pruning" "simd_pruning_deep" "simd_pruning_short"
         "simd_pruning_short_deep" "simd_pruning_medium" "upright_pruning" "upright_pruning_ordered"
         "upright_pruning_medium_refined" "upright_pruning_medium_fast" "combined_pruning" "combined_pruning_all"
-        "combined_pruning_counts" "magnitude_pruning" "random_pruning";
+        "combined_pruning_counts" "magnitude_pruning" "magnitude_pruning_medium" "random_pruning"
+        "random_pruning_medium";
     "nin":
         "node_pruning" "node_pruning_short" "node_pruning_gpu" "simd_pruning" "simd_pruning_short"
         "upright_pruning" "upright_pruning_short" "upright_pruning_short_ordered" "combined_pruning" "combined_pruning_short"
-        "combined_pruning_short_one_stage" "magnitude_pruning" "magnitude_pruning_short" "random_pruning"
-        "random_pruning_short";
+        "combined_pruning_short_one_stage" "combined_pruning_short_two_stages" "magnitude_pruning"
+        "magnitude_pruning_short" "random_pruning" "random_pruning_short";
     "alexnet":
         "node_pruning" "simd_pruning" "upright_pruning" "combined_pruning" "combined_pruning_all"
         "magnitude_pruning" "random_pruning";
@@ -322,12 +323,19 @@ mod tests {
             ("nin", [(NodePruning, "short"), (RandomPruning, "short")], 0),
             ("nin", [(NodePruning, "short"), (CombinedPruning, "short")], 3),
             ("nin", [(NodePruning, "short"), (CombinedPruning, "short_one_stage")], 3),
+            (
+                "nin",
+                [(CombinedPruning, "short_one_stage"), (CombinedPruning, "short_two_stages")],
+                4,
+            ),
             ("convnet", [(NodePruning, "deep"), (NodePruning, "counts")], 1),
             ("convnet", [(NodePruning, "counts"), (NodePruning, "counts_average")], 3),
             ("convnet", [(NodePruning, "counts"), (CombinedPruning, "counts")], 4),
             ("convnet", [(NodePruning, "counts"), (SimdPruning, "medium")], 0),
             ("convnet", [(NodePruning, "counts"), (UprightPruning, "medium_refined")], 0),
             ("convnet", [(NodePruning, "counts"), (UprightPruning, "medium_fast")], 0),
+            ("convnet", [(NodePruning, "counts"), (MagnitudePruning, "medium")], 0),
+            ("convnet", [(NodePruning, "counts"), (RandomPruning, "medium")], 0),
             ("lenet-5", [(NodePruning, "half_rate"), (NodePruning, "half_rate_short")], 0),
             (
                 "lenet-5",
