@@ -6,12 +6,12 @@ use ndarray::{Array2, ArrayView2, s};
 use scalpel::error::Error;
 use scalpel::kernels::SparseVariant;
 use scalpel::kernels::convolution::{self, ConvLayer, Convolution, Geometry};
-use scalpel::kernels::csr_spmm;
-use scalpel::kernels::group_spmm::{self, Columns, GroupLayer, GroupSpmm};
+use scalpel::kernels::group_spmm;
 use scalpel::kernels::layout::ImageLayout;
 use scalpel::kernels::masked_dense::{self, MaskedDense, MaskedLayer, Nodes};
 use scalpel::kernels::pool_eltwise::{self, Op, PoolEltwise, Window};
-use scalpel::kernels::upright_spmm::{self, UprightLayer, UprightSpmm};
+use scalpel::kernels::sparse_product::{SparseFormat, SparseLayer, SparseProduct};
+use scalpel::kernels::upright_spmm;
 use scalpel::sparse::{Csr, GroupSparse, Pattern, UprightSparse};
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
@@ -29,62 +29,40 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let x: Vec<f32> = (0..k * n).map(|place| (place % 13) as f32 - 6.0).collect();
     let bias: Vec<f32> = (0..m).map(|row| row as f32).collect();
     let groups = GroupSparse::from_dense(weights.view(), width).expect("a width above 0");
-    let layer = GroupLayer { weights: &groups, bias: Some(&bias), relu: true };
+    let layer = SparseLayer { weights: &groups, bias: Some(&bias), relu: true };
     let expected = group_spmm::reference::run(&layer, &x, n);
-    let check = |name: &str, y: &[f32]| {
-        for (expected, found) in expected.iter().zip(y) {
-            // Whole numbers below 2^24: exact in any order.
-            assert!(
-                expected == found,
-                "{name}, {m}x{k}, n = {n}, width {width}: {found}, not {expected}"
-            );
-        }
-    };
-    for variant in
-        group_spmm::VARIANTS.iter().filter(|v| (n == 1) || v.design.columns != Columns::One)
-    {
-        let kernel = match GroupSpmm::with(variant, &layer) {
-            Err(Error::Unavailable { .. }) => continue,
-            kernel => kernel.expect("a layer that every variant takes"),
-        };
-        let mut y = vec![f32::NAN; m * n];
-        kernel.run(&x, n, &mut y).expect("operands of the right lengths");
-        check(variant.name, &y);
-    }
+    sparse(&layer, &x, n, &expected);
     let csr = Csr::from_dense(weights.view()).expect("few weights");
-    let layer = csr_spmm::CsrLayer { weights: &csr, bias: Some(&bias), relu: true };
-    for variant in csr_spmm::VARIANTS {
-        let kernel = match csr_spmm::CsrSpmm::with(variant, &layer) {
-            Err(Error::Unavailable { .. }) => continue,
-            kernel => kernel.expect("a layer that every variant takes"),
-        };
-        let mut y = vec![f32::NAN; m * n];
-        kernel.run(&x, n, &mut y).expect("operands of the right lengths");
-        check(variant.name, &y);
-    }
+    sparse(&SparseLayer { weights: &csr, bias: Some(&bias), relu: true }, &x, n, &expected);
     masked(&weights, &bias, n, pattern);
     upright(&weights.slice(s![.., ..k.min(60)]), width, &bias, n);
     convolved(&weights.slice(s![..m.min(20), ..k.min(80)]), width, &bias[..m.min(20)], pattern);
     pooled(m, k, pattern);
 });
 
+/// Every variant for a format of sparse weights.
+fn sparse<F: SparseFormat>(layer: &SparseLayer<'_, F>, x: &[f32], n: usize, expected: &[f32]) {
+    for variant in F::VARIANTS.iter().filter(|v| n == 1 || !v.design.one_column()) {
+        let kernel = match SparseProduct::with(variant, layer) {
+            Err(Error::Unavailable { .. }) => continue,
+            kernel => kernel.expect("a layer that every variant takes"),
+        };
+        let [m, k] = kernel.shape();
+        let mut y = vec![f32::NAN; m * n];
+        kernel.run(x, n, &mut y).expect("operands of the right lengths");
+        // Whole numbers below 2^24: exact in any order.
+        assert!(expected == y, "{}, {m}x{k}, n = {n}: {y:?}, not {expected:?}", variant.name);
+    }
+}
+
 /// Every variant for upright groups, on the transposed pattern.
 fn upright(weights: &ArrayView2<'_, f32>, height: usize, bias: &[f32], n: usize) {
     let (k, m) = weights.dim();
     let weights = UprightSparse::from_dense(weights.t(), height).expect("a height above 0");
     let bias: Vec<f32> = (0..m).map(|row| bias.get(row).copied().unwrap_or(1.0)).collect();
-    let layer = UprightLayer { weights: &weights, bias: Some(&bias), relu: true };
+    let layer = SparseLayer { weights: &weights, bias: Some(&bias), relu: true };
     let x: Vec<f32> = (0..k * n).map(|place| (place % 13) as f32 - 6.0).collect();
-    let expected = upright_spmm::reference::run(&layer, &x, n);
-    for variant in upright_spmm::VARIANTS.iter().filter(|v| n == 1 || !v.design.one_column()) {
-        let kernel = match UprightSpmm::with(variant, &layer) {
-            Err(Error::Unavailable { .. }) => continue,
-            kernel => kernel.expect("a layer that every variant takes"),
-        };
-        let mut y = vec![f32::NAN; m * n];
-        kernel.run(&x, n, &mut y).expect("operands of the right lengths");
-        assert!(expected == y, "{}, {m}x{k}, n = {n}: {y:?}, not {expected:?}", variant.name);
-    }
+    sparse(&layer, &x, n, &upright_spmm::reference::run(&layer, &x, n));
 }
 
 /// Every variant of both patterns under a convolution whose sizes the pattern draws.

@@ -3,8 +3,8 @@
 //! Each folder holds the contract and the dispatch (`mod.rs`), plain loops (`reference.rs`), the variants by
 //! instruction set, and one conformance suite (`tests.rs`) that runs every line of the `VARIANTS` table
 //! ([`registry`]). `SCALPEL_KERNEL=<name>` forces a variant. [`convolution`] has no variants of its own: it is
-//! one of the products on operands that lie otherwise ([`layout`]). [`group_spmm`] and [`upright_spmm`] share how
-//! a tile of Y is found in X and written to its place (`tile`).
+//! one of the products on operands that lie otherwise ([`layout`]). What the products of sparse weights share is
+//! [`sparse_product`]; how a tile of Y is found in X and written to its place is `tile`.
 //!
 //! On GPUs ([`gpu`]) a kernel is an entry point in `cuda/<op>.cu` and one in `shaders/<op>.wgsl`, with one
 //! host side for both in the operation's `gpu.rs`, which has a table of variants of its own. What lies
@@ -24,6 +24,7 @@ pub mod pool_eltwise;
 mod programs;
 pub mod registry;
 mod simd;
+pub mod sparse_product;
 mod sparse_variant;
 mod tile;
 pub mod upright_spmm;

@@ -1,7 +1,8 @@
 //! The variants of the sparse products of both patterns, as one type.
 
-use super::group_spmm::{self, Columns};
-use super::upright_spmm;
+use super::registry::Isa;
+use super::sparse_product::{Columns, preferred};
+use super::{group_spmm, upright_spmm};
 use crate::error::Result;
 use crate::sparse::Pattern;
 
@@ -23,28 +24,33 @@ impl SparseVariant {
         }
     }
 
+    fn columns(self) -> Columns {
+        match self {
+            Self::Groups(variant) => variant.design.columns,
+            Self::Upright(variant) => variant.design.columns,
+        }
+    }
+
+    fn target(self) -> Isa {
+        match self {
+            Self::Groups(variant) => variant.target,
+            Self::Upright(variant) => variant.target,
+        }
+    }
+
     /// Whether it is for one column alone.
     pub fn one_column(self) -> bool {
-        match self {
-            Self::Groups(variant) => variant.design.columns == Columns::One,
-            Self::Upright(variant) => variant.design.one_column(),
-        }
+        matches!(self.columns(), Columns::One)
     }
 
     /// Whether a product of `rows` rows and `n` columns is best given to it.
     pub fn suits(self, rows: usize, n: usize) -> bool {
-        match self {
-            Self::Groups(variant) => variant.design.columns.suit(rows, n),
-            Self::Upright(variant) => variant.design.columns.suit(n),
-        }
+        self.columns().suit(rows, n)
     }
 
     /// Whether this processor has its instructions.
     pub fn runs_here(self) -> bool {
-        match self {
-            Self::Groups(variant) => variant.target.available(),
-            Self::Upright(variant) => variant.target.available(),
-        }
+        self.target().available()
     }
 
     /// All of a pattern, the preferred ones first.
@@ -55,10 +61,22 @@ impl SparseVariant {
         }
     }
 
+    /// The one that a product of `rows` rows and `n` columns is given: the one that `SCALPEL_KERNEL` names, else the
+    /// first that suits it here.
+    ///
+    /// # Errors
+    /// A forced variant that is unknown, or whose instructions this processor lacks.
+    pub fn preferred(pattern: Pattern, rows: usize, n: usize) -> Result<Self> {
+        Ok(match pattern {
+            Pattern::Groups => Self::Groups(preferred(rows, n)?),
+            Pattern::Upright => Self::Upright(preferred(rows, n)?),
+        })
+    }
+
     /// Those of a pattern that are worth timing for `n` columns.
     ///
     /// # Errors
-    /// A variant that `SCALPEL_KERNEL` names, which is unknown, or which this processor or `n` rules out.
+    /// A variant that `SCALPEL_KERNEL` names, which is unknown, or whose instructions this processor lacks.
     pub fn candidates(pattern: Pattern, n: usize) -> Result<Vec<Self>> {
         Ok(match pattern {
             Pattern::Groups => group_spmm::candidates(n)?.into_iter().map(Self::Groups).collect(),

@@ -7,8 +7,9 @@ use super::{Ours, check_point};
 use crate::baselines::Product;
 use crate::engine::SpinningWorkers;
 use crate::error::{Error, Result};
-use crate::kernels::group_spmm::{self, GroupLayer, GroupSpmm};
-use crate::kernels::upright_spmm::{self, UprightLayer, UprightSpmm};
+use crate::kernels::group_spmm::{self, GroupLayer};
+use crate::kernels::sparse_product::{SparseLayer, SparseProduct};
+use crate::kernels::upright_spmm;
 use crate::kernels::{PackedProduct, SparseVariant};
 use crate::seed;
 use crate::sparse::{Csr, GroupSparse, Pattern, UprightSparse};
@@ -117,12 +118,12 @@ impl Case {
     pub fn pack(&self, variant: SparseVariant) -> Result<Box<dyn PackedProduct>> {
         Ok(match (&self.stored, variant) {
             (Stored::Groups(weights), SparseVariant::Groups(variant)) => {
-                let layer = GroupLayer { weights, bias: None, relu: false };
-                Box::new(GroupSpmm::with(variant, &layer)?)
+                let layer = SparseLayer { weights, bias: None, relu: false };
+                Box::new(SparseProduct::with(variant, &layer)?)
             }
             (Stored::Upright(weights), SparseVariant::Upright(variant)) => {
-                let layer = UprightLayer { weights, bias: None, relu: false };
-                Box::new(UprightSpmm::with(variant, &layer)?)
+                let layer = SparseLayer { weights, bias: None, relu: false };
+                Box::new(SparseProduct::with(variant, &layer)?)
             }
             _ => {
                 let expected = "a variant for the weights' pattern";
@@ -149,11 +150,11 @@ impl Case {
             self.x.chunks(self.n).flat_map(|row| &row[..compared]).copied().collect();
         match &self.stored {
             Stored::Groups(weights) => {
-                let layer = GroupLayer { weights, bias: None, relu: false };
+                let layer = SparseLayer { weights, bias: None, relu: false };
                 group_spmm::reference::run(&layer, &narrow, compared)
             }
             Stored::Upright(weights) => {
-                let layer = UprightLayer { weights, bias: None, relu: false };
+                let layer = SparseLayer { weights, bias: None, relu: false };
                 upright_spmm::reference::run(&layer, &narrow, compared)
             }
         }

@@ -11,18 +11,14 @@ pub mod gpu;
 
 use std::time::Duration;
 
-use ndarray::Array2;
-
 pub use self::case::Case;
 use crate::baselines::{Libraries, Product};
 use crate::engine::SpinningWorkers;
 use crate::error::{Error, Result};
 use crate::kernels::SparseVariant;
-use crate::kernels::group_spmm::{GroupLayer, GroupSpmm};
 use crate::kernels::layout::{Input, Output};
-use crate::kernels::upright_spmm::{UprightLayer, UprightSpmm};
 use crate::report::{BreakevenPoint, Sweep};
-use crate::sparse::{GroupSparse, Pattern, UprightSparse};
+use crate::sparse::Pattern;
 use crate::timing::{MeasureConfig, ThreadedCandidate, Timing, interleave_with_rest, seconds};
 
 /// The shapes [M, K] of the networks' layers that the sweep takes by itself: LeNet-300-100's first,
@@ -125,19 +121,7 @@ fn variant_for(
     n: usize,
 ) -> Result<SparseVariant> {
     let Some(isa) = isa else {
-        let none = Array2::zeros((rows, 0));
-        return Ok(match pattern {
-            Pattern::Groups => {
-                let weights = &GroupSparse::from_dense(none.view(), 8)?;
-                let layer = GroupLayer { weights, bias: None, relu: false };
-                SparseVariant::Groups(GroupSpmm::new(&layer, n)?.variant())
-            }
-            Pattern::Upright => {
-                let weights = &UprightSparse::from_dense(none.view(), 8)?;
-                let layer = UprightLayer { weights, bias: None, relu: false };
-                SparseVariant::Upright(UprightSpmm::new(&layer, n)?.variant())
-            }
-        });
+        return SparseVariant::preferred(pattern, rows, n);
     };
     let mut of_isa = variants(pattern, Some(isa), n).into_iter();
     of_isa.find(|variant| variant.suits(rows, n)).ok_or_else(|| {

@@ -4,11 +4,10 @@ use std::sync::Arc;
 
 use super::{ConvLayer, Weights};
 use crate::error::{Error, Result};
-use crate::kernels::csr_spmm::{self, CsrSpmm};
-use crate::kernels::group_spmm::{self, GroupSpmm, WIDE};
+use crate::kernels::group_spmm::WIDE;
 use crate::kernels::library_gemm::{DenseLibrary, LibraryGemm};
-use crate::kernels::upright_spmm::{self, UprightLayer, UprightSpmm};
-use crate::kernels::{PackedProduct, SparseVariant};
+use crate::kernels::sparse_product::{SparseFormat, SparseLayer, SparseProduct, Variant};
+use crate::kernels::{PackedProduct, SparseVariant, upright_spmm};
 use crate::sparse::{GroupSparse, UprightSparse};
 
 /// Weights in a group, of either pattern, where all of them are stored.
@@ -34,28 +33,17 @@ struct Context<'a> {
 }
 
 impl Context<'_> {
-    fn groups(
+    /// Packs sparse weights for a variant, or for the preferred one.
+    fn pack<F: SparseFormat>(
         self,
-        weights: &GroupSparse,
-        variant: Option<&'static group_spmm::Variant>,
+        weights: &F,
+        variant: Option<&'static Variant<F>>,
     ) -> Result<Box<dyn PackedProduct>> {
-        let layer = group_spmm::GroupLayer { weights, bias: self.bias, relu: self.relu };
+        let layer = SparseLayer { weights, bias: self.bias, relu: self.relu };
         Ok(Box::new(match variant {
-            Some(variant) => GroupSpmm::with(variant, &layer)?,
+            Some(variant) => SparseProduct::with(variant, &layer)?,
             // The columns are pixels of one map, which a core caches however many they are.
-            None => GroupSpmm::new(&layer, self.columns.min(WIDE.columns))?,
-        }))
-    }
-
-    fn upright(
-        self,
-        weights: &UprightSparse,
-        variant: Option<&'static upright_spmm::Variant>,
-    ) -> Result<Box<dyn PackedProduct>> {
-        let layer = UprightLayer { weights, bias: self.bias, relu: self.relu };
-        Ok(Box::new(match variant {
-            Some(variant) => UprightSpmm::with(variant, &layer)?,
-            None => UprightSpmm::new(&layer, self.columns)?,
+            None => SparseProduct::new(&layer, self.columns.min(WIDE))?,
         }))
     }
 }
@@ -85,28 +73,25 @@ pub(super) fn product(
     };
     let context = Context { bias, relu, columns };
     match (layer.weights, variant) {
-        (Weights::Groups(all), None) => context.groups(&all[place], None),
+        (Weights::Groups(all), None) => context.pack(&all[place], None),
         (Weights::Groups(all), Some(SparseVariant::Groups(own))) => {
-            context.groups(&all[place], Some(own))
+            context.pack(&all[place], Some(own))
         }
-        (Weights::Upright(all), None) => context.upright(&all[place], None),
+        (Weights::Upright(all), None) => context.pack(&all[place], None),
         (Weights::Upright(all), Some(SparseVariant::Upright(own))) => {
-            context.upright(&all[place], Some(own))
+            context.pack(&all[place], Some(own))
         }
         (Weights::Dense(all), None) => {
-            context.groups(&GroupSparse::full(all[place], DENSE_GROUP)?, None)
+            context.pack(&GroupSparse::full(all[place], DENSE_GROUP)?, None)
         }
         (Weights::Dense(all), Some(SparseVariant::Groups(own))) => {
-            context.groups(&GroupSparse::full(all[place], DENSE_GROUP)?, Some(own))
+            context.pack(&GroupSparse::full(all[place], DENSE_GROUP)?, Some(own))
         }
         (Weights::Dense(all), Some(SparseVariant::Upright(own))) => {
             let height = upright_spmm::dense_height(all[place].nrows());
-            context.upright(&UprightSparse::full(all[place], height)?, Some(own))
+            context.pack(&UprightSparse::full(all[place], height)?, Some(own))
         }
-        (Weights::Csr(all), None) => {
-            let layer = csr_spmm::CsrLayer { weights: &all[place], bias, relu };
-            Ok(Box::new(CsrSpmm::new(&layer)?))
-        }
+        (Weights::Csr(all), None) => context.pack(&all[place], None),
         (_, Some(variant)) => {
             let expected = "a variant for the pattern of the weights";
             Err(Error::argument("convolution", expected, variant.name()))

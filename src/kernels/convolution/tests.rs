@@ -12,10 +12,10 @@ use crate::device::gpu::{Gpu, download, upload};
 use crate::error::Error;
 use crate::kernels::SparseVariant;
 use crate::kernels::gpu::devices;
-use crate::kernels::group_spmm::by_name;
 use crate::kernels::layout::ImageLayout;
 use crate::kernels::library_gemm::{DenseLibrary, tests::Loops};
 use crate::kernels::pool_eltwise;
+use crate::kernels::sparse_product::by_name;
 use crate::seed;
 use crate::sparse::{Csr, GroupSparse, Pattern, UprightSparse};
 use crate::test_support;
@@ -385,5 +385,8 @@ fn what_does_not_fit_is_refused() {
         matches!(error, Error::Length { argument: "y", expected: 27, found: 26, .. }),
         "{error}"
     );
-    assert!(by_name("group_spmm_f32_avx512_n48").is_ok() || cfg!(not(target_arch = "x86_64")));
+    assert!(
+        by_name::<GroupSparse>("group_spmm_f32_avx512_n48").is_ok()
+            || cfg!(not(target_arch = "x86_64"))
+    );
 }

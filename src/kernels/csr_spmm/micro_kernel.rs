@@ -1,10 +1,10 @@
 //! The loop over arrays of fixed size, compiled for each instruction set.
 
-use super::CsrSpmm;
+use super::RowsKernel;
 use crate::kernels::activate;
 use crate::kernels::layout::{Input, Rows};
 
-impl CsrSpmm {
+impl RowsKernel {
     /// Rows from `first` on, in tiles of `T` columns. `FMA` says whether fused products are one
     /// instruction: else they would be calls.
     #[inline(always)]
@@ -26,7 +26,7 @@ impl CsrSpmm {
         }
     }
 
-    /// As [`CsrSpmm::rows`]; `start` says where in x the row of activations of a column of W begins.
+    /// As [`RowsKernel::rows`]; `start` says where in x the row of activations of a column of W begins.
     #[inline(always)]
     fn rows_from<const T: usize, const FMA: bool>(
         &self,

@@ -1,116 +1,89 @@
-//! Every variant of `VARIANTS` on the same hostile cases, against plain loops.
+//! Every variant of `VARIANTS`, by the suite of the sparse products, and every variant on GPUs.
 
 use ndarray::Array2;
 use proptest::prelude::*;
 use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
 
-use super::{CsrLayer, CsrSpmm, VARIANTS, gpu, reference};
-use crate::error::Error;
+use super::{CsrLayer, CsrSpmm, gpu, reference};
 use crate::kernels::PackedProduct;
 use crate::kernels::gpu::{Operands, devices};
 use crate::kernels::layout::{ColumnLayout, Input, Output, RowTable, Rows};
-use crate::seed;
+use crate::kernels::sparse_product::suite::{self, Case, UnderTest};
 use crate::sparse::Csr;
 
-/// Gives a name and y for each candidate, from a layer and x.
-type Candidates<'a> = dyn Fn(&CsrLayer<'_>, &[f32]) -> Vec<(String, Vec<f32>)> + 'a;
-
-/// Draws a case, and compares what each of `run`'s candidates computes with plain loops.
-fn check_with(
-    [rows, inner, n]: [usize; 3],
-    density: f64,
-    seed: u64,
-    spoil: impl Fn(&mut [f32]),
-    run: &Candidates<'_>,
-) {
-    let mut rng = seed::stream(seed, "csr_spmm", &[]);
-    let mut dense = Array2::<f32>::zeros((rows, inner));
-    for (row, mut weights) in dense.rows_mut().into_iter().enumerate() {
-        let density = [density, density, 0.0, 1.0][row % 4]; // empty and full rows among the others
-        for weight in &mut weights {
-            if rng.random_bool(density) {
-                *weight = rng.random_range(-1.0..1.0);
-            }
-        }
-    }
-    let weights = Csr::from_dense(dense.view()).unwrap();
-    let mut x: Vec<f32> = (0..inner * n).map(|_| rng.random_range(-1.0..1.0)).collect();
-    spoil(&mut x);
-    let bias: Vec<f32> = (0..rows).map(|_| rng.random_range(-1.0..1.0)).collect();
-    for (bias, relu) in [(None, false), (Some(&bias[..]), true)] {
-        let layer = CsrLayer { weights: &weights, bias, relu };
-        let expected = reference::run(&layer, &x, n);
-        for (name, y) in run(&layer, &x) {
-            for (place, (&expected, &found)) in expected.iter().zip(&y).enumerate() {
-                let same = expected == found || (expected.is_nan() && found.is_nan());
-                let near = (expected - found).abs() <= 1e-6 * (inner as f32 + 10.0);
-                assert!(same || near, "{name} {rows}x{inner}x{n} at {place}: {found}, {expected}");
-            }
-        }
-    }
-}
-
-fn check(shape: [usize; 3], density: f64, threads: usize, seed: u64, spoil: impl Fn(&mut [f32])) {
-    let [rows, _, n] = shape;
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-    check_with(shape, density, seed, spoil, &|layer, x| {
-        let mut all = Vec::new();
-        for variant in VARIANTS {
-            let packed = match CsrSpmm::with(variant, layer) {
-                Err(Error::Unavailable { reason, .. }) => {
-                    crate::test_support::skip(variant.target.feature(), &reason);
-                    continue;
+impl UnderTest for Csr {
+    fn draw(case: &Case, rng: &mut ChaCha8Rng) -> Self {
+        let mut dense = Array2::<f32>::zeros((case.rows, case.inner));
+        for (row, mut weights) in dense.rows_mut().into_iter().enumerate() {
+            // Empty and full rows among the others.
+            let density = [case.density, case.density, 0.0, 1.0][row % 4];
+            for weight in &mut weights {
+                if rng.random_bool(density) {
+                    *weight = rng.random_range(-1.0..1.0);
                 }
-                packed => packed.unwrap(),
-            };
-            let mut y = vec![f32::NAN; rows * n];
-            pool.install(|| packed.run(x, n, &mut y)).unwrap();
-            all.push((variant.name.to_owned(), y));
-        }
-        all
-    });
-}
-
-fn check_on_gpus(shape: [usize; 3], density: f64, seed: u64, spoil: impl Fn(&mut [f32])) {
-    let [rows, inner, n] = shape;
-    check_with(shape, density, seed, spoil, &|layer, x| {
-        let mut all = Vec::new();
-        for gpu in devices() {
-            let own = gpu::VARIANTS.iter().filter(|variant| {
-                variant.target == gpu.language()
-                    && (n == 1 || variant.design != gpu::Design::Vector)
-            });
-            for variant in own {
-                let operands = Operands::plain([rows, inner], n).unwrap();
-                let packed = gpu::pack_with(gpu, variant, layer, &operands).unwrap();
-                let mut y = vec![f32::NAN; rows * n];
-                packed.run(gpu, x, &mut y).unwrap();
-                all.push((variant.name.to_owned(), y));
             }
         }
-        all
-    });
+        Self::from_dense(dense.view()).unwrap()
+    }
+
+    fn reference(layer: &CsrLayer<'_>, x: &[f32], n: usize) -> Vec<f32> {
+        reference::run(layer, x, n)
+    }
+}
+
+/// Weights one by one: groups of one.
+fn case([rows, inner, n]: [usize; 3], density: f64) -> Case {
+    Case { rows, inner, group: 1, density, n }
+}
+
+fn check_on_gpus(case: &Case, seed: u64, spoil: impl Fn(&mut [f32])) {
+    for gpu in devices() {
+        let own = gpu::VARIANTS.iter().filter(|variant| {
+            let takes = case.n == 1 || variant.design != gpu::Design::Vector;
+            variant.target == gpu.language() && takes
+        });
+        for variant in own {
+            suite::check_with::<Csr>(variant.name, case, seed, &spoil, |layer, x, y| {
+                let operands = Operands::plain(layer.weights.shape(), case.n).unwrap();
+                gpu::pack_with(gpu, variant, layer, &operands).unwrap().run(gpu, x, y).unwrap();
+            });
+        }
+    }
 }
 
 #[test]
 fn every_variant_computes_what_the_reference_does_around_all_edges() {
-    for rows in [0, 1, 4, 9] {
-        for inner in [0, 1, 3, 4, 5, 67] {
-            for n in [0, 1, 2, 15, 16, 17, 31, 32, 33, 63, 64, 65, 130] {
-                for density in [0.0, 0.3, 1.0] {
-                    check([rows, inner, n], density, 1, 1, |_| ());
-                }
-            }
-        }
+    let shapes = |_| {
+        let of = |rows| [0, 1, 3, 4, 5, 67].map(|inner| [rows, inner]);
+        [0, 1, 4, 9].into_iter().flat_map(of).collect()
+    };
+    let columns = [0, 1, 2, 15, 16, 17, 31, 32, 33, 63, 64, 65, 130];
+    suite::around_all_edges::<Csr>(&[1], shapes, &columns);
+}
+
+#[test]
+fn columns_between_two_lines_reach_nothing() {
+    suite::columns_between_two_lines_reach_nothing::<Csr>(case([9, 21, 0], 0.5));
+}
+
+#[test]
+fn rows_are_found_where_tables_say() {
+    suite::rows_are_found_where_tables_say::<Csr>(case([21, 30, 35], 0.5));
+    suite::rows_are_found_where_tables_say::<Csr>(case([21, 30, 1], 0.5));
+}
+
+#[test]
+fn nan_and_infinity_reach_what_they_should_and_nothing_else() {
+    for n in [1, 40] {
+        suite::nan_and_infinity_reach_what_they_should::<Csr>(case([9, 50, n], 0.3));
     }
 }
 
 #[test]
-fn threads_and_hostile_values_agree() {
-    for n in [1, 40] {
-        check([if n == 1 { 3000 } else { 301 }, 1000, n], 0.9, 3, 2, |_| ());
-        check([9, 50, n], 0.3, 1, 3, |x| x[7] = f32::NAN);
-        check([9, 50, n], 0.3, 1, 4, |x| x[7] = f32::INFINITY);
+fn all_threads_compute_what_one_does() {
+    for shape in [[3000, 1000, 1], [301, 1000, 40]] {
+        suite::all_threads_compute_what_one_does::<Csr>(case(shape, 0.9));
     }
 }
 
@@ -122,7 +95,7 @@ fn results_between_other_floats_are_the_same_by_all_threads() {
         if (row * 31 + column * 17) % 3 == 0 { (row % 7) as f32 - 3.0 } else { 0.0 }
     });
     let weights = Csr::from_dense(dense.view()).unwrap();
-    let packed = CsrSpmm::new(&CsrLayer { weights: &weights, bias: None, relu: true }).unwrap();
+    let packed = CsrSpmm::new(&CsrLayer { weights: &weights, bias: None, relu: true }, n).unwrap();
     let x: Vec<f32> = (0..inner * n).map(|place| (place % 13) as f32 - 6.0).collect();
     let mut plain = vec![f32::NAN; rows * n];
     packed.run(&x, n, &mut plain).unwrap();
@@ -156,23 +129,13 @@ proptest! {
         rows in 0..40_usize, inner in 0..120_usize, n in 0..100_usize, density in 0.0..1.0_f64,
         seed in any::<u64>(),
     ) {
-        check([rows, inner, n], density, 1, seed, |_| ());
+        suite::any_variant::<Csr>(&case([rows, inner, n], density), seed);
     }
 }
 
 #[test]
 fn what_does_not_fit_is_refused() {
-    let weights = Csr::from_dense(Array2::ones((3, 4)).view()).unwrap();
-    let bias = [0.0; 2];
-    let layer = CsrLayer { weights: &weights, bias: Some(&bias), relu: false };
-    let error = CsrSpmm::new(&layer).unwrap_err();
-    assert!(
-        matches!(error, Error::Length { argument: "a bias", expected: 3, found: 2, .. }),
-        "{error}"
-    );
-    let packed = CsrSpmm::new(&CsrLayer { bias: None, ..layer }).unwrap();
-    assert!(packed.run(&[0.0; 7], 2, &mut [0.0; 6]).is_err());
-    assert!(packed.run(&[0.0; 8], 2, &mut [0.0; 5]).is_err());
+    suite::what_does_not_fit_is_refused::<Csr>();
 }
 
 #[test]
@@ -180,12 +143,12 @@ fn gpus_compute_what_the_reference_does_around_all_edges() {
     for rows in [0, 1, 9] {
         for inner in [0, 1, 67] {
             for n in [0, 1, 31, 33] {
-                check_on_gpus([rows, inner, n], 0.3, 1, |_| ());
+                check_on_gpus(&case([rows, inner, n], 0.3), 1, |_| ());
             }
         }
     }
     for n in [1, 40] {
-        check_on_gpus([301, 1000, n], 0.9, 2, |_| ());
-        check_on_gpus([9, 50, n], 0.3, 3, |x| x[7] = f32::NAN);
+        check_on_gpus(&case([301, 1000, n], 0.9), 2, |_| ());
+        check_on_gpus(&case([9, 50, n], 0.3), 3, |x| x[7] = f32::NAN);
     }
 }

@@ -33,10 +33,10 @@ use ndarray::{Array2, ArrayView2};
 use self::columns::ColumnsKernel;
 use self::library::LibraryKernel;
 use self::rows::{RowsFunction, RowsKernel};
-use super::group_spmm;
 use super::layout::RowTable;
 use super::library_gemm::{self, DenseLibrary, LibraryGemm};
 use super::registry::{self, Isa};
+use super::{group_spmm, sparse_product};
 use crate::error::{Error, Result};
 
 /// The nodes on one side of a layer.
@@ -120,13 +120,18 @@ pub enum Backend {
 /// `masked_dense_f32_<instruction set>_n<columns of a tile>`.
 pub type Variant = registry::Variant<Backend>;
 
+/// The variant of `group_spmm` of that name.
+fn columns_variant(name: &str) -> Result<&'static group_spmm::Variant> {
+    sparse_product::by_name(name)
+}
+
 impl Variant {
     /// Whether a product of `n` columns and `rows` kept rows is best given to it.
     pub fn suits(&self, rows: usize, n: usize) -> bool {
         match self.design {
             Backend::Rows(_) => n == 1,
             Backend::Columns(name) => {
-                group_spmm::by_name(name).is_ok_and(|variant| variant.design.columns.suit(rows, n))
+                columns_variant(name).is_ok_and(|variant| variant.design.columns.suit(rows, n))
             }
             Backend::Library => n >= LIBRARY_FROM,
         }
@@ -287,7 +292,7 @@ impl MaskedDense {
                 Box::new(unsafe { RowsKernel::new(gathered, function) })
             }
             Backend::Columns(name) => {
-                Box::new(ColumnsKernel::new(gathered, group_spmm::by_name(name)?)?)
+                Box::new(ColumnsKernel::new(gathered, columns_variant(name)?)?)
             }
             Backend::Library => {
                 let library = library.ok_or_else(no_library)?;

@@ -10,12 +10,10 @@ use crate::engine::plan::Product;
 use crate::error::Result;
 use crate::kernels::SparseVariant;
 use crate::kernels::convolution::{self, ConvLibrary, Convolution};
-use crate::kernels::csr_spmm::{self, CsrSpmm};
-use crate::kernels::group_spmm::{self, GroupSpmm};
 use crate::kernels::library_gemm::{DenseLibrary, label};
 use crate::kernels::masked_dense::{self, MaskedDense, Nodes};
-use crate::kernels::registry;
-use crate::kernels::upright_spmm::{self, UprightLayer, UprightSpmm};
+use crate::kernels::sparse_product::{SparseFormat, SparseLayer, SparseProduct, Variant};
+use crate::kernels::{csr_spmm, group_spmm, registry, upright_spmm};
 use crate::sparse::{Format, Pattern, UprightSparse};
 
 /// What may compute a convolution.
@@ -97,33 +95,37 @@ pub(super) fn dense_candidates<'c>(
     libraries: &'c [Arc<dyn DenseLibrary>],
 ) -> Result<Vec<TuningCandidate<'c, DenseProduct>>> {
     let (bias, relu) = (Some(product.bias), product.relu);
-    let mut candidates: Vec<TuningCandidate<'c, DenseProduct>> = Vec::new();
-    match stored {
-        LayerWeights::Dense(_) => candidates = unpruned_candidates(product, batch, libraries)?,
+    let mut candidates = match stored {
+        LayerWeights::Dense(_) => unpruned_candidates(product, batch, libraries)?,
         LayerWeights::Groups(all) => {
-            let layer = group_spmm::GroupLayer { weights: &all[0], bias, relu };
-            for variant in group_spmm::candidates(batch)? {
-                let make =
-                    move || Ok(DenseProduct::Sparse(Box::new(GroupSpmm::with(variant, &layer)?)));
-                candidates.push((variant.name.to_owned(), Box::new(make)));
-            }
+            sparse_candidates(group_spmm::candidates(batch)?, &all[0], bias, relu)
         }
         LayerWeights::Upright(all) => {
-            let layer = UprightLayer { weights: &all[0], bias, relu };
-            for variant in upright_spmm::candidates(batch)? {
-                let make =
-                    move || Ok(DenseProduct::Sparse(Box::new(UprightSpmm::with(variant, &layer)?)));
-                candidates.push((variant.name.to_owned(), Box::new(make)));
-            }
+            sparse_candidates(upright_spmm::candidates(batch)?, &all[0], bias, relu)
         }
         LayerWeights::Csr(all) => {
-            let layer = csr_spmm::CsrLayer { weights: &all[0], bias, relu };
-            let make = move || Ok(DenseProduct::Sparse(Box::new(CsrSpmm::new(&layer)?)));
-            candidates.push(("csr".to_owned(), Box::new(make)));
+            sparse_candidates(csr_spmm::candidates(batch)?, &all[0], bias, relu)
         }
-    }
+    };
     retain_forced(&mut candidates, forced().as_deref(), |(name, _)| name.clone());
     Ok(candidates)
+}
+
+/// Sparse weights by each of some variants.
+fn sparse_candidates<'c, F: SparseFormat + Sync>(
+    variants: Vec<&'static Variant<F>>,
+    weights: &'c F,
+    bias: Option<&'c [f32]>,
+    relu: bool,
+) -> Vec<TuningCandidate<'c, DenseProduct>> {
+    let candidate = |variant: &'static Variant<F>| -> TuningCandidate<'c, DenseProduct> {
+        let make = move || {
+            let layer = SparseLayer { weights, bias, relu };
+            Ok(DenseProduct::Sparse(Box::new(SparseProduct::with(variant, &layer)?)))
+        };
+        (variant.name.to_owned(), Box::new(make))
+    };
+    variants.into_iter().map(candidate).collect()
 }
 
 /// The ways to run a dense layer of which every weight is stored: kernels for dense weights, libraries, and upright
@@ -162,8 +164,8 @@ fn unpruned_candidates<'c>(
         let make = move || {
             let height = upright_spmm::dense_height(matrix.nrows());
             let weights = &UprightSparse::full(matrix, height)?;
-            let layer = UprightLayer { weights, bias, relu };
-            Ok(DenseProduct::Sparse(Box::new(UprightSpmm::with(variant, &layer)?)))
+            let layer = SparseLayer { weights, bias, relu };
+            Ok(DenseProduct::Sparse(Box::new(SparseProduct::with(variant, &layer)?)))
         };
         candidates.push((variant.name.to_owned(), Box::new(make)));
     }
