@@ -14,8 +14,8 @@ struct Line([f32; LINE]);
 /// Floats of which the first one starts a cache line, so that no vector of them that lies at a multiple of its
 /// length is in two lines. (A `Vec<f32>` mostly begins 16 bytes after the start of one: every vector of 16
 /// floats is in two, every second one of 8.)
-#[derive(Debug, Default)]
-pub(super) struct Aligned {
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Aligned {
     lines: Vec<Line>,
     length: usize,
 }
@@ -23,6 +23,11 @@ pub(super) struct Aligned {
 impl Aligned {
     pub const fn new() -> Self {
         Self { lines: Vec::new(), length: 0 }
+    }
+
+    /// So many zeros.
+    pub fn zeros(length: usize) -> Self {
+        Self { lines: vec![Zeroable::zeroed(); length.div_ceil(LINE)], length }
     }
 
     /// Sets the length. What the floats are is left open.
@@ -34,8 +39,7 @@ impl Aligned {
 
 impl From<Vec<f32>> for Aligned {
     fn from(values: Vec<f32>) -> Self {
-        let mut aligned = Self::new();
-        aligned.set_length(values.len());
+        let mut aligned = Self::zeros(values.len());
         aligned.copy_from_slice(&values);
         aligned
     }

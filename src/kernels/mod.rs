@@ -27,6 +27,7 @@ mod simd;
 pub mod sparse_product;
 mod sparse_variant;
 mod tile;
+pub mod transpose;
 pub mod upright_spmm;
 
 use std::ops::Range;
@@ -34,9 +35,11 @@ use std::ops::Range;
 pub use self::sparse_variant::SparseVariant;
 use crate::error::{Error, Result};
 
+pub(crate) use self::aligned::Aligned;
+#[cfg(test)]
+pub(crate) use self::parallel::task_count;
 pub(crate) use self::parallel::{
-    parallel_for, parallel_for_with, runs_parallel, serial, task_count, threads,
-    with_spinning_workers,
+    parallel_for_with, runs_parallel, serial, threads, with_spinning_workers,
 };
 
 /// A bias of `rows` entries, zeros where there is none.

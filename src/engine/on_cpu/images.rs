@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use super::Description;
 use crate::error::Result;
+use crate::kernels::Aligned;
 use crate::kernels::convolution::Convolution;
 use crate::kernels::layout::ImageLayout;
 use crate::kernels::pool_eltwise::PoolEltwise;
@@ -102,8 +103,8 @@ impl ImageSteps {
             touching.any(ImageStep::takes_blocks)
         };
         let buffer = |(index, &floats): (usize, &usize)| match kept(index) {
-            true => Buffer { values: vec![0.0; self.block * floats], stride: floats },
-            false => Buffer { values: vec![0.0; floats], stride: 0 },
+            true => Buffer { values: Aligned::zeros(self.block * floats), stride: floats },
+            false => Buffer { values: Aligned::zeros(floats), stride: 0 },
         };
         Workspace {
             buffers: floats.iter().enumerate().map(buffer).collect(),
@@ -115,7 +116,7 @@ impl ImageSteps {
 /// A buffer of activations.
 #[derive(Clone, Debug, Default)]
 struct Buffer {
-    values: Vec<f32>,
+    values: Aligned,
     /// From one image of a block to the next; 0 where they take turns, as nothing stays in it from one run of steps to
     /// the next.
     stride: usize,

@@ -8,14 +8,12 @@
 
 mod build;
 mod images;
-mod transpose;
 
 use std::cell::RefCell;
 use std::time::Instant;
 
 use self::build::Builder;
 use self::images::{ImageSteps, Workspace};
-use self::transpose::transpose;
 use super::autotune::{AutotuneCache, THREADS, TuningCandidate};
 use super::libraries::DenseLibraries;
 use super::plan::{Plan, Step, Work};
@@ -25,7 +23,8 @@ use crate::error::Result;
 use crate::kernels::layout::{Input, Output};
 use crate::kernels::masked_dense::MaskedDense;
 use crate::kernels::pool_eltwise::PoolEltwise;
-use crate::kernels::{PackedProduct, parallel_for_with, runs_parallel, serial, threads};
+use crate::kernels::transpose::Transpose;
+use crate::kernels::{Aligned, PackedProduct, parallel_for_with, runs_parallel, serial, threads};
 use crate::network::Shape;
 use crate::sparse::Format;
 use crate::timing;
@@ -83,18 +82,17 @@ pub(super) struct OnCpu {
     spinning: SpinningWorkers,
     batch: usize,
     /// `[batch, input]`.
-    images: Vec<f32>,
+    images: Aligned,
     image_steps: ImageSteps,
     /// One for each thread to which images are shared out.
     workspaces: Vec<Workspace>,
     /// What the steps of an image come to, `[batch, features]`; empty where there are none.
-    features: Vec<f32>,
+    features: Aligned,
     batch_steps: Vec<BatchStep>,
     /// Two that take turns, each `[features, batch]`.
-    columns: [Vec<f32>; 2],
+    columns: [Aligned; 2],
     /// `[batch, classes]`.
     scores: Vec<f32>,
-    classes: usize,
     /// Measured seconds of the batch's steps.
     seconds: Vec<f64>,
 }
@@ -109,6 +107,21 @@ enum BatchWork {
     Dense(DenseProduct, [usize; 2]),
     /// Of features in rows, for all images.
     PoolEltwise(PoolEltwise),
+    /// From images in rows to features in rows, or back, of so many floats.
+    Transpose(Transpose, usize),
+}
+
+impl BatchWork {
+    /// Of `n` images. x and y may be longer than what is read and written of them.
+    fn run(&self, x: &[f32], n: usize, y: &mut [f32]) -> Result<()> {
+        match self {
+            Self::Dense(kernel, [outputs, inputs]) => {
+                kernel.run(&x[..inputs * n], n, &mut y[..outputs * n])
+            }
+            Self::PoolEltwise(kernel) => kernel.run(x, y),
+            Self::Transpose(kernel, floats) => kernel.run(&x[..*floats], &mut y[..*floats]),
+        }
+    }
 }
 
 /// A dense layer's product by one of the kernels.
@@ -148,8 +161,7 @@ impl OnCpu {
         let spinning = SpinningWorkers::default();
         let mut builder = Builder::new(plan, formats, batch, libraries, autotune, &spinning);
         let image_steps = builder.image_steps(on_images)?;
-        let batch_steps =
-            on_batch.iter().map(|step| builder.batch_step(step)).collect::<Result<Vec<_>>>()?;
+        let batch_steps = builder.batch_steps(on_batch)?;
         let buffers = builder.buffers();
 
         let size = |shape: Shape| shape.iter().product::<usize>();
@@ -159,21 +171,20 @@ impl OnCpu {
         let workspace = image_steps.workspace(&buffers);
         let features = on_images.last().map_or(0, |step| size(step.output));
         let widest = on_batch.iter().flat_map(|step| [size(step.input), size(step.output)]).max();
-        let columns = vec![0.0; batch * widest.unwrap_or(0)];
+        let columns = Aligned::zeros(batch * widest.unwrap_or(0));
         let classes = size(plan.output);
         let mut engine = Self {
             threading: Threading::Serial,
             spinning,
             batch,
-            images: vec![0.0; batch * size(plan.input)],
+            images: Aligned::zeros(batch * size(plan.input)),
             workspaces: vec![workspace; workspaces],
-            features: vec![0.0; batch * features],
+            features: Aligned::zeros(batch * features),
             columns: [columns.clone(), columns],
             scores: vec![0.0; batch * classes],
             seconds: vec![0.0; batch_steps.len()],
             image_steps,
             batch_steps,
-            classes,
         };
         let bytes = engine.steps().map(|about| about.bytes).sum();
         let key =
@@ -260,40 +271,26 @@ impl OnCpu {
         if self.batch_steps.is_empty() {
             return Ok(());
         }
-        let batch = self.batch;
+        let last = self.batch_steps.len() - 1;
         let features = if self.image_steps.is_empty() { &self.images } else { &self.features };
         let [here, there] = &mut self.columns;
-        // Of one image, rows and columns are the same.
-        if batch == 1 {
-            here[..features.len()].copy_from_slice(features);
-        } else {
-            transpose(features, [batch, features.len() / batch], here);
-        }
-        for (step, seconds) in self.batch_steps.iter().zip(&mut self.seconds) {
+        for (index, (step, seconds)) in self.batch_steps.iter().zip(&mut self.seconds).enumerate() {
             let start = TIMED.then(Instant::now);
-            match &step.work {
-                BatchWork::Dense(kernel, [outputs, inputs]) => {
-                    kernel.run(&here[..inputs * batch], batch, &mut there[..outputs * batch])?;
-                }
-                BatchWork::PoolEltwise(kernel) => kernel.run(here, there)?,
-            }
+            let x = if index == 0 { features } else { &*here };
+            let y = if index == last { &mut self.scores[..] } else { &mut there[..] };
+            step.work.run(x, self.batch, y)?;
             std::mem::swap(here, there);
             if let Some(start) = start {
                 *seconds += start.elapsed().as_secs_f64();
             }
-        }
-        let scores = &here[..self.classes * batch];
-        if batch == 1 {
-            self.scores.copy_from_slice(scores);
-        } else {
-            transpose(scores, [self.classes, batch], &mut self.scores);
         }
         Ok(())
     }
 
     /// The steps on images, each image's from its first to its last.
     fn each_image<const TIMED: bool>(&mut self) -> Result<()> {
-        let ends = if self.batch_steps.is_empty() { &mut self.scores } else { &mut self.features };
+        let ends: &mut [f32] =
+            if self.batch_steps.is_empty() { &mut self.scores } else { &mut self.features };
         let (steps, input) = (&self.image_steps, self.images.len() / self.batch);
         let end = ends.len() / self.batch;
         // No steps, or no feature that pruning has left.

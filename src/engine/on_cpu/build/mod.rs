@@ -21,7 +21,8 @@ use crate::error::{Error, Result};
 use crate::kernels::convolution::{self, Convolution, Geometry};
 use crate::kernels::layout::ImageLayout;
 use crate::kernels::pool_eltwise::PoolEltwise;
-use crate::kernels::threads;
+use crate::kernels::transpose::Transpose;
+use crate::kernels::{Aligned, threads};
 use crate::network::Shape;
 use crate::sparse::Format;
 
@@ -174,10 +175,10 @@ impl<'a, 'p> Builder<'a, 'p> {
         // As long as their maps, which are split from them anew in each run, if at all.
         let floats = Convolution::map_floats(geometry);
         let x = random(block * floats);
-        let mut map = vec![0.0; floats];
+        let mut map = Aligned::zeros(floats);
         let to =
             &ImageLayout { image_stride: to.image_stride.max(to.floats(step.output, 1)), ..*to };
-        let mut y = vec![0.0; block * to.image_stride];
+        let mut y = Aligned::zeros(block * to.image_stride);
         let buffers = RefCell::new((&mut map, &mut y));
         let (key, spinning) = (self.key(threading, &key), self.spinning);
         self.autotune.fastest(&key, &candidates, KERNELS, |(convolution, _), calls| {
@@ -195,7 +196,43 @@ impl<'a, 'p> Builder<'a, 'p> {
         })
     }
 
-    pub fn batch_step(&mut self, step: &Step<'_>) -> Result<BatchStep> {
+    /// The steps from the first dense layer on. Those of several images begin and end with a transposition: images lie in
+    /// rows before them and after them, and in columns between them.
+    pub fn batch_steps(&mut self, steps: &[Step<'_>]) -> Result<Vec<BatchStep>> {
+        let mut made = Vec::new();
+        if let [first, ..] = steps {
+            let features = first.input.iter().product();
+            made.extend(
+                self.transposition(format!("{} input", first.name), [self.batch, features])?,
+            );
+        }
+        for step in steps {
+            made.push(self.batch_step(step)?);
+        }
+        if let [.., last] = steps {
+            let scores = last.output.iter().product();
+            made.extend(self.transposition("scores".to_owned(), [scores, self.batch])?);
+        }
+        Ok(made)
+    }
+
+    /// Of one image, rows and columns are the same.
+    fn transposition(&self, layer: String, shape: [usize; 2]) -> Result<Option<BatchStep>> {
+        if self.batch == 1 {
+            return Ok(None);
+        }
+        let kernel = Transpose::new(shape)?;
+        let about = Description {
+            layer,
+            shape: format!("{shape:?}"),
+            kernel: kernel.variant().name.to_owned(),
+            ..Description::default()
+        };
+        let floats = shape.iter().product();
+        Ok(Some(BatchStep { work: BatchWork::Transpose(kernel, floats), about }))
+    }
+
+    fn batch_step(&mut self, step: &Step<'_>) -> Result<BatchStep> {
         let [features, height, width] = step.input;
         match &step.work {
             Work::Linear(product) => {
@@ -254,7 +291,7 @@ impl<'a, 'p> Builder<'a, 'p> {
             sparsity(product, all.iter().map(|(_, stored)| stored))
         );
         let x = random(k * batch);
-        let y = RefCell::new(vec![0.0; m * batch]);
+        let y = RefCell::new(Aligned::zeros(m * batch));
         let threading = Threading::widest();
         let (key, spinning) = (self.key(threading, &key), self.spinning);
         self.autotune.fastest(&key, &candidates, KERNELS, |(kernel, _), calls| {
@@ -319,7 +356,9 @@ fn about_pool_eltwise(
 }
 
 /// Activations to time kernels on.
-fn random(floats: usize) -> Vec<f32> {
+fn random(floats: usize) -> Aligned {
     let mut rng = crate::seed::stream(1, "activations", &[]);
-    (0..floats).map(|_| rng.random_range(-1.0..1.0)).collect()
+    let mut all = Aligned::zeros(floats);
+    all.fill_with(|| rng.random_range(-1.0..1.0));
+    all
 }
