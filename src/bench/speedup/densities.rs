@@ -79,8 +79,10 @@ impl Densities {
     }
 
     fn published(name: &str, folder: &Path) -> Result<Option<Self>> {
-        let model = published(name, Policy::Simd, Technique::SimdPruning, folder)?;
-        let Some(PrunedModel { network, weights, from, .. }) = model else { return Ok(None) };
+        let models = published(name, Policy::Simd, Technique::SimdPruning, folder)?;
+        let Some(PrunedModel { network, weights, from, .. }) = models.into_iter().next() else {
+            return Ok(None);
+        };
         let mut of = BTreeMap::new();
         for (layer, _) in layers(&network) {
             let array = weights.get(&format!("{layer}.weight"))?;

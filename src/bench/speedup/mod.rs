@@ -1,9 +1,10 @@
 //! Whole networks against the library a user would otherwise take: every policy and every baseline, in
 //! turns in one run.
 //!
-//! Each policy runs the model that its own technique made. `scalpel` takes the model of Scalpel's that is
-//! the fastest on this hardware of those that lost little accuracy, with the kernels that are the fastest there, as the
-//! paper picks the technique by the hardware. Every candidate is compared with libtorch on the same weights before it is timed.
+//! Each policy runs the most accurate model that its own technique made. `scalpel` takes of all models of Scalpel's
+//! techniques that lost little accuracy the one that is the fastest on this hardware, with the kernels that are the
+//! fastest there, as the paper picks the technique by the hardware. Every candidate is compared with libtorch on the same
+//! weights before it is timed.
 
 mod context;
 mod densities;

@@ -31,43 +31,43 @@ pub struct PrunedModel {
     pub card: Option<Card>,
 }
 
-/// The published model of a technique: of the plain one and its variants the one that is most often right
-/// after pruning, and the plain one where several are.
+/// The published models of a technique, of the plain recipe and its variants: the one that is most often right after
+/// pruning first, and the plain one first where several are.
 pub(super) fn published(
     network: &str,
     policy: Policy,
     technique: Technique,
     folder: &Path,
-) -> Result<Option<PrunedModel>> {
+) -> Result<Vec<PrunedModel>> {
     let plain = format!("{network}-{}", technique.experiment().replace('_', "-"));
     let is_of_it = |name: &String| {
         name.strip_prefix(&plain).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
     };
-    let mut best = None;
+    let mut all = Vec::new();
     for name in models::names(folder).into_iter().filter(is_of_it) {
         let (card, model) = models::open(folder, &name)?;
-        if best.as_ref().is_none_or(|(_, other, _): &(_, Card, _)| card.accuracy > other.accuracy) {
-            best = Some((name, card, model));
-        }
+        let width = model.iter().find_map(|(_, stored)| match stored {
+            StoredArray::Groups(groups, _) => Some(groups.width()),
+            StoredArray::Upright(upright, _) => Some(upright.height()),
+            _ => None,
+        });
+        let weights = model.to_weights()?;
+        let network = match model.network() {
+            Some(network) => network.clone(),
+            None => zoo::by_name(network)?,
+        };
+        let accuracy = card.accuracy;
+        let pruned = PrunedModel {
+            policy,
+            masks: weights.node_masks(&network)?,
+            network,
+            weights,
+            group_width: width.unwrap_or(GROUP_WIDTH),
+            from: format!("zoo/{name}"),
+            card: Some(card),
+        };
+        all.push((accuracy, pruned));
     }
-    let Some((name, card, model)) = best else { return Ok(None) };
-    let width = model.iter().find_map(|(_, stored)| match stored {
-        StoredArray::Groups(groups, _) => Some(groups.width()),
-        StoredArray::Upright(upright, _) => Some(upright.height()),
-        _ => None,
-    });
-    let weights = model.to_weights()?;
-    let network = match model.network() {
-        Some(network) => network.clone(),
-        None => zoo::by_name(network)?,
-    };
-    Ok(Some(PrunedModel {
-        policy,
-        masks: weights.node_masks(&network)?,
-        network,
-        weights,
-        group_width: width.unwrap_or(GROUP_WIDTH),
-        from: format!("zoo/{name}"),
-        card: Some(card),
-    }))
+    all.sort_by(|(a, _), (b, _)| b.total_cmp(a));
+    Ok(all.into_iter().map(|(_, model)| model).collect())
 }

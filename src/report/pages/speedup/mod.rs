@@ -21,9 +21,10 @@ const READING: &str = "Geometric means over the networks of how many times faste
     our own dense kernels. *over libtorch*: scalpel over what a user would take. The paper compares with MKL and its \
     own dense code.\n\n*magnitude*: single weights, in compressed rows (the paper's traditional pruning); \
     *SIMD-aware*: groups of weights; *upright*: groups of one column and eight rows, which the paper does not have; \
-    *node*: the nodes that are left; *combined*: groups of those; *scalpel*: of these, the model and the kernels that \
-    are the fastest there, among the models that lost no more than a point of accuracy where there are such (before \
-    2026-11-30: among all). By `cargo run --release --bin speedup`. Processors whose name has no number are told apart \
+    *node*: the nodes that are left; *combined*: groups of those; each by the most accurate of its technique's published \
+    models. *scalpel*: of all of these techniques' published models that lost no more than a point of accuracy, where \
+    there are such, the one that is the fastest there, by the kernels that are the fastest there (what was measured \
+    before 2026-11-30: among the most accurate ones, whatever they lost). By `cargo run --release --bin speedup`. Processors whose name has no number are told apart \
     by family and model.";
 
 const PYTORCH_READING: &str = "Beside PyTorch whose networks are captured in CUDA graphs, each in its faster memory \
