@@ -11,6 +11,7 @@ use scalpel::kernels::layout::ImageLayout;
 use scalpel::kernels::masked_dense::{self, MaskedDense, MaskedLayer, Nodes};
 use scalpel::kernels::pool_eltwise::{self, Op, PoolEltwise, Window};
 use scalpel::kernels::sparse_product::{SparseFormat, SparseLayer, SparseProduct};
+use scalpel::kernels::transpose::{self, Transpose};
 use scalpel::kernels::upright_spmm;
 use scalpel::sparse::{Csr, GroupSparse, Pattern, UprightSparse};
 
@@ -34,6 +35,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     sparse(&layer, &x, n, &expected);
     let csr = Csr::from_dense(weights.view()).expect("few weights");
     sparse(&SparseLayer { weights: &csr, bias: Some(&bias), relu: true }, &x, n, &expected);
+    transposed(&x, [k, n]);
     masked(&weights, &bias, n, pattern);
     upright(&weights.slice(s![.., ..k.min(60)]), width, &bias, n);
     convolved(&weights.slice(s![..m.min(20), ..k.min(80)]), width, &bias[..m.min(20)], pattern);
@@ -52,6 +54,21 @@ fn sparse<F: SparseFormat>(layer: &SparseLayer<'_, F>, x: &[f32], n: usize, expe
         kernel.run(x, n, &mut y).expect("operands of the right lengths");
         // Whole numbers below 2^24: exact in any order.
         assert!(expected == y, "{}, {m}x{k}, n = {n}: {y:?}, not {expected:?}", variant.name);
+    }
+}
+
+/// Every variant of the transposition.
+fn transposed(x: &[f32], [rows, columns]: [usize; 2]) {
+    for variant in transpose::VARIANTS {
+        let kernel = match Transpose::with(variant, [rows, columns]) {
+            Err(Error::Unavailable { .. }) => continue,
+            kernel => kernel.expect("any shape"),
+        };
+        let mut y = vec![f32::NAN; x.len()];
+        kernel.run(x, &mut y).expect("operands of the right lengths");
+        let moved = |place: usize| y[place % columns * rows + place / columns];
+        let same = (0..x.len()).all(|place| moved(place) == x[place]);
+        assert!(same, "{}, {rows}x{columns}: {y:?}", variant.name);
     }
 }
 
