@@ -25,7 +25,8 @@ pub(super) fn section(experiments: &[Experiment]) -> Result<Option<Section>> {
         "train loss",
         "nodes kept",
         "weights left",
-        "the plain recipe but for",
+        "recipe",
+        "but for",
         "run",
     ]);
     for group in experiments.iter().flat_map(|experiment| by_recipe(&experiment.trials)) {
@@ -37,7 +38,8 @@ pub(super) fn section(experiments: &[Experiment]) -> Result<Option<Section>> {
     let text = "Trials by which recipes were settled on, scored on the last training images, which none of these runs \
                 trained on; never on the test set. Accuracy is the mean of each stage's last 5 epochs, the loss that \
                 of the original's last epoch. To run one again: `cargo run --release --bin <technique> -- <network> \
-                --recipe <its folder>/recipe.toml`.";
+                --recipe <its folder>/recipe.toml`. *Recipe*: of those that the program carries, the one that the trial \
+                differs from by the least; what a trial shares with none stands after it.";
     Ok(Some(Section {
         name: "held-out",
         title: "Chosen on held-out images",
@@ -50,7 +52,7 @@ pub(super) fn section(experiments: &[Experiment]) -> Result<Option<Section>> {
 fn cells(group: &Group<'_>) -> Result<Vec<Cell>> {
     let summary = group.first();
     let recipe = Recipe::load(&group.runs[0].folder.recipe())?;
-    let plain = as_long_as(&recipe, Recipe::built_in(&recipe.network, recipe.technique, None)?);
+    let (nearest, differences) = nearest(&recipe)?;
     let metrics = group.runs.iter().map(|run| read_metrics(&run.folder.metrics()));
     let metrics: Vec<Vec<EpochRow>> = metrics.collect::<Result<_>>()?;
     let each = |value: &dyn Fn(&[EpochRow]) -> f64| {
@@ -77,9 +79,26 @@ fn cells(group: &Group<'_>) -> Result<Vec<Cell>> {
         each(&loss).into(),
         group.nodes().into(),
         format!("{}%", group.mean(share_left, 1)).into(),
-        recipe.differences(&plain)?.join("; ").into(),
+        nearest.into(),
+        differences.into(),
         group.cell(),
     ])
+}
+
+/// The variant that the program carries from which a trial differs by the least, and by what.
+fn nearest(trial: &Recipe) -> Result<(&'static str, String)> {
+    let mut nearest: Option<(&str, String)> = None;
+    for (network, technique, variant) in Recipe::all_built_in() {
+        if (network, technique) != (&trial.network, trial.technique) {
+            continue;
+        }
+        let recipe = as_long_as(trial, Recipe::built_in(network, technique, variant)?);
+        let differences = trial.differences(&recipe)?.join("; ");
+        if nearest.as_ref().is_none_or(|(_, other)| differences.len() < other.len()) {
+            nearest = Some((variant.unwrap_or("plain"), differences));
+        }
+    }
+    Ok(nearest.unwrap_or(("none", String::new())))
 }
 
 /// A stage's mean accuracy over its last epochs.
@@ -97,4 +116,24 @@ fn as_long_as(trial: &Recipe, recipe: Recipe) -> Recipe {
         Some(Stage { epochs, learning_rate_epochs, keep, ..stage.clone() })
     });
     Recipe { stages: stages.collect(), ..recipe }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::train::recipe::Technique;
+
+    #[test]
+    fn a_trial_is_told_by_the_variant_that_it_differs_from_by_the_least() {
+        let of = |variant| {
+            Recipe::built_in("convnet", Technique::UprightPruning, variant).unwrap().full()
+        };
+        for (variant, name) in [(None, "plain"), (Some("medium_fast"), "medium_fast")] {
+            assert_eq!(nearest(&of(variant)).unwrap(), (name, String::new()));
+        }
+        let mut trial = of(Some("medium_refined"));
+        trial.stages[0].learning_rate = 0.07;
+        let expected = "original.learning_rate = 0.07".to_owned();
+        assert_eq!(nearest(&trial).unwrap(), ("medium_refined", expected));
+    }
 }
