@@ -1,7 +1,7 @@
 //! Group-sparse weights times activations: Y = act(W X + b).
 //!
 //! W is `[M, K]` in aligned groups of `width` columns ([`GroupSparse`]); X is `[K, N]`, Y is `[M, N]`,
-//! both row-major, their rows contiguous or anywhere ([`Input`], [`Output`]); b has M entries and act is
+//! both row-major, their rows contiguous or anywhere ([`layout`](super::layout)); b has M entries and act is
 //! the identity or ReLU. All f32. Weights are packed once, in the order that a variant wants.
 //!
 //! **One column (N = 1).** Rows of about equal length, eight at a time: each group is `width` products

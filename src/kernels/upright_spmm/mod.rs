@@ -1,7 +1,7 @@
 //! Weights in upright groups times activations: Y = act(W X + b).
 //!
 //! W is `[M, K]` in groups of `height` rows and one column ([`UprightSparse`]); X is `[K, N]`, Y is `[M, N]`, their
-//! rows contiguous or anywhere ([`Input`], [`Output`]); b has M entries and act is the identity or ReLU. All f32.
+//! rows contiguous or anywhere ([`layout`](super::layout)); b has M entries and act is the identity or ReLU. All f32.
 //! Weights are packed once, in the order that a variant wants.
 //!
 //! **Many columns.** What `height` rows of Y need of X is the same: the rows of X whose groups their strip stores.
