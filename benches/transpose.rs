@@ -1,11 +1,11 @@
 //! Images in rows to features in rows: every variant that this processor has, in turns in one run.
 //!
 //! ```text
-//! cargo bench --bench transpose              # batches of 16 and 128
-//! cargo bench --bench transpose -- 64        # of 64
+//! cargo bench --bench transpose -- --threads 1        # batches of 16 and 128
+//! cargo bench --bench transpose -- 64 --threads 1     # of 64
 //! ```
 //!
-//! One thread, unless `--threads` says otherwise. GB/s are of what has to be read and written once.
+//! All threads, unless `--threads` says otherwise. GB/s are of what has to be read and written once.
 
 use anyhow::ensure;
 use scalpel::error::Error;

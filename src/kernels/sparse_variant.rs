@@ -1,7 +1,7 @@
 //! The variants of the sparse products of both patterns, as one type.
 
 use super::registry::Isa;
-use super::sparse_product::{Columns, preferred};
+use super::sparse_product::{Columns, candidates, preferred};
 use super::{group_spmm, upright_spmm};
 use crate::error::Result;
 use crate::sparse::Pattern;
@@ -79,10 +79,8 @@ impl SparseVariant {
     /// A variant that `SCALPEL_KERNEL` names, which is unknown, or whose instructions this processor lacks.
     pub fn candidates(pattern: Pattern, n: usize) -> Result<Vec<Self>> {
         Ok(match pattern {
-            Pattern::Groups => group_spmm::candidates(n)?.into_iter().map(Self::Groups).collect(),
-            Pattern::Upright => {
-                upright_spmm::candidates(n)?.into_iter().map(Self::Upright).collect()
-            }
+            Pattern::Groups => candidates(n)?.into_iter().map(Self::Groups).collect(),
+            Pattern::Upright => candidates(n)?.into_iter().map(Self::Upright).collect(),
         })
     }
 }

@@ -317,7 +317,7 @@ fn scalpel<'a>(
     autotune: &mut AutotuneCache,
 ) -> Result<Option<Candidate<'a>>> {
     let mut candidates = Vec::new();
-    for model in under_test.contenders(context.device) {
+    for model in under_test.candidates(context.device) {
         let executable = compiled(model, Policy::Scalpel, batch, context, autotune)?;
         candidates.push(ours(Policy::Scalpel, model, executable));
     }

@@ -86,7 +86,7 @@ impl ModelUnderTest {
     /// The models of Scalpel's own techniques of which the `scalpel` policy takes the fastest: those that lost no more
     /// than [`LARGEST_LOSS`], or all, where each lost more. What random weights would score is not known: they stand,
     /// but for upright groups, for which the paper has no densities either.
-    pub(super) fn contenders(&self, device: Device<'_>) -> Vec<&PrunedModel> {
+    pub(super) fn candidates(&self, device: Device<'_>) -> Vec<&PrunedModel> {
         let stands = |model: &&PrunedModel| {
             let own = SCALPELS_OWN.contains(&model.policy) && model.policy.runs_on(device);
             own && (model.policy != Policy::Upright || model.card.is_some())
@@ -297,8 +297,8 @@ mod tests {
                     card.accuracy = card.accuracy_before - loss;
                 }
             }
-            let contenders = under_test.contenders(Device::Cpu).into_iter();
-            contenders.map(|model| model.policy).collect::<Vec<_>>()
+            let candidates = under_test.candidates(Device::Cpu).into_iter();
+            candidates.map(|model| model.policy).collect::<Vec<_>>()
         };
         let little = [Policy::Simd, Policy::Node];
         let of_little: Vec<_> = all.iter().copied().filter(|own| little.contains(own)).collect();
@@ -335,9 +335,9 @@ mod tests {
         let ip6 = both.weights.get("ip6.weight").unwrap();
         let left = share(both, "ip6.weight") * ip6.len() as f64;
         assert!((left / (4096.0 * 9216.0) - 0.09).abs() < 0.002, "{left}");
-        let contenders = under_test.contenders(Device::Cpu).into_iter();
-        let contenders: Vec<_> = contenders.map(|model| model.policy).collect();
-        assert_eq!(contenders, [Policy::Simd, Policy::Node, Policy::Combined], "accuracy unknown");
+        let candidates = under_test.candidates(Device::Cpu).into_iter();
+        let candidates: Vec<_> = candidates.map(|model| model.policy).collect();
+        assert_eq!(candidates, [Policy::Simd, Policy::Node, Policy::Combined], "accuracy unknown");
     }
 
     #[test]

@@ -48,8 +48,10 @@ fn a_library_that_is_faster_takes_dense_layers_and_convolutions_and_is_named() {
         ..Request::new(&network, &weights)
     };
     let mut executable = compile(&request, Device::Cpu, &mut AutotuneCache::in_memory()).unwrap();
-    // Of the steps that have weights.
-    let steps = executable.profile().unwrap().into_iter().filter(|step| step.density.is_some());
+    let steps = executable.profile().unwrap();
+    let layers: Vec<&str> = steps.iter().map(|step| step.layer.as_str()).collect();
+    assert_eq!(layers, ["conv", "ip input", "ip", "scores"], "transpositions are steps, too");
+    let steps = steps.into_iter().filter(|step| step.density.is_some());
     let kernels: Vec<String> = steps.map(|step| step.kernel).collect();
     assert_eq!(kernels, ["masked_dense_f32_library (answering)"; 2]);
 }

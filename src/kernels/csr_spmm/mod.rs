@@ -23,7 +23,6 @@ use super::registry::Isa;
 use super::sparse_product::{
     self, Columns, Design, Kernel, SparseFormat, SparseLayer, SparseProduct,
 };
-use crate::error::Result;
 use crate::sparse::Csr;
 
 /// Weights in compressed rows, bias and activation of one layer.
@@ -59,12 +58,4 @@ impl SparseFormat for Csr {
     fn shape(&self) -> [usize; 2] {
         self.shape()
     }
-}
-
-/// The variant worth timing for `n` columns: that of the best instruction set here.
-///
-/// # Errors
-/// A variant that `SCALPEL_KERNEL` names, which is unknown, or whose instructions this processor lacks.
-pub fn candidates(n: usize) -> Result<Vec<&'static Variant>> {
-    sparse_product::candidates(n)
 }

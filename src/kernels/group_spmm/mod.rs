@@ -38,7 +38,6 @@ use super::sparse_product::{
     self, Columns, Design, Kernel, SparseFormat, SparseLayer, SparseProduct,
 };
 use crate::device::cpu;
-use crate::error::Result;
 use crate::sparse::GroupSparse;
 
 /// Weights in groups of one row, bias and activation of one layer.
@@ -101,12 +100,4 @@ impl SparseFormat for GroupSparse {
     fn shape(&self) -> [usize; 2] {
         self.shape()
     }
-}
-
-/// The variants worth timing for `n` columns, the preferred one first.
-///
-/// # Errors
-/// A variant that `SCALPEL_KERNEL` names, which is unknown, or whose instructions this processor lacks.
-pub fn candidates(n: usize) -> Result<Vec<&'static Variant>> {
-    sparse_product::candidates(n)
 }

@@ -38,6 +38,7 @@ use super::library_gemm::{self, DenseLibrary, LibraryGemm};
 use super::registry::{self, Isa};
 use super::{group_spmm, sparse_product};
 use crate::error::{Error, Result};
+use crate::sparse::GroupSparse;
 
 /// The nodes on one side of a layer.
 #[derive(Clone, Copy, Debug)]
@@ -196,7 +197,7 @@ pub fn candidates(n: usize, library: bool) -> Result<Vec<&'static Variant>> {
     if let Some(variant) = registry::forced(VARIANTS, "masked_dense_")? {
         return Ok(vec![variant]);
     }
-    let best = group_spmm::candidates(n)?.first().map(|variant| variant.target);
+    let best = sparse_product::candidates::<GroupSparse>(n)?.first().map(|variant| variant.target);
     let fits = |variant: &&Variant| match variant.design {
         Backend::Library => library,
         Backend::Rows(_) => n == 1 && Some(variant.target) == best,

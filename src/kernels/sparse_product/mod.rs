@@ -39,6 +39,8 @@ pub trait SparseFormat: fmt::Debug + Sized + 'static {
     const OPERATION: &'static str;
     /// Every variant, the preferred ones first.
     const VARIANTS: &'static [Variant<Self>];
+    /// The fewest columns for which its variants differ, so that more than the preferred one is worth timing.
+    const FEWEST_TIMED: usize = 0;
 
     /// Rows and columns, `[M, K]`.
     fn shape(&self) -> [usize; 2];
@@ -108,13 +110,13 @@ pub fn preferred<F: SparseFormat>(rows: usize, n: usize) -> Result<&'static Vari
 }
 
 /// The variants worth timing for `n` columns, the preferred one first: those of the best instruction set that this
-/// processor has, or the one that `SCALPEL_KERNEL` names.
+/// processor has, or the one that `SCALPEL_KERNEL` names. Below [`SparseFormat::FEWEST_TIMED`], the preferred one alone.
 ///
 /// # Errors
 /// As [`preferred`].
 pub fn candidates<F: SparseFormat>(n: usize) -> Result<Vec<&'static Variant<F>>> {
     let first = preferred::<F>(0, n)?;
-    if forced::<F>()?.is_some() {
+    if forced::<F>()?.is_some() || n < F::FEWEST_TIMED {
         return Ok(vec![first]);
     }
     let others = F::VARIANTS.iter().filter(|variant| {

@@ -34,7 +34,7 @@ use super::sparse_product::{
     self, Columns, Design, Kernel, SparseFormat, SparseLayer, SparseProduct,
 };
 use crate::device::cpu;
-use crate::error::{Error, Result};
+use crate::error::Error;
 use crate::sparse::UprightSparse;
 
 /// Weights in upright groups, bias and activation of one layer.
@@ -59,9 +59,6 @@ const IN_PLACE: Columns = Columns::Many(|_, _| !prefers_panels());
 
 /// Any N, with copies of X.
 const PANELS: Columns = Columns::Many(|_, _| prefers_panels());
-
-/// The fewest columns for which variants differ in whether X is copied: two of the widest tiles.
-const FEWEST_COPIED: usize = 96;
 
 const fn variant(
     name: &'static str,
@@ -94,22 +91,12 @@ pub const VARIANTS: &[Variant] = &[
 impl SparseFormat for UprightSparse {
     const OPERATION: &'static str = "upright_spmm";
     const VARIANTS: &'static [Variant] = VARIANTS;
+    /// Two of the widest tiles: of fewer columns, none copies X.
+    const FEWEST_TIMED: usize = 96;
 
     fn shape(&self) -> [usize; 2] {
         self.shape()
     }
-}
-
-/// The variants worth timing for `n` columns, the preferred one first: where none copies X, that one alone.
-///
-/// # Errors
-/// A variant that `SCALPEL_KERNEL` names, which is unknown, or whose instructions this processor lacks.
-pub fn candidates(n: usize) -> Result<Vec<&'static Variant>> {
-    let mut all = sparse_product::candidates(n)?;
-    if n < FEWEST_COPIED {
-        all.truncate(1);
-    }
-    Ok(all)
 }
 
 /// The height of the strips in which a dense matrix of so many rows is multiplied the fastest: eight or nine. A strip

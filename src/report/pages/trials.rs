@@ -38,8 +38,8 @@ pub(super) fn section(experiments: &[Experiment]) -> Result<Option<Section>> {
     let text = "Trials by which recipes were settled on, scored on the last training images, which none of these runs \
                 trained on; never on the test set. Accuracy is the mean of each stage's last 5 epochs, the loss that \
                 of the original's last epoch. To run one again: `cargo run --release --bin <technique> -- <network> \
-                --recipe <its folder>/recipe.toml`. *Recipe*: of those that the program carries, the one that the trial \
-                differs from by the least; what a trial shares with none stands after it.";
+                --recipe <its folder>/recipe.toml`. *Recipe*: of those that the program carries, the one from which the \
+                trial differs by the least; *but for*: the settings in which it differs from that one.";
     Ok(Some(Section {
         name: "held-out",
         title: "Chosen on held-out images",

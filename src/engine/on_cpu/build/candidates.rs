@@ -12,8 +12,8 @@ use crate::kernels::SparseVariant;
 use crate::kernels::convolution::{self, ConvLibrary, Convolution};
 use crate::kernels::library_gemm::{DenseLibrary, label};
 use crate::kernels::masked_dense::{self, MaskedDense, Nodes};
-use crate::kernels::sparse_product::{SparseFormat, SparseLayer, SparseProduct, Variant};
-use crate::kernels::{csr_spmm, group_spmm, registry, upright_spmm};
+use crate::kernels::sparse_product::{self, SparseFormat, SparseLayer, SparseProduct, Variant};
+use crate::kernels::{registry, upright_spmm};
 use crate::sparse::{Format, Pattern, UprightSparse};
 
 /// What may compute a convolution.
@@ -97,27 +97,21 @@ pub(super) fn dense_candidates<'c>(
     let (bias, relu) = (Some(product.bias), product.relu);
     let mut candidates = match stored {
         LayerWeights::Dense(_) => unpruned_candidates(product, batch, libraries)?,
-        LayerWeights::Groups(all) => {
-            sparse_candidates(group_spmm::candidates(batch)?, &all[0], bias, relu)
-        }
-        LayerWeights::Upright(all) => {
-            sparse_candidates(upright_spmm::candidates(batch)?, &all[0], bias, relu)
-        }
-        LayerWeights::Csr(all) => {
-            sparse_candidates(csr_spmm::candidates(batch)?, &all[0], bias, relu)
-        }
+        LayerWeights::Groups(all) => sparse_candidates(&all[0], batch, bias, relu)?,
+        LayerWeights::Upright(all) => sparse_candidates(&all[0], batch, bias, relu)?,
+        LayerWeights::Csr(all) => sparse_candidates(&all[0], batch, bias, relu)?,
     };
     retain_forced(&mut candidates, forced().as_deref(), |(name, _)| name.clone());
     Ok(candidates)
 }
 
-/// Sparse weights by each of some variants.
+/// Sparse weights by each variant of their format that is worth timing.
 fn sparse_candidates<'c, F: SparseFormat + Sync>(
-    variants: Vec<&'static Variant<F>>,
     weights: &'c F,
+    batch: usize,
     bias: Option<&'c [f32]>,
     relu: bool,
-) -> Vec<TuningCandidate<'c, DenseProduct>> {
+) -> Result<Vec<TuningCandidate<'c, DenseProduct>>> {
     let candidate = |variant: &'static Variant<F>| -> TuningCandidate<'c, DenseProduct> {
         let make = move || {
             let layer = SparseLayer { weights, bias, relu };
@@ -125,7 +119,7 @@ fn sparse_candidates<'c, F: SparseFormat + Sync>(
         };
         (variant.name.to_owned(), Box::new(make))
     };
-    variants.into_iter().map(candidate).collect()
+    Ok(sparse_product::candidates(batch)?.into_iter().map(candidate).collect())
 }
 
 /// The ways to run a dense layer of which every weight is stored: kernels for dense weights, libraries, and upright
@@ -160,7 +154,8 @@ fn unpruned_candidates<'c>(
         let name = library.map_or(variant.name.to_owned(), |library| label(&**library));
         candidates.push((name, Box::new(make)));
     }
-    for variant in upright_spmm::candidates(batch)?.into_iter().filter(|_| batch > 1) {
+    let upright = sparse_product::candidates::<UprightSparse>(batch)?;
+    for variant in upright.into_iter().filter(|_| batch > 1) {
         let make = move || {
             let height = upright_spmm::dense_height(matrix.nrows());
             let weights = &UprightSparse::full(matrix, height)?;

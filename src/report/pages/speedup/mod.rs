@@ -24,8 +24,8 @@ const READING: &str = "Geometric means over the networks of how many times faste
     *node*: the nodes that are left; *combined*: groups of those; each by the most accurate of its technique's published \
     models. *scalpel*: of all of these techniques' published models that lost no more than a point of accuracy, where \
     there are such, the one that is the fastest there, by the kernels that are the fastest there (what was measured \
-    before 2026-11-30: among the most accurate ones, whatever they lost). By `cargo run --release --bin speedup`. Processors whose name has no number are told apart \
-    by family and model.";
+    before 2026-11-30: among the most accurate ones, whatever they lost). By `cargo run --release --bin speedup`. \
+    Processors whose name has no number are told apart by family and model.";
 
 const PYTORCH_READING: &str = "Beside PyTorch whose networks are captured in CUDA graphs, each in its faster memory \
     format, by cuDNN's own choice of algorithms; microseconds of a batch, and how many times faster ours is than the \
