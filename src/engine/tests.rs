@@ -163,6 +163,39 @@ fn threads_change_nothing() {
 }
 
 #[test]
+fn however_threads_are_used_the_scores_are_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    for (threads, batch) in [(2, 32), (3, 64)] {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        for name in ["lenet-300-100", "lenet-5"] {
+            let pruned = Pruned::new(zoo::narrow(name).unwrap());
+            let file = folder.path().join(format!("{name}-{threads}.json"));
+            let check = || {
+                let mut autotune = AutotuneCache::in_file(&file, "a machine").untimed();
+                pool.install(|| pruned.check(Policy::Combined, batch, Device::Cpu, &mut autotune));
+                autotune.save().unwrap();
+            };
+            check();
+            for way in ["Serial", "Parallel", "Shares"] {
+                let text = std::fs::read_to_string(&file).unwrap();
+                let mut stored: serde_json::Value = serde_json::from_str(&text).unwrap();
+                let made = stored["autotune"].as_object_mut().unwrap().values_mut();
+                let is_way = |value: &&mut serde_json::Value| {
+                    ["Serial", "Parallel", "Shares"].iter().any(|way| **value == *way)
+                };
+                let mut chosen: Vec<_> = made.filter(is_way).collect();
+                assert_eq!(chosen.len(), 1, "{text}");
+                *chosen[0] = way.into();
+                std::fs::write(&file, stored.to_string()).unwrap();
+                check();
+                let same = std::fs::read_to_string(&file).unwrap();
+                assert!(same.contains(&format!("\"{way}\"")), "it is remembered: {same}");
+            }
+        }
+    }
+}
+
+#[test]
 fn only_a_network_with_work_to_share_is_measured_on_several_threads() {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
     let folder = tempfile::tempdir().unwrap();

@@ -83,6 +83,9 @@ pub struct SpeedupRow {
     pub detail: Option<String>,
     /// Accuracy in percent of the original network and of this very model, where it was trained.
     pub accuracy: Option<[f64; 2]>,
+    /// How many times the work of one thread all of them did, in turns with the candidates; on a CPU with several threads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thread_scaling: Option<f64>,
 }
 
 /// The name of a policy, as this version has it: earlier ones called magnitude pruning traditional, and combined
@@ -211,6 +214,23 @@ impl SpeedupGroup<'_> {
         let ratios: Option<Vec<f64>> =
             self.members.iter().map(|one| one.row(policy).and_then(&ratio)).collect();
         ratios.filter(|all| !all.is_empty()).map(|all| geometric_mean(&all))
+    }
+
+    /// How many times the work of one thread all of them did, network by network; nothing where that was not measured.
+    pub(super) fn thread_scaling(&self) -> Option<String> {
+        let of = |row: &SpeedupRow| {
+            row.thread_scaling.map(|scaling| format!("{} {scaling:.2}", row.network))
+        };
+        let each: Vec<String> =
+            self.members.iter().filter_map(|one| one.first().and_then(of)).collect();
+        let threads = self.first()?.threads;
+        (!each.is_empty()).then(|| {
+            format!(
+                "Meanwhile, in turns with the networks, {threads} threads did so many times the work of one, in \
+                registers alone: {}.",
+                each.join(", ")
+            )
+        })
     }
 
     /// Its dates, the instruction sets of a processor, and the commits.

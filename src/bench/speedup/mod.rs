@@ -13,6 +13,7 @@ mod pruned_model;
 mod pytorch;
 #[cfg(test)]
 mod tests;
+mod thread_scaling;
 
 pub use self::context::{BenchContext, BenchDevice};
 pub use self::model_under_test::ModelUnderTest;
@@ -25,7 +26,7 @@ use ndarray::{ArrayD, IxDyn};
 use rand::RngExt;
 use tch::Tensor;
 
-use crate::engine::{AutotuneCache, Executable, Policy, Request, compile};
+use crate::engine::{self, AutotuneCache, Executable, Policy, Request, SpinningWorkers, compile};
 use crate::error::{Error, Result};
 use crate::models::Card;
 use crate::network::{Network, NodeMasks, Parameter, Weights};
@@ -178,7 +179,8 @@ pub fn measure(
         };
         candidates.extend(candidate);
     }
-    let timings = time_in_turns(&mut candidates, context.threads)?;
+    let (timings, thread_scaling) =
+        time_in_turns(&mut candidates, context.device, context.threads)?;
     let time = |policy: &str| {
         let place = candidates.iter().position(|candidate| candidate.policy == policy)?;
         Some(timings[place].median)
@@ -200,6 +202,7 @@ pub fn measure(
         weights_from: candidate.from.clone(),
         detail: candidate.detail.clone(),
         accuracy: candidate.accuracy,
+        thread_scaling,
     });
     Ok(rows.collect())
 }
@@ -321,14 +324,19 @@ fn scalpel<'a>(
         let executable = compiled(model, Policy::Scalpel, batch, context, autotune)?;
         candidates.push(ours(Policy::Scalpel, model, executable));
     }
-    let timings = time_in_turns(&mut candidates, context.threads)?;
+    let (timings, _) = time_in_turns(&mut candidates, context.device, context.threads)?;
     let times = timings.iter().map(|timing| timing.median).enumerate();
     let best = times.min_by(|a, b| a.1.total_cmp(&b.1)).map(|(place, _)| place);
     Ok(best.map(|place| candidates.swap_remove(place)))
 }
 
-/// Times candidates in turns, for as many rounds as they bear.
-fn time_in_turns(candidates: &mut [Candidate<'_>], threads: usize) -> Result<Vec<Timing>> {
+/// Times candidates in turns, for as many rounds as they bear; and how much more all threads of the processor did than
+/// one meanwhile, where several of them are measured.
+fn time_in_turns(
+    candidates: &mut [Candidate<'_>],
+    device: engine::Device<'_>,
+    threads: usize,
+) -> Result<(Vec<Timing>, Option<f64>)> {
     let turn = MeasureConfig::DEFAULT.min_turn.as_secs_f64();
     let mut round = 0.0;
     for candidate in &mut *candidates {
@@ -337,6 +345,8 @@ fn time_in_turns(candidates: &mut [Candidate<'_>], threads: usize) -> Result<Vec
     }
     let rounds = ((BUDGET / round) as usize).clamp(FEWEST_ROUNDS, MOST_ROUNDS);
     let config = MeasureConfig::new(rounds, MeasureConfig::DEFAULT.min_turn).on_threads(threads);
+    let count = candidates.len();
+    let spinning = SpinningWorkers::default();
     let mut candidates: Vec<_> = candidates
         .iter_mut()
         .map(|Candidate { runner, .. }| ThreadedCandidate {
@@ -344,5 +354,14 @@ fn time_in_turns(candidates: &mut [Candidate<'_>], threads: usize) -> Result<Vec
             seconds: Box::new(|calls| runner.seconds(calls)),
         })
         .collect();
-    interleave_with_rest(&mut candidates, SETTLING, config)
+    if threads > 1 && matches!(device, engine::Device::Cpu) {
+        candidates.extend(thread_scaling::probes(&spinning));
+    }
+    let mut timings = interleave_with_rest(&mut candidates, SETTLING, config)?;
+    let probed = timings.split_off(count);
+    let scaling = match &probed[..] {
+        [one, all] => Some(thread_scaling::scaling(one, all)),
+        _ => None,
+    };
+    Ok((timings, scaling))
 }

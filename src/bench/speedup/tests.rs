@@ -44,9 +44,14 @@ fn candidates_are_timed_in_turns_each_by_its_own_calls() {
     // Dense weights in compressed rows: about twice the bytes, and slower for it.
     let mut candidates = [make(Policy::Dense), make(Policy::Magnitude)];
     assert!(candidates[1].bytes > candidates[0].bytes);
-    let timings = time_in_turns(&mut candidates, 1).unwrap();
+    let cpu = crate::engine::Device::Cpu;
+    let (timings, scaling) = time_in_turns(&mut candidates, cpu, 1).unwrap();
+    assert_eq!(scaling, None, "of one thread");
     assert!(timings[1].median > timings[0].median, "{timings:?}");
     assert!(timings.iter().all(|timing| timing.low <= timing.median), "{timings:?}");
+    let (timings, scaling) = time_in_turns(&mut candidates[..1], cpu, 2).unwrap();
+    assert_eq!(timings.len(), 1, "of the candidates alone");
+    assert!(scaling.is_some_and(|scaling| scaling > 0.0), "{scaling:?}");
 }
 
 #[test]

@@ -2,16 +2,17 @@
 //!
 //! What comes before the first dense layer is done image by image ([`images`]), so that its activations stay in a
 //! core's caches whatever the batch: every step writes into the zeros that surround the next one's input.
-//! From the first dense layer on, features are rows and images columns, and every layer is one product for
-//! the whole batch. Where there are as many images as threads, the threads share out the images; else the
+//! From the first dense layer on, features are rows and images columns, and every layer is one product for many
+//! images ([`batch`]). Where there are as many images as threads, the threads share out the images; else the
 //! kernels share out their rows and columns.
 
+mod batch;
 mod build;
 mod images;
 
 use std::cell::RefCell;
-use std::time::Instant;
 
+use self::batch::BatchSteps;
 use self::build::Builder;
 use self::images::{ImageSteps, Workspace};
 use super::autotune::{AutotuneCache, THREADS, TuningCandidate};
@@ -20,11 +21,7 @@ use super::plan::{Plan, Step, Work};
 use super::profile::{Description, LayerProfile, profiled, summary};
 use super::spinning_workers::SpinningWorkers;
 use crate::error::Result;
-use crate::kernels::layout::{Input, Output};
-use crate::kernels::masked_dense::MaskedDense;
-use crate::kernels::pool_eltwise::PoolEltwise;
-use crate::kernels::transpose::Transpose;
-use crate::kernels::{Aligned, PackedProduct, parallel_for_with, runs_parallel, serial, threads};
+use crate::kernels::{Aligned, parallel_for_with, runs_parallel, serial, threads};
 use crate::network::Shape;
 use crate::sparse::Format;
 use crate::timing;
@@ -37,14 +34,17 @@ const PROFILED_RUNS: usize = 15;
 /// thread is the faster one by a sixth; all of them are otherwise, by a third (ConvNet, batch 1).
 const HANDICAP: f64 = 1.2;
 
-/// How a network uses threads. The faster is found out by running it: handing work to another
+/// How a network uses threads. The fastest way is found out by running it: handing work to another
 /// thread takes as long as a small network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Threading {
     /// On the calling thread.
     Serial,
-    /// On a thread of the pool, while all others look for work.
+    /// On a thread of the pool, while all others look for work: of several images, each takes some as far as the first
+    /// dense layer; every step shares out its rows and columns.
     Parallel,
+    /// As `Parallel`, but each thread takes its images through the dense layers, too.
+    Shares,
 }
 
 impl Threading {
@@ -56,7 +56,7 @@ impl Threading {
     fn run<R: Send>(self, spinning: &SpinningWorkers, work: impl FnOnce() -> R + Send) -> R {
         match self {
             Self::Serial => serial(work),
-            Self::Parallel => spinning.during(work),
+            Self::Parallel | Self::Shares => spinning.during(work),
         }
     }
 
@@ -88,62 +88,12 @@ pub(super) struct OnCpu {
     workspaces: Vec<Workspace>,
     /// What the steps of an image come to, `[batch, features]`; empty where there are none.
     features: Aligned,
-    batch_steps: Vec<BatchStep>,
-    /// Two that take turns, each `[features, batch]`.
-    columns: [Aligned; 2],
+    /// The steps of the batch, for all of its images at once.
+    batch_steps: BatchSteps,
+    /// The same for shares of it, until `threading` has been chosen; those in use are in `batch_steps` from then on.
+    shares: Option<BatchSteps>,
     /// `[batch, classes]`.
     scores: Vec<f32>,
-    /// Measured seconds of the batch's steps.
-    seconds: Vec<f64>,
-}
-
-struct BatchStep {
-    work: BatchWork,
-    about: Description,
-}
-
-enum BatchWork {
-    /// A dense layer, with its rows and columns.
-    Dense(DenseProduct, [usize; 2]),
-    /// Of features in rows, for all images.
-    PoolEltwise(PoolEltwise),
-    /// From images in rows to features in rows, or back, of so many floats.
-    Transpose(Transpose, usize),
-}
-
-impl BatchWork {
-    /// Of `n` images. x and y may be longer than what is read and written of them.
-    fn run(&self, x: &[f32], n: usize, y: &mut [f32]) -> Result<()> {
-        match self {
-            Self::Dense(kernel, [outputs, inputs]) => {
-                kernel.run(&x[..inputs * n], n, &mut y[..outputs * n])
-            }
-            Self::PoolEltwise(kernel) => kernel.run(x, y),
-            Self::Transpose(kernel, floats) => kernel.run(&x[..*floats], &mut y[..*floats]),
-        }
-    }
-}
-
-/// A dense layer's product by one of the kernels.
-enum DenseProduct {
-    Masked(MaskedDense),
-    Sparse(Box<dyn PackedProduct>),
-}
-
-impl DenseProduct {
-    fn run(&self, x: &[f32], n: usize, y: &mut [f32]) -> Result<()> {
-        match self {
-            Self::Masked(kernel) => kernel.run(x, y),
-            Self::Sparse(kernel) => kernel.run_at(Input::plain(x, n), n, Output::plain(y, n)),
-        }
-    }
-
-    fn label(&self) -> String {
-        match self {
-            Self::Masked(kernel) => kernel.label().to_owned(),
-            Self::Sparse(kernel) => kernel.label(),
-        }
-    }
 }
 
 impl OnCpu {
@@ -161,18 +111,22 @@ impl OnCpu {
         let spinning = SpinningWorkers::default();
         let mut builder = Builder::new(plan, formats, batch, libraries, autotune, &spinning);
         let image_steps = builder.image_steps(on_images)?;
-        let batch_steps = builder.batch_steps(on_batch)?;
+        let size = |shape: Shape| shape.iter().product::<usize>();
+        let widest = on_batch.iter().flat_map(|step| [size(step.input), size(step.output)]).max();
+        let mut batch_steps = |images: usize, threading| -> Result<BatchSteps> {
+            let steps = builder.batch_steps(on_batch, images, threading)?;
+            Ok(BatchSteps::new(steps, images, batch, widest.unwrap_or(0)))
+        };
+        let whole = batch_steps(batch, Threading::widest())?;
+        let share = batch::share(batch).filter(|_| !on_batch.is_empty());
+        let shares = share.map(|images| batch_steps(images, Threading::Serial)).transpose()?;
         let buffers = builder.buffers();
 
-        let size = |shape: Shape| shape.iter().product::<usize>();
         let count = threads();
         let workspaces = if images_in_parallel(batch) { count } else { 1 };
         let image_steps = ImageSteps::new(image_steps, batch, workspaces);
         let workspace = image_steps.workspace(&buffers);
         let features = on_images.last().map_or(0, |step| size(step.output));
-        let widest = on_batch.iter().flat_map(|step| [size(step.input), size(step.output)]).max();
-        let columns = Aligned::zeros(batch * widest.unwrap_or(0));
-        let classes = size(plan.output);
         let mut engine = Self {
             threading: Threading::Serial,
             spinning,
@@ -180,35 +134,39 @@ impl OnCpu {
             images: Aligned::zeros(batch * size(plan.input)),
             workspaces: vec![workspace; workspaces],
             features: Aligned::zeros(batch * features),
-            columns: [columns.clone(), columns],
-            scores: vec![0.0; batch * classes],
-            seconds: vec![0.0; batch_steps.len()],
+            scores: vec![0.0; batch * size(plan.output)],
             image_steps,
-            batch_steps,
+            batch_steps: whole,
+            shares,
         };
-        let bytes = engine.steps().map(|about| about.bytes).sum();
         let key =
             format!("{count} threads | {} x {batch} | {}", plan.network, summary(engine.steps()));
         engine.choose_threading(&key, autotune)?;
+        let shares = engine.shares.take();
+        if let (Threading::Shares, Some(shares)) = (engine.threading, shares) {
+            engine.batch_steps = shares;
+        }
+        let bytes = engine.steps().map(|about| about.bytes).sum();
         Ok((engine, bytes))
     }
 
     fn choose_threading(&mut self, key: &str, autotune: &mut AutotuneCache) -> Result<()> {
-        if threads() == 1 || !self.shares_work()? {
+        if threads() == 1 || self.shares.is_none() && !self.shares_work()? {
             return Ok(());
         }
-        let all = [Threading::Serial, Threading::Parallel];
-        let candidates = all.map(|threading| -> TuningCandidate<'_, Threading> {
+        let mut all = vec![Threading::Serial, Threading::Parallel];
+        all.extend(self.shares.is_some().then_some(Threading::Shares));
+        let candidate = |&threading: &Threading| -> TuningCandidate<'_, Threading> {
             (format!("{threading:?}"), Box::new(move || Ok(threading)))
-        });
+        };
+        let candidates: Vec<_> = all.iter().map(candidate).collect();
         let engine = RefCell::new(&mut *self);
-        let threading = autotune.fastest(key, &candidates, THREADS, |threading, calls| {
+        self.threading = autotune.fastest(key, &candidates, THREADS, |threading, calls| {
             let mut engine = engine.borrow_mut();
             engine.threading = *threading;
             let handicap = if *threading == Threading::Serial { HANDICAP } else { 1.0 };
             Ok(handicap * engine.seconds(calls)?)
         })?;
-        self.threading = threading;
         Ok(())
     }
 
@@ -240,11 +198,11 @@ impl OnCpu {
         let mut samples: Vec<Vec<f64>> = vec![Vec::new(); self.steps().count()];
         for run in 0..PROFILED_RUNS + 2 {
             self.workspaces.iter_mut().for_each(|workspace| workspace.seconds.fill(0.0));
-            self.seconds.fill(0.0);
+            self.batch_steps.forget_seconds();
             self.forward::<true>()?;
             // The first two warm the caches up.
             if run >= 2 {
-                let measured = self.workspaces[0].seconds.iter().chain(&self.seconds);
+                let measured = self.workspaces[0].seconds.iter().chain(self.batch_steps.seconds());
                 samples.iter_mut().zip(measured).for_each(|(all, &own)| all.push(own));
             }
         }
@@ -258,7 +216,7 @@ impl OnCpu {
     /// What is known of its steps.
     pub fn steps(&self) -> impl Iterator<Item = &Description> {
         let on_images = self.image_steps.steps().iter().map(|step| &step.about);
-        on_images.chain(self.batch_steps.iter().map(|step| &step.about))
+        on_images.chain(self.batch_steps.steps().iter().map(|step| &step.about))
     }
 
     fn forward<const TIMED: bool>(&mut self) -> Result<()> {
@@ -268,23 +226,12 @@ impl OnCpu {
 
     fn run_steps<const TIMED: bool>(&mut self) -> Result<()> {
         self.each_image::<TIMED>()?;
-        if self.batch_steps.is_empty() {
-            return Ok(());
-        }
-        let last = self.batch_steps.len() - 1;
         let features = if self.image_steps.is_empty() { &self.images } else { &self.features };
-        let [here, there] = &mut self.columns;
-        for (index, (step, seconds)) in self.batch_steps.iter().zip(&mut self.seconds).enumerate() {
-            let start = TIMED.then(Instant::now);
-            let x = if index == 0 { features } else { &*here };
-            let y = if index == last { &mut self.scores[..] } else { &mut there[..] };
-            step.work.run(x, self.batch, y)?;
-            std::mem::swap(here, there);
-            if let Some(start) = start {
-                *seconds += start.elapsed().as_secs_f64();
-            }
-        }
-        Ok(())
+        let steps = match (self.threading, &mut self.shares) {
+            (Threading::Shares, Some(shares)) => shares,
+            _ => &mut self.batch_steps,
+        };
+        steps.run::<TIMED>(self.batch, features, &mut self.scores)
     }
 
     /// The steps on images, each image's from its first to its last.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::engine::autotune::TuningCandidate;
 use crate::engine::layer_weights::LayerWeights;
 use crate::engine::libraries::DenseLibraries;
-use crate::engine::on_cpu::DenseProduct;
+use crate::engine::on_cpu::batch::DenseProduct;
 use crate::engine::plan::Product;
 use crate::error::Result;
 use crate::kernels::SparseVariant;

@@ -9,8 +9,9 @@ use std::cell::RefCell;
 use rand::RngExt;
 
 use self::candidates::{conv_backends, dense_candidates};
+use super::batch::{BatchStep, BatchWork, DenseProduct};
 use super::images::{self, ImageStep, ImageWork, Place};
-use super::{BatchStep, BatchWork, DenseProduct, Threading, images_in_parallel};
+use super::{Threading, images_in_parallel};
 use crate::engine::autotune::{AutotuneCache, KERNELS, TuningCandidate};
 use crate::engine::layer_weights::{LayerWeights, describe, sparsity};
 use crate::engine::libraries::DenseLibraries;
@@ -196,47 +197,39 @@ impl<'a, 'p> Builder<'a, 'p> {
         })
     }
 
-    /// The steps from the first dense layer on. Those of several images begin and end with a transposition: images lie in
-    /// rows before them and after them, and in columns between them.
-    pub fn batch_steps(&mut self, steps: &[Step<'_>]) -> Result<Vec<BatchStep>> {
+    /// The steps from the first dense layer on, of so many images at once. Those of several begin and end with a
+    /// transposition: images lie in rows before them and after them, and in columns between them.
+    pub fn batch_steps(
+        &mut self,
+        steps: &[Step<'_>],
+        images: usize,
+        threading: Threading,
+    ) -> Result<Vec<BatchStep>> {
         let mut made = Vec::new();
         if let [first, ..] = steps {
             let features = first.input.iter().product();
-            made.extend(
-                self.transposition(format!("{} input", first.name), [self.batch, features])?,
-            );
+            made.extend(transposition(format!("{} input", first.name), [images, features])?);
         }
         for step in steps {
-            made.push(self.batch_step(step)?);
+            made.push(self.batch_step(step, images, threading)?);
         }
         if let [.., last] = steps {
             let scores = last.output.iter().product();
-            made.extend(self.transposition("scores".to_owned(), [scores, self.batch])?);
+            made.extend(transposition("scores".to_owned(), [scores, images])?);
         }
         Ok(made)
     }
 
-    /// Of one image, rows and columns are the same.
-    fn transposition(&self, layer: String, shape: [usize; 2]) -> Result<Option<BatchStep>> {
-        if self.batch == 1 {
-            return Ok(None);
-        }
-        let kernel = Transpose::new(shape)?;
-        let about = Description {
-            layer,
-            shape: format!("{shape:?}"),
-            kernel: kernel.variant().name.to_owned(),
-            ..Description::default()
-        };
-        let floats = shape.iter().product();
-        Ok(Some(BatchStep { work: BatchWork::Transpose(kernel, floats), about }))
-    }
-
-    fn batch_step(&mut self, step: &Step<'_>) -> Result<BatchStep> {
+    fn batch_step(
+        &mut self,
+        step: &Step<'_>,
+        images: usize,
+        threading: Threading,
+    ) -> Result<BatchStep> {
         let [features, height, width] = step.input;
         match &step.work {
             Work::Linear(product) => {
-                let (kernel, about) = self.dense(step, product)?;
+                let (kernel, about) = self.dense(step, product, images, threading)?;
                 let shape = product.matrices[0].dim().into();
                 Ok(BatchStep { work: BatchWork::Dense(kernel, shape), about })
             }
@@ -244,7 +237,7 @@ impl<'a, 'p> Builder<'a, 'p> {
                 non_gemm @ (NonGemmOp::Relu | NonGemmOp::Affine { .. } | NonGemmOp::Copy),
             ) if height * width == 1 => {
                 // The images of a feature lie side by side, as the pixels of a row.
-                let shape = [features, 1, self.batch];
+                let shape = [features, 1, images];
                 let plain = ImageLayout::plain(shape);
                 let pool_eltwise = PoolEltwise::new(&non_gemm.op(), shape, [plain, plain])?;
                 let about = about_pool_eltwise(step, non_gemm, &pool_eltwise);
@@ -271,12 +264,14 @@ impl<'a, 'p> Builder<'a, 'p> {
         &mut self,
         step: &Step<'_>,
         product: &Product<'_>,
+        images: usize,
+        threading: Threading,
     ) -> Result<(DenseProduct, Description)> {
         let (m, k) = product.matrices[0].dim();
-        let (batch, all) = (self.batch, self.stored(product)?);
+        let all = self.stored(product)?;
         let mut candidates: Vec<TuningCandidate<'_, (DenseProduct, Description)>> = Vec::new();
         for &(format, ref stored) in &all {
-            let kernels = dense_candidates(stored, product, batch, self.libraries.products)?;
+            let kernels = dense_candidates(stored, product, images, self.libraries.products)?;
             for (name, make) in kernels {
                 let make = move || {
                     let kernel = make()?;
@@ -287,16 +282,15 @@ impl<'a, 'p> Builder<'a, 'p> {
             }
         }
         let key = format!(
-            "dense {m}x{k}x{batch} {}",
+            "dense {m}x{k}x{images} {}",
             sparsity(product, all.iter().map(|(_, stored)| stored))
         );
-        let x = random(k * batch);
-        let y = RefCell::new(Aligned::zeros(m * batch));
-        let threading = Threading::widest();
+        let x = random(k * images);
+        let y = RefCell::new(Aligned::zeros(m * images));
         let (key, spinning) = (self.key(threading, &key), self.spinning);
         self.autotune.fastest(&key, &candidates, KERNELS, |(kernel, _), calls| {
             let y: &mut [f32] = &mut y.borrow_mut();
-            threading.seconds(spinning, calls, || kernel.run(&x, batch, y))
+            threading.seconds(spinning, calls, || kernel.run(&x, images, y))
         })
     }
 
@@ -324,6 +318,22 @@ impl<'a, 'p> Builder<'a, 'p> {
         let beside: String = products.chain(convolutions).map(|name| format!(", {name}")).collect();
         format!("{threads} threads | {}{beside} | {layer}", formats.join(", "))
     }
+}
+
+/// None of one image, whose rows and columns are the same.
+fn transposition(layer: String, shape: [usize; 2]) -> Result<Option<BatchStep>> {
+    if shape.contains(&1) {
+        return Ok(None);
+    }
+    let kernel = Transpose::new(shape)?;
+    let about = Description {
+        layer,
+        shape: format!("{shape:?}"),
+        kernel: kernel.variant().name.to_owned(),
+        ..Description::default()
+    };
+    let floats = shape.iter().product();
+    Ok(Some(BatchStep { work: BatchWork::Transpose(kernel, floats), about }))
 }
 
 /// A step that copies a value between zeros.

@@ -53,6 +53,7 @@ pub(super) fn section(stored: &[StoredSpeedup]) -> Result<(Section, Vec<Svg>)> {
         blocks.push(Block::Heading(title.clone()));
         let from = "Times faster are over libtorch's dense network, but for *over dense*: over the fastest dense one.";
         blocks.push(Block::Text(format!("{} {from}", group.measured_on())));
+        blocks.extend(group.thread_scaling().map(Block::Text));
         blocks.push(Block::Table(speedup_table(group)));
         blocks.push(Block::Text(format!("Weights of scalpel: {}.", weights_of(group, SCALPEL))));
         blocks.push(Block::Plot { name: name.clone(), title });
@@ -200,6 +201,7 @@ fn csv(stored: &[StoredSpeedup]) -> String {
         "accuracy",
         "weights_from",
         "detail",
+        "thread_scaling",
         "date",
         "commit",
     ]);
@@ -224,6 +226,7 @@ fn csv(stored: &[StoredSpeedup]) -> String {
                 number(after),
                 row.weights_from.clone(),
                 row.detail.clone().unwrap_or_default(),
+                number(row.thread_scaling),
                 environment.date.clone(),
                 environment.commit.clone().unwrap_or_default(),
             ]);

@@ -21,6 +21,7 @@ fn measured(network: &str, threads: usize, times: &[(&str, f64, usize)]) -> Stor
         weights_from: "random".into(),
         detail: None,
         accuracy: (policy == SCALPEL).then_some([98.5, 98.25]),
+        thread_scaling: (threads > 1).then_some(1.625),
     };
     let mut environment = Environment::read("cpu");
     environment.date = "2026-01-02".into();
@@ -58,6 +59,20 @@ fn every_commit_and_the_processors_instruction_sets_are_named() {
     stored.iter_mut().flat_map(|one| &mut one.rows).for_each(|row| row.device = "cuda".into());
     let expected = "Measured on 2026-01-02, 2026-01-03, commits abc, def.";
     assert_eq!(groups(&stored), expected);
+}
+
+#[test]
+fn what_threads_did_beside_the_networks_is_told_where_it_was_measured() {
+    let times = [(DENSE, 40.0, 100), (SCALPEL, 5.0, 10)];
+    let mut stored = vec![measured("lenet-5", 2, &times), measured("convnet", 2, &times)];
+    stored[1].rows.iter_mut().for_each(|row| row.thread_scaling = None);
+    let text = section(&stored).unwrap().0.markdown();
+    assert!(
+        text.contains("2 threads did so many times the work of one")
+            && text.contains(": lenet-5 1.62."),
+        "{text}"
+    );
+    assert!(!section(&both()).unwrap().0.markdown().contains("the work of one"));
 }
 
 fn both() -> Vec<StoredSpeedup> {
