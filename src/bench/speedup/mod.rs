@@ -19,6 +19,7 @@ pub use self::context::{BenchContext, BenchDevice};
 pub use self::model_under_test::ModelUnderTest;
 pub use self::pruned_model::PrunedModel;
 use self::pytorch::{Captured, Way};
+use self::thread_scaling::Probe;
 
 use std::time::Duration;
 
@@ -26,7 +27,7 @@ use ndarray::{ArrayD, IxDyn};
 use rand::RngExt;
 use tch::Tensor;
 
-use crate::engine::{self, AutotuneCache, Executable, Policy, Request, SpinningWorkers, compile};
+use crate::engine::{self, AutotuneCache, Executable, Policy, Request, compile};
 use crate::error::{Error, Result};
 use crate::models::Card;
 use crate::network::{Network, NodeMasks, Parameter, Weights};
@@ -346,7 +347,10 @@ fn time_in_turns(
     let rounds = ((BUDGET / round) as usize).clamp(FEWEST_ROUNDS, MOST_ROUNDS);
     let config = MeasureConfig::new(rounds, MeasureConfig::DEFAULT.min_turn).on_threads(threads);
     let count = candidates.len();
-    let spinning = SpinningWorkers::default();
+    let mut probes = None;
+    if threads > 1 && matches!(device, engine::Device::Cpu) {
+        probes = Some([Probe::new()?, Probe::new()?]);
+    }
     let mut candidates: Vec<_> = candidates
         .iter_mut()
         .map(|Candidate { runner, .. }| ThreadedCandidate {
@@ -354,8 +358,8 @@ fn time_in_turns(
             seconds: Box::new(|calls| runner.seconds(calls)),
         })
         .collect();
-    if threads > 1 && matches!(device, engine::Device::Cpu) {
-        candidates.extend(thread_scaling::probes(&spinning));
+    if let Some([one, all]) = &mut probes {
+        candidates.extend(thread_scaling::probes(one, all));
     }
     let mut timings = interleave_with_rest(&mut candidates, SETTLING, config)?;
     let probed = timings.split_off(count);

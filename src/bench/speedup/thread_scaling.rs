@@ -1,52 +1,79 @@
 //! How much more all threads do than one, while networks are measured on them: two virtual cores may be threads of one
 //! core for some tenths of a second, or somebody else's in part, and no pruning makes up for that.
 
-use std::hint::black_box;
+use ndarray::Array2;
 
 use crate::engine::SpinningWorkers;
-use crate::error::Error;
-use crate::kernels::{parallel_for_with, threads};
+use crate::error::{Error, Result};
+use crate::kernels::sparse_product::{SparseLayer, SparseProduct};
+use crate::kernels::{parallel_for_with, serial, threads};
+use crate::sparse::UprightSparse;
 use crate::timing::{ThreadedCandidate, Timing, seconds};
 
-/// Multiplications and additions of a share of the work, one after the other in each lane: some tens of microseconds.
-const STEPS: usize = 10_000;
+/// Rows, inner extent and columns of the product: X fits into a first-level cache, and its sums into registers.
+const SHAPE: [usize; 3] = [96, 128, 48];
 
-/// Lanes of a share: as many as keep the units of a core busy.
-const LANES: usize = 64;
+/// Products that a thread does in a call, one after the other: next to them, handing work over is short.
+const PRODUCTS: usize = 20;
 
-/// What one thread does in one share.
-fn share() {
-    let mut lanes = [1.0_f32; LANES];
-    for _ in 0..STEPS {
-        lanes.iter_mut().for_each(|lane| *lane = *lane * 0.999 + 0.001);
-    }
-    black_box(lanes);
+/// A dense product that keeps the units of a core busy, and room for what each thread makes of it.
+pub(super) struct Probe {
+    product: SparseProduct<UprightSparse>,
+    x: Vec<f32>,
+    outputs: Vec<Vec<f32>>,
+    spinning: SpinningWorkers,
 }
 
-/// Candidates that take turns with the networks: one share on the calling thread, and one on each thread.
-pub(super) fn probes<'a>(spinning: &'a SpinningWorkers) -> [ThreadedCandidate<'a, Error>; 2] {
-    let one = |calls: u32| {
-        seconds(calls, || {
-            share();
-            Ok(())
+impl Probe {
+    pub fn new() -> Result<Self> {
+        let [m, k, n] = SHAPE;
+        let weights = UprightSparse::full(Array2::from_elem((m, k), 0.5).view(), 8)?;
+        let layer = SparseLayer { weights: &weights, bias: None, relu: false };
+        Ok(Self {
+            product: SparseProduct::new(&layer, n)?,
+            x: vec![0.5; k * n],
+            outputs: vec![vec![0.0; m * n]; threads()],
+            spinning: SpinningWorkers::default(),
         })
-    };
-    let all = move |calls: u32| {
+    }
+
+    /// Has so many of the threads compute the products, each all of them.
+    fn seconds(&mut self, calls: u32, threads: usize) -> Result<f64> {
+        let Self { product, x, outputs, spinning } = self;
+        let compute = |y: &mut Vec<f32>| {
+            serial(|| (0..PRODUCTS).try_for_each(|_| product.run(x, SHAPE[2], y)))
+        };
+        if let [y] = &mut outputs[..threads] {
+            return seconds(calls, || compute(y));
+        }
+        let mut workers: Vec<_> = outputs.iter_mut().map(|y| (y, Ok(()))).collect();
         spinning.during(|| {
             seconds(calls, || {
-                let all = threads();
-                parallel_for_with(&mut vec![(); all], vec![(); all], |(), ()| share());
-                Ok(())
+                parallel_for_with(&mut workers, vec![(); threads], |(y, done), ()| {
+                    *done = compute(y);
+                });
+                workers.iter_mut().try_for_each(|(_, done)| std::mem::replace(done, Ok(())))
             })
         })
-    };
+    }
+}
+
+/// Candidates that take turns with the networks: the work of one thread, and as much on each of them.
+pub(super) fn probes<'a>(
+    one: &'a mut Probe,
+    all: &'a mut Probe,
+) -> [ThreadedCandidate<'a, Error>; 2] {
+    let threads = threads();
     [
-        ThreadedCandidate { seconds: Box::new(one), spinning_pool: None },
-        ThreadedCandidate { seconds: Box::new(all), spinning_pool: None },
+        ThreadedCandidate { seconds: Box::new(|calls| one.seconds(calls, 1)), spinning_pool: None },
+        ThreadedCandidate {
+            seconds: Box::new(move |calls| all.seconds(calls, threads)),
+            spinning_pool: None,
+        },
     ]
 }
 
-/// Shares that all threads did in the time of one.
+/// How many times the work of one thread all of them did.
 pub(super) fn scaling(one: &Timing, all: &Timing) -> f64 {
     threads() as f64 * one.median / all.median
 }
@@ -63,10 +90,14 @@ mod tests {
         for count in [1, 2] {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(count).build().unwrap();
             let found = pool.install(|| {
-                let spinning = SpinningWorkers::default();
-                let mut probes = probes(&spinning);
+                let [mut one, mut all] = [Probe::new().unwrap(), Probe::new().unwrap()];
+                let mut probes = probes(&mut one, &mut all);
                 let config = MeasureConfig::new(9, Duration::from_millis(2));
                 let timings = interleave_with_rest(&mut probes, Duration::ZERO, config).unwrap();
+                drop(probes);
+                let [m, k, n] = SHAPE;
+                let product = vec![0.25 * k as f32; m * n];
+                assert!(one.outputs[0] == product && all.outputs.contains(&product));
                 scaling(&timings[0], &timings[1])
             });
             // A busy machine may give each thread a fraction of a core, at different times.
