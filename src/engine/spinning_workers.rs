@@ -5,6 +5,7 @@
 //! threads wait actively from its first to its last, as those of OpenMP do, and linger after it for the
 //! next batch.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -16,6 +17,11 @@ const LINGER: Duration = Duration::from_millis(1);
 
 /// Looks for work between two looks at the clock.
 const LOOKS: usize = 64;
+
+thread_local! {
+    /// The address of the state that this thread attends to; 0 of none.
+    static ATTENDS_TO: Cell<usize> = const { Cell::new(0) };
+}
 
 /// The spinning workers of one executable.
 #[derive(Clone, Debug, Default)]
@@ -32,9 +38,11 @@ impl SpinningWorkers {
     /// Does `work` on a thread of the pool, while all others look for what it shares out.
     pub fn during<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
         rayon::scope(|_| {
+            // A run that begins outside of the pool comes to any of its threads, also to one that attends: this one.
+            let own = usize::from(ATTENDS_TO.get() == self.0.address());
             let others = rayon::current_num_threads() - 1;
             self.0.running.store(true, Ordering::Release);
-            if self.0.present.load(Ordering::Acquire) < others {
+            if self.0.present.load(Ordering::Acquire) < others + own {
                 self.call(rayon::current_thread_index());
             }
             let done = Done(&self.0);
@@ -49,8 +57,10 @@ impl SpinningWorkers {
         let state = Arc::clone(&self.0);
         rayon::spawn_broadcast(move |context| {
             // One that waits for its own work may come here too, and must go back to it.
-            if Some(context.index()) != owner {
-                state.attend(context.num_threads() - 1);
+            if Some(context.index()) != owner && ATTENDS_TO.get() != state.address() {
+                let before = ATTENDS_TO.replace(state.address());
+                state.attend();
+                ATTENDS_TO.set(before);
             }
         });
     }
@@ -66,24 +76,28 @@ impl Drop for Done<'_> {
 }
 
 impl State {
-    fn attend(&self, most: usize) {
-        if self.present.fetch_add(1, Ordering::AcqRel) < most {
-            let mut idle_since = Instant::now();
-            loop {
-                for _ in 0..LOOKS {
-                    if rayon::yield_now() == Some(rayon::Yield::Executed) {
-                        idle_since = Instant::now();
-                    }
-                    std::hint::spin_loop();
+    /// What tells it from others, as long as there are any.
+    fn address(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+
+    fn attend(&self) {
+        self.present.fetch_add(1, Ordering::AcqRel);
+        let mut idle_since = Instant::now();
+        loop {
+            for _ in 0..LOOKS {
+                if rayon::yield_now() == Some(rayon::Yield::Executed) {
+                    idle_since = Instant::now();
                 }
-                // Whoever shares this core, such as the thread that runs the network, goes first.
-                std::thread::yield_now();
-                // A run without parallel sections has no need of anybody either.
-                if idle_since.elapsed() > LINGER && !self.running.load(Ordering::Acquire)
-                    || idle_since.elapsed() > 20 * LINGER
-                {
-                    break;
-                }
+                std::hint::spin_loop();
+            }
+            // Whoever shares this core, such as the thread that runs the network, goes first.
+            std::thread::yield_now();
+            // A run without parallel sections has no need of anybody either.
+            if idle_since.elapsed() > LINGER && !self.running.load(Ordering::Acquire)
+                || idle_since.elapsed() > 20 * LINGER
+            {
+                break;
             }
         }
         self.present.fetch_sub(1, Ordering::AcqRel);
@@ -134,5 +148,27 @@ mod tests {
             }
             assert_eq!(spinning.0.present.load(Ordering::Acquire), 0, "{threads} threads");
         }
+    }
+    #[test]
+    fn all_others_attend_whichever_thread_runs_the_network() {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
+        let spinning = SpinningWorkers::default();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let mut runs_by_one_that_attends = 0;
+        while runs_by_one_that_attends < 5 && Instant::now() < deadline {
+            // From outside of the pool, soon after the run before.
+            pool.install(|| {
+                let own = usize::from(ATTENDS_TO.get() == spinning.0.address());
+                runs_by_one_that_attends += own;
+                spinning.during(|| {
+                    let others = || spinning.0.present.load(Ordering::Acquire) - own;
+                    while others() < 2 && Instant::now() < deadline {
+                        std::thread::yield_now();
+                    }
+                    assert_eq!(others(), 2);
+                });
+            });
+        }
+        assert_eq!(runs_by_one_that_attends, 5);
     }
 }
