@@ -190,6 +190,16 @@ fn however_threads_are_used_the_scores_are_the_same() {
                 check();
                 let same = std::fs::read_to_string(&file).unwrap();
                 assert!(same.contains(&format!("\"{way}\"")), "it is remembered: {same}");
+                let mut autotune = AutotuneCache::in_file(&file, "a machine").untimed();
+                let steps = pool.install(|| {
+                    let policy = Policy::Combined;
+                    let mut executable =
+                        pruned.compile(policy, batch, Device::Cpu, &mut autotune).unwrap();
+                    executable.profile().unwrap()
+                });
+                let at_once = if way == "Shares" { 16 } else { batch };
+                let input = steps.iter().find(|step| step.layer == "ip1 input").unwrap();
+                assert!(input.shape.starts_with(&format!("[{at_once}, ")), "{way}: {input:?}");
             }
         }
     }

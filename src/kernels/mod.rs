@@ -39,7 +39,7 @@ pub(crate) use self::aligned::Aligned;
 #[cfg(test)]
 pub(crate) use self::parallel::task_count;
 pub(crate) use self::parallel::{
-    parallel_for_with, runs_parallel, serial, threads, with_spinning_workers,
+    runs_parallel, serial, threads, try_parallel_for_with, with_spinning_workers,
 };
 
 /// A bias of `rows` entries, zeros where there is none.

@@ -16,6 +16,8 @@ use std::sync::{Mutex, PoisonError};
 
 use rayon::prelude::*;
 
+use crate::error::Result;
+
 /// What the other threads of the pool do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum OtherThreads {
@@ -93,6 +95,25 @@ pub(crate) fn parallel_for_with<W: Send, T: Send>(
             }
         }
     });
+}
+
+/// As [`parallel_for_with`], for work that can fail and whose own kernels keep to the thread that does it. A worker whose
+/// work has failed does no more.
+///
+/// # Errors
+/// The failure of the first worker that has one.
+pub(crate) fn try_parallel_for_with<W: Send, T: Send>(
+    workers: &mut [W],
+    items: Vec<T>,
+    run: impl Fn(&mut W, T) -> Result<()> + Sync,
+) -> Result<()> {
+    let mut workers: Vec<_> = workers.iter_mut().map(|worker| (worker, Ok(()))).collect();
+    parallel_for_with(&mut workers, items, |(worker, done), item| {
+        if done.is_ok() {
+            *done = serial(|| run(worker, item));
+        }
+    });
+    workers.into_iter().try_for_each(|(_, done)| done)
 }
 
 /// What is left of each worker's places: the first in the lower half of a word, the end in the upper.
@@ -177,6 +198,22 @@ mod tests {
                 assert_eq!(all, (0..items).collect::<Vec<_>>(), "{threads} threads, {workers}");
             }
         }
+    }
+
+    #[test]
+    fn a_failure_is_told_and_ends_its_workers_work_alone() {
+        use crate::error::Error;
+        pool(2).install(|| {
+            let mut done = [0, 0];
+            let failed = try_parallel_for_with(&mut done, (0..9).collect(), |done, item| {
+                assert_eq!(threads(), 1, "kernels keep to the thread");
+                *done += 1;
+                if item == 0 { Err(Error::argument("a test", "another item", "0")) } else { Ok(()) }
+            });
+            assert!(failed.is_err());
+            assert!((1..=9).contains(&(done[0] + done[1])), "{done:?}");
+            assert!(try_parallel_for_with(&mut done, vec![1, 2], |_, _| Ok(())).is_ok());
+        });
     }
 
     #[test]

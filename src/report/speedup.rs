@@ -226,8 +226,8 @@ impl SpeedupGroup<'_> {
         let threads = self.first()?.threads;
         (!each.is_empty()).then(|| {
             format!(
-                "Meanwhile, in turns with the networks, {threads} threads did so many times the work of one, in \
-                registers alone: {}.",
+                "Meanwhile, in turns with the networks, {threads} threads did so many times the work of one, a \
+                dense product with X in the first-level cache: {}.",
                 each.join(", ")
             )
         })

@@ -27,7 +27,7 @@ use ndarray::{ArrayD, IxDyn};
 use rand::RngExt;
 use tch::Tensor;
 
-use crate::engine::{self, AutotuneCache, Executable, Policy, Request, compile};
+use crate::engine::{AutotuneCache, Device, Executable, Policy, Request, compile};
 use crate::error::{Error, Result};
 use crate::models::Card;
 use crate::network::{Network, NodeMasks, Parameter, Weights};
@@ -180,8 +180,10 @@ pub fn measure(
         };
         candidates.extend(candidate);
     }
+    let on_threads = context.threads > 1 && matches!(context.device, Device::Cpu);
+    let probe = on_threads.then(Probe::new).transpose()?;
     let (timings, thread_scaling) =
-        time_in_turns(&mut candidates, context.device, context.threads)?;
+        time_in_turns(&mut candidates, context.threads, probe.as_ref())?;
     let time = |policy: &str| {
         let place = candidates.iter().position(|candidate| candidate.policy == policy)?;
         Some(timings[place].median)
@@ -325,18 +327,18 @@ fn scalpel<'a>(
         let executable = compiled(model, Policy::Scalpel, batch, context, autotune)?;
         candidates.push(ours(Policy::Scalpel, model, executable));
     }
-    let (timings, _) = time_in_turns(&mut candidates, context.device, context.threads)?;
+    let (timings, _) = time_in_turns(&mut candidates, context.threads, None)?;
     let times = timings.iter().map(|timing| timing.median).enumerate();
     let best = times.min_by(|a, b| a.1.total_cmp(&b.1)).map(|(place, _)| place);
     Ok(best.map(|place| candidates.swap_remove(place)))
 }
 
-/// Times candidates in turns, for as many rounds as they bear; and how much more all threads of the processor did than
-/// one meanwhile, where several of them are measured.
+/// Times candidates in turns, for as many rounds as they bear; and with a probe, how many times the work of one thread
+/// all of them did meanwhile.
 fn time_in_turns(
     candidates: &mut [Candidate<'_>],
-    device: engine::Device<'_>,
     threads: usize,
+    probe: Option<&Probe>,
 ) -> Result<(Vec<Timing>, Option<f64>)> {
     let turn = MeasureConfig::DEFAULT.min_turn.as_secs_f64();
     let mut round = 0.0;
@@ -347,10 +349,6 @@ fn time_in_turns(
     let rounds = ((BUDGET / round) as usize).clamp(FEWEST_ROUNDS, MOST_ROUNDS);
     let config = MeasureConfig::new(rounds, MeasureConfig::DEFAULT.min_turn).on_threads(threads);
     let count = candidates.len();
-    let mut probes = None;
-    if threads > 1 && matches!(device, engine::Device::Cpu) {
-        probes = Some([Probe::new()?, Probe::new()?]);
-    }
     let mut candidates: Vec<_> = candidates
         .iter_mut()
         .map(|Candidate { runner, .. }| ThreadedCandidate {
@@ -358,9 +356,7 @@ fn time_in_turns(
             seconds: Box::new(|calls| runner.seconds(calls)),
         })
         .collect();
-    if let Some([one, all]) = &mut probes {
-        candidates.extend(thread_scaling::probes(one, all));
-    }
+    candidates.extend(probe.into_iter().flat_map(Probe::candidates));
     let mut timings = interleave_with_rest(&mut candidates, SETTLING, config)?;
     let probed = timings.split_off(count);
     let scaling = match &probed[..] {

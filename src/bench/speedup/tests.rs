@@ -44,12 +44,12 @@ fn candidates_are_timed_in_turns_each_by_its_own_calls() {
     // Dense weights in compressed rows: about twice the bytes, and slower for it.
     let mut candidates = [make(Policy::Dense), make(Policy::Magnitude)];
     assert!(candidates[1].bytes > candidates[0].bytes);
-    let cpu = crate::engine::Device::Cpu;
-    let (timings, scaling) = time_in_turns(&mut candidates, cpu, 1).unwrap();
-    assert_eq!(scaling, None, "of one thread");
+    let (timings, scaling) = time_in_turns(&mut candidates, 1, None).unwrap();
+    assert_eq!(scaling, None, "without a probe");
     assert!(timings[1].median > timings[0].median, "{timings:?}");
     assert!(timings.iter().all(|timing| timing.low <= timing.median), "{timings:?}");
-    let (timings, scaling) = time_in_turns(&mut candidates[..1], cpu, 2).unwrap();
+    let probe = Probe::new().unwrap();
+    let (timings, scaling) = time_in_turns(&mut candidates[..1], 2, Some(&probe)).unwrap();
     assert_eq!(timings.len(), 1, "of the candidates alone");
     assert!(scaling.is_some_and(|scaling| scaling > 0.0), "{scaling:?}");
 }

@@ -13,7 +13,7 @@ use crate::kernels::layout::{Input, Output};
 use crate::kernels::masked_dense::MaskedDense;
 use crate::kernels::pool_eltwise::PoolEltwise;
 use crate::kernels::transpose::Transpose;
-use crate::kernels::{Aligned, PackedProduct, parallel_for_with, serial, threads};
+use crate::kernels::{Aligned, PackedProduct, threads, try_parallel_for_with};
 
 /// Images in a share, at least: fewer than a vector has lanes take as long as those.
 const SMALLEST_SHARE: usize = 16;
@@ -136,14 +136,10 @@ impl BatchSteps {
         }
         let [inputs, outputs] = [features.len(), scores.len()].map(|floats| floats / shares);
         let items = scores.chunks_mut(outputs.max(1)).enumerate().collect();
-        let mut workers: Vec<_> = self.workspaces.iter_mut().map(|own| (own, Ok(()))).collect();
-        parallel_for_with(&mut workers, items, |(workspace, done), (place, scores)| {
+        try_parallel_for_with(&mut self.workspaces, items, |workspace, (place, scores)| {
             let features = &features[place * inputs..][..inputs];
-            if done.is_ok() {
-                *done = serial(|| workspace.run::<TIMED>(steps, images, features, scores));
-            }
-        });
-        workers.into_iter().try_for_each(|(_, done)| done)
+            workspace.run::<TIMED>(steps, images, features, scores)
+        })
     }
 }
 

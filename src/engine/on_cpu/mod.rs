@@ -21,7 +21,7 @@ use super::plan::{Plan, Step, Work};
 use super::profile::{Description, LayerProfile, profiled, summary};
 use super::spinning_workers::SpinningWorkers;
 use crate::error::Result;
-use crate::kernels::{Aligned, parallel_for_with, runs_parallel, serial, threads};
+use crate::kernels::{Aligned, runs_parallel, serial, threads, try_parallel_for_with};
 use crate::network::Shape;
 use crate::sparse::Format;
 use crate::timing;
@@ -253,12 +253,6 @@ impl OnCpu {
             let workspace = &mut self.workspaces[0];
             return blocks.try_for_each(|block| run(workspace, block));
         }
-        let mut workers: Vec<_> = self.workspaces.iter_mut().map(|own| (own, Ok(()))).collect();
-        parallel_for_with(&mut workers, blocks.collect(), |(workspace, done), block| {
-            if done.is_ok() {
-                *done = serial(|| run(workspace, block));
-            }
-        });
-        workers.into_iter().try_for_each(|(_, done)| done)
+        try_parallel_for_with(&mut self.workspaces, blocks.collect(), run)
     }
 }

@@ -69,7 +69,7 @@ fn what_threads_did_beside_the_networks_is_told_where_it_was_measured() {
     let text = section(&stored).unwrap().0.markdown();
     assert!(
         text.contains("2 threads did so many times the work of one")
-            && text.contains(": lenet-5 1.62."),
+            && text.contains("cache: lenet-5 1.62."),
         "{text}"
     );
     assert!(!section(&both()).unwrap().0.markdown().contains("the work of one"));
