@@ -191,6 +191,17 @@ mod tests {
     }
 
     #[test]
+    fn help_is_plain_text() {
+        fn check(command: &mut Command) {
+            let help = command.render_long_help().to_string();
+            let marks: Vec<&str> = help.lines().filter(|line| line.contains('`')).collect();
+            assert!(marks.is_empty(), "{} quotes code: {marks:?}", command.get_name());
+            command.get_subcommands_mut().for_each(check);
+        }
+        commands().iter_mut().for_each(check);
+    }
+
+    #[test]
     fn a_cause_is_told_once() {
         let cause = crate::error::Error::io("read", "w")(std::io::Error::other("no room"));
         assert_eq!(message(&cause.into()), "cannot read w: no room");

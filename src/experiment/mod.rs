@@ -42,7 +42,7 @@ pub struct RecipeArgs {
     /// A recipe of your own
     #[arg(long, conflicts_with = "variant")]
     pub recipe: Option<PathBuf>,
-    /// Another recipe that the program carries, such as `all` or `lossless`
+    /// Another recipe that the program carries, such as all or lossless
     #[arg(long)]
     pub variant: Option<String>,
 }

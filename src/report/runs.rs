@@ -19,7 +19,7 @@ pub(super) struct Group<'a> {
 }
 
 impl Group<'_> {
-    pub(super) fn summaries(&self) -> impl Iterator<Item = &Summary> {
+    pub(super) fn summaries(&self) -> impl ExactSizeIterator<Item = &Summary> {
         self.runs.iter().map(|run| &run.summary)
     }
 
@@ -65,9 +65,14 @@ impl Group<'_> {
 impl Group<'_> {
     /// The label, which leads to the runs.
     pub(super) fn cell(&self) -> Cell {
+        self.link(self.label())
+    }
+
+    /// A text that leads to the runs.
+    pub(super) fn link(&self, text: String) -> Cell {
         let path = self.runs[0].link();
         let recipe = path.rsplit_once('/').map_or(&*path, |(recipe, _)| recipe);
-        Cell::link(self.label(), recipe)
+        Cell::link(text, recipe)
     }
 
     /// The nodes that are kept of each masked layer.
@@ -130,14 +135,20 @@ pub(super) fn fractions(kept: &[usize], total: &[usize]) -> String {
     pairs.join(" ")
 }
 
+/// The mean; not a number where there are none.
+pub(super) fn mean(values: impl ExactSizeIterator<Item = f64>) -> f64 {
+    let count = values.len() as f64;
+    values.sum::<f64>() / count
+}
+
 /// `mean ± sample deviation`, or the number itself where there is but one.
 pub(super) fn mean_and_deviation(values: &[f64], digits: usize) -> String {
-    let count = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / count;
+    let mean = mean(values.iter().copied());
     if values.len() < 2 {
         return format!("{mean:.digits$}");
     }
-    let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (count - 1.0);
+    let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>()
+        / (values.len() as f64 - 1.0);
     format!("{mean:.digits$} ± {:.digits$}", variance.sqrt())
 }
 

@@ -1,5 +1,6 @@
 //! Measured times of whole networks: rows, and groups of them that stand together.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize};
@@ -156,7 +157,16 @@ pub fn speedup_groups(stored: &[StoredSpeedup]) -> Vec<SpeedupGroup<'_>> {
         members.sort_by_key(place);
         SpeedupGroup { members }
     });
-    sorted.collect()
+    let mut groups: Vec<SpeedupGroup<'_>> = sorted.collect();
+    let mut last_days: BTreeMap<String, String> = BTreeMap::new();
+    for group in &groups {
+        let day = last_days.entry(group.hardware()).or_default();
+        *day = std::mem::take(day).max(group.date().unwrap_or_default().to_owned());
+    }
+    groups.sort_by_cached_key(|group| {
+        (group.is_software(), Reverse(last_days.get(&group.hardware()).cloned()))
+    });
+    groups
 }
 
 impl SpeedupGroup<'_> {

@@ -18,15 +18,15 @@ pub use file::{Format, Model, StoredArray};
 pub use group::GroupSparse;
 pub use upright::UprightSparse;
 
-/// How weights are grouped.
+/// How weights are grouped: in [`GroupSparse`] or [`UprightSparse`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "experiments", derive(clap::ValueEnum))]
 #[serde(rename_all = "kebab-case")]
 pub enum Pattern {
-    /// Neighbours of one row: the paper's groups ([`GroupSparse`]).
+    /// Neighbours of one row: the paper's groups.
     #[default]
     Groups,
-    /// Neighbours of one column ([`UprightSparse`]).
+    /// Neighbours of one column.
     Upright,
 }
 

@@ -6,8 +6,7 @@ use crate::report::authors::{Authors, NodeRow, SimdRow};
 use crate::report::document::{Block, Section};
 use crate::report::records::Summary;
 use crate::report::runs::{
-    Group, NOT_MEASURED, NOT_RUN, NOT_STATED, accuracies, by_recipe, fractions, share_left,
-    technique_name,
+    Group, NOT_MEASURED, NOT_STATED, accuracies, by_recipe, fractions, share_left,
 };
 use crate::report::table::{Cell, Table};
 use crate::train::recipe::{Recipe, Technique};
@@ -158,46 +157,4 @@ fn simd_not_measured(network: &str, stated: Option<&SimdRow>) -> Vec<Cell> {
         NOT_MEASURED.into(),
         needs(network, Technique::SimdPruning).into(),
     ]
-}
-
-/// Every technique on every network.
-pub(super) fn techniques(experiments: &[Experiment]) -> Section {
-    let mut table = Table::new([
-        "network",
-        "technique",
-        "nodes kept",
-        "weights left",
-        "accuracy",
-        "last epoch",
-        "bytes",
-        "run",
-    ]);
-    for experiment in experiments {
-        for group in by_recipe(&experiment.runs) {
-            let first = group.first();
-            table.row([
-                Cell::from(&*first.network),
-                technique_name(first.technique).into(),
-                group.nodes().into(),
-                format!("{}%", group.mean(share_left, 1)).into(),
-                group.before_and_after().into(),
-                group.mean(|s| accuracies(s)[2], 2).into(),
-                group.bytes().into(),
-                group.cell(),
-            ]);
-        }
-        if experiment.runs.is_empty() {
-            table.row([experiment.network, technique_name(experiment.technique), NOT_RUN]);
-        }
-    }
-    let text = "*combined* prunes nodes, then groups of what is left; *magnitude* removes single weights by magnitude, \
-                in stages with retraining (the paper's traditional pruning); *upright groups* are of one \
-                column and eight rows (not the paper's), as many as *SIMD-aware* removes; *random groups* chooses at random.";
-    Section {
-        name: "techniques",
-        title: "Every technique",
-        about: "All techniques on all networks, beside each other.",
-        blocks: vec![Block::Text(text.into()), Block::Table(table), Block::Text(READING.into())],
-        csv: None,
-    }
 }

@@ -1,5 +1,7 @@
 //! Where group sparsity pays: every stored sweep.
 
+use std::cmp::Reverse;
+
 use crate::error::Result;
 use crate::report::document::{Block, Section, Svg};
 use crate::report::plots::breakeven_plot;
@@ -16,7 +18,7 @@ const READING: &str = "By `cargo run --release --bin breakeven`: `group_spmm` be
 /// What the drawing library refuses.
 pub(super) fn section(sweeps: &[StoredSweep]) -> Result<(Section, Vec<Svg>)> {
     let (mut blocks, mut plots) = (vec![Block::Text(READING.into())], Vec::new());
-    for sweep in sweeps {
+    for sweep in newest_first(sweeps) {
         let (title, environment) = (sweep.title(), &sweep.environment);
         let (name, svg) = breakeven_plot(sweep)?;
         let commit = environment.commit.as_deref().unwrap_or("unknown");
@@ -52,6 +54,22 @@ pub(super) fn section(sweeps: &[StoredSweep]) -> Result<(Section, Vec<Svg>)> {
         csv: Some(csv(sweeps)),
     };
     Ok((section, plots))
+}
+
+/// The hardware that was measured last comes first; of each, the usual sweeps before those that hold a library or our
+/// kernels to an instruction set.
+fn newest_first(sweeps: &[StoredSweep]) -> Vec<&StoredSweep> {
+    let last_day = |hardware: &str| {
+        let own = sweeps.iter().filter(|sweep| sweep.hardware() == hardware);
+        own.map(|sweep| &sweep.environment.date).max()
+    };
+    let mut sorted: Vec<&StoredSweep> = sweeps.iter().collect();
+    sorted.sort_by_cached_key(|stored| {
+        let (hardware, sweep) = (stored.hardware(), &stored.sweep);
+        let held = sweep.isa.is_some() || sweep.mkl_instructions.is_some();
+        (Reverse(last_day(&hardware)), hardware, held, sweep.threads, sweep.pattern.name())
+    });
+    sorted
 }
 
 /// Every point as it was measured.
@@ -95,4 +113,43 @@ fn csv(sweeps: &[StoredSweep]) -> String {
         }
     }
     table.csv()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::{Environment, Sweep};
+    use crate::sparse::Pattern;
+
+    #[test]
+    fn the_processor_measured_last_comes_first_and_its_usual_sweeps() {
+        let sweep = |cpu: &str, date: &str, threads, isa: Option<&str>| {
+            let mut environment = Environment::read("cpu");
+            (environment.cpu, environment.date) = (cpu.into(), date.into());
+            let sweep = Sweep {
+                pattern: Pattern::Groups,
+                shapes: vec![[8, 8]],
+                densities: vec![0.5],
+                columns: vec![1],
+                widths: vec![8],
+                threads,
+                isa: isa.map(str::to_owned),
+                mkl_instructions: None,
+                device: None,
+            };
+            StoredSweep { hash: String::new(), sweep, points: Vec::new(), environment }
+        };
+        let sweeps = [
+            sweep("A", "2026-01-02", 1, None),
+            sweep("B", "2026-01-04", 1, Some("avx2")),
+            sweep("B", "2026-01-01", 2, None),
+            sweep("B", "2026-01-01", 1, None),
+        ];
+        let found: Vec<(&str, usize, bool)> = newest_first(&sweeps)
+            .iter()
+            .map(|one| (&*one.environment.cpu, one.sweep.threads, one.sweep.isa.is_some()))
+            .collect();
+        let expected = [("B", 1, false), ("B", 2, false), ("B", 1, true), ("A", 1, false)];
+        assert_eq!(found, expected);
+    }
 }

@@ -10,6 +10,7 @@ mod precision;
 mod runs;
 mod size;
 mod speedup;
+mod techniques;
 mod trials;
 
 use std::collections::BTreeMap;
@@ -73,7 +74,7 @@ impl Tables {
         let mut sections = vec![
             accuracy::node(&authors, &experiments),
             accuracy::simd(&authors, &experiments),
-            accuracy::techniques(&experiments),
+            techniques::section(&experiments),
             speedup,
             breakeven,
             inference::section(&experiments),

@@ -228,6 +228,29 @@ fn every_recipe_has_a_row_whole_ones_in_f32_first() {
 }
 
 #[test]
+fn a_technique_is_stood_for_by_the_whole_recipe_with_the_most_seeds() {
+    let folder = tempfile::tempdir().unwrap();
+    let tree = ResultsTree::at(folder.path());
+    let carried = |variant| Recipe::built_in("convnet", Technique::SimdPruning, variant).unwrap();
+    let side_by_side = || {
+        let text = page(&build(&tree), "techniques");
+        let row = rows(&text, "convnet")[0];
+        assert!(text.find(row) < text.find("## Every recipe"), "{text}");
+        row.to_owned()
+    };
+    assert!(!side_by_side().contains('%'), "nothing ran");
+    store(&tree, &carried(None).quick(), [90.0, 90.0]);
+    assert!(!side_by_side().contains('%'), "a quick run stands for nothing");
+    store(&tree, &carried(Some("short")).full(), [82.0, 81.0]);
+    store(&tree, &carried(Some("deep")).full(), [83.0, 80.0]);
+    assert!(side_by_side().contains("[82.00 → 81.00 at 50.0%, 1 seed](../../results/"));
+    for (seed, accuracies) in [(2, [83.0, 80.5]), (3, [83.0, 80.0])] {
+        store(&tree, &Recipe { seed, ..carried(Some("deep")).full() }, accuracies);
+    }
+    assert!(side_by_side().contains("[83.00 → 80.17 at 50.0%, 3 seeds]"), "{}", side_by_side());
+}
+
+#[test]
 fn every_run_says_how_long_its_training_took_where_that_was_counted() {
     let folder = tempfile::tempdir().unwrap();
     let tree = ResultsTree::at(folder.path());

@@ -85,7 +85,7 @@ pub enum Precision {
     /// 16 bits, 8 of them for the exponent: inputs, weights and gradients of convolutions and dense
     /// layers; normalisations, the loss and the weights that are stepped stay in f32.
     Bf16,
-    /// As `Bf16`, but for the last convolution or dense layer, which makes the scores: it stays in f32.
+    /// As bf16, but for the last convolution or dense layer, which makes the scores: it stays in f32.
     Bf16Hidden,
 }
 

@@ -43,6 +43,30 @@ fn threads_part_measurements_of_cpus_alone() {
 }
 
 #[test]
+fn hardware_that_was_measured_last_comes_first_and_stand_ins_last() {
+    let times = [(DENSE, 40.0, 100), (SCALPEL, 5.0, 10)];
+    let mut stored = Vec::new();
+    for (cpu, date, threads) in [
+        ("A", "2026-01-02", 1),
+        ("A", "2026-01-04", 2),
+        ("B", "2026-01-05", 1),
+        ("C", "2026-01-03", 1),
+        ("D", "2026-01-06", 1),
+    ] {
+        let mut one = measured("lenet-5", threads, &times);
+        (one.environment.cpu, one.environment.date) = (cpu.into(), date.into());
+        one.environment.software_gpu = cpu == "D";
+        stored.push(one);
+    }
+    let groups = speedup_groups(&stored);
+    let found: Vec<(&str, usize)> = groups
+        .iter()
+        .map(|group| (&*group.members[0].environment.cpu, group.first().unwrap().threads))
+        .collect();
+    assert_eq!(found, [("B", 1), ("A", 1), ("A", 2), ("C", 1), ("D", 1)]);
+}
+
+#[test]
 fn every_commit_and_the_processors_instruction_sets_are_named() {
     let times = [(DENSE, 40.0, 100), (SCALPEL, 5.0, 10)];
     let mut stored = vec![measured("lenet-5", 1, &times), measured("convnet", 1, &times)];
