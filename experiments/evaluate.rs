@@ -8,12 +8,10 @@ use scalpel::bench::speedup::BenchDevice;
 use scalpel::cli::{self, Evaluate};
 use scalpel::data::{self, Preprocessing, Source};
 use scalpel::engine::{AutotuneCache, Device, Request, compile};
-use scalpel::error::Error;
-use scalpel::import;
+use scalpel::import::NetworkWeights;
 use scalpel::models::{self, Card};
-use scalpel::network::{Network, Weights, zoo};
+use scalpel::network::{Network, zoo};
 use scalpel::prune::compact::living_nodes;
-use scalpel::sparse::StoredArray;
 use scalpel::torch::{MemoryFormat, TorchNetwork, to_array, to_tensor};
 use scalpel::train::recipe::{Recipe, Technique};
 use scalpel::train::subsets::{self, Subset};
@@ -34,36 +32,26 @@ const GROUP: usize = 8;
 /// What is to be measured.
 struct Given {
     original: Network,
-    weights: Weights,
-    described: Option<Network>,
+    own: NetworkWeights,
     card: Option<Card>,
-    /// Weights in a group, where they are stored so.
-    group: Option<usize>,
 }
 
 impl Given {
     fn published(folder: &Path, name: &str) -> anyhow::Result<Self> {
         let (card, model) = models::open(folder, name)?;
         let original = zoo::by_name(&card.network)?;
-        let described = model.network().cloned();
-        let group = model.iter().find_map(|(_, stored)| match stored {
-            StoredArray::Groups(groups, _) => Some(groups.width()),
-            StoredArray::Upright(upright, _) => Some(upright.height()),
-            StoredArray::Dense(_) | StoredArray::Csr(..) => None,
-        });
-        Ok(Self { original, weights: model.to_weights()?, described, card: Some(card), group })
+        let own = NetworkWeights {
+            network: model.network().unwrap_or(&original).clone(),
+            weights: model.to_weights()?,
+            group_width: model.group_width(),
+        };
+        Ok(Self { original, own, card: Some(card) })
     }
 
     fn file(network: &str, path: &Path, key: Option<&str>) -> anyhow::Result<Self> {
         let original = zoo::by_name(network)?;
-        let imported = import::read(path, key)?;
-        let described = imported.network.clone();
-        let weights = import::matching(&imported, described.as_ref().unwrap_or(&original))?;
-        if let Some(network) = described.as_ref().filter(|network| network.name != original.name) {
-            let file = path.display().to_string();
-            return Err(Error::malformed(file, original.name, network.name.clone()).into());
-        }
-        Ok(Self { original, weights, described, card: None, group: None })
+        let own = NetworkWeights::read(path, key, &original)?;
+        Ok(Self { original, own, card: None })
     }
 }
 
@@ -146,8 +134,7 @@ fn run(cli: Evaluate) -> anyhow::Result<ExitCode> {
         (None, Some(network), Some(weights)) => Given::file(network, weights, cli.key.as_deref())?,
         _ => anyhow::bail!("expected --zoo, or a network and --weights"), // clap has refused it
     };
-    let Given { original, weights, described, card, group } = given;
-    let network = described.unwrap_or_else(|| original.clone());
+    let Given { original, own: NetworkWeights { network, weights, group_width }, card } = given;
     let masks = weights.node_masks(&network)?;
     tch::set_num_threads(cli.run.thread_count() as i32);
     // Before the images are loaded: the pool of threads can be made once.
@@ -178,7 +165,7 @@ fn run(cli: Evaluate) -> anyhow::Result<ExitCode> {
             let request = Request {
                 masks: &masks,
                 policy,
-                group_width: group.unwrap_or(GROUP),
+                group_width: group_width.unwrap_or(GROUP),
                 batch: BATCH,
                 libraries: context.libraries(),
                 ..Request::new(&network, &weights)

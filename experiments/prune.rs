@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use scalpel::cli::{self, How, Prune, Storage};
+use scalpel::cli::{self, Files, How, Prune, Storage};
 use scalpel::error::Error;
-use scalpel::import::{self, Imported};
-use scalpel::network::{Network, Weights, zoo};
+use scalpel::import::{self, Imported, NetworkWeights};
+use scalpel::network::{Network, Weights};
 use scalpel::prune::compact;
 use scalpel::prune::whole::{self, Criterion, count};
 use scalpel::sparse::{Format, Model};
@@ -24,8 +24,7 @@ fn run(arguments: Prune) -> anyhow::Result<()> {
             (files, None)
         }
     };
-    let imported = import::read(&files.input, files.key.as_deref())?;
-    let (weights, kept, network) = pruned(&arguments.how, imported)?;
+    let (weights, kept, network) = pruned(&arguments.how, files)?;
     let format = match (files.format, files.group_width.or(width)) {
         (Storage::Dense, _) => Format::Dense,
         (Storage::Csr, _) => Format::Csr,
@@ -49,18 +48,19 @@ fn run(arguments: Prune) -> anyhow::Result<()> {
 }
 
 /// The weights of the file, those that are left, and their network where it is no longer one of the zoo.
-fn pruned(how: &How, imported: Imported) -> anyhow::Result<(Weights, Weights, Option<Network>)> {
+fn pruned(how: &How, files: &Files) -> anyhow::Result<(Weights, Weights, Option<Network>)> {
+    let (input, key) = (&files.input, files.key.as_deref());
     if let How::Node { network, .. } = how {
-        let network = imported.network.clone().map_or_else(|| zoo::by_name(network), Ok)?;
-        let weights = import::matching(&imported, &network)?;
-        let masks = weights.node_masks(&network)?;
+        let own = NetworkWeights::read(input, key, network)?;
+        let masks = own.weights.node_masks(&own.network)?;
         if masks.is_empty() {
-            let expected = format!("masks of {}, such as mask_ip1.alpha", network.name);
+            let expected = format!("masks of {}, such as mask_ip1.alpha", own.network.name);
             return Err(Error::malformed("the input file", expected, "none").into());
         }
-        let (network, kept) = compact::compact(&network, &weights, &masks)?;
-        return Ok((weights, kept, Some(network)));
+        let (network, kept) = compact::compact(&own.network, &own.weights, &masks)?;
+        return Ok((own.weights, kept, Some(network)));
     }
+    let imported = import::read(input, key)?;
     import::print_notes(&imported.notes);
     let Imported { weights, network, .. } = imported;
     let unused = whole::unused(&weights);

@@ -21,19 +21,14 @@ fn main() -> ExitCode {
 
 fn run(cli: Speedup) -> anyhow::Result<()> {
     let threads = cli.run.thread_count();
-    let all = zoo::NAMES.map(str::to_owned).to_vec();
-    let networks = if cli.networks.is_empty() { all } else { cli.networks.clone() };
     // All that can be refused is refused before anything is measured.
-    let models = networks
-        .iter()
-        .map(|name| ModelUnderTest::open(name, &cli.zoo_dir.zoo_dir))
-        .collect::<Result<Vec<_>, _>>()?;
+    let models = models(&cli)?;
     anyhow::ensure!(cli.batch.iter().all(|&batch| batch > 0), "--batch takes 1 or more images");
 
     let place = BenchDevice::open(&cli.run.device)?;
     let mut context = place.context(threads)?;
     let all = Policy::all_on(context.device);
-    let policies = if cli.policy.is_empty() { all.clone() } else { cli.policy.clone() };
+    let policies = if cli.policy.is_empty() { all } else { cli.policy.clone() };
     if let Some(interpreter) = &cli.pytorch {
         let (with, version) = context.with_pytorch(interpreter)?;
         context = with;
@@ -59,11 +54,30 @@ fn run(cli: Speedup) -> anyhow::Result<()> {
             println!("\n{}\n\n{}", group.heading(), speedup_table(&group).markdown());
         }
     }
-    if policies.len() == all.len() && !stored.is_empty() {
+    if is_stored(&cli, &policies, &context) && !stored.is_empty() {
         eprintln!("stored under {}: `tables` shows them", cli.results.results.display());
     }
     anyhow::ensure!(failures.is_empty(), "not measured, see above: {}", failures.join("; "));
     Ok(())
+}
+
+/// The networks that were asked for, with their pruned models.
+fn models(cli: &Speedup) -> anyhow::Result<Vec<ModelUnderTest>> {
+    let names: Vec<&str> = match &cli.networks[..] {
+        [] => zoo::NAMES.to_vec(),
+        some => some.iter().map(|network| &*network.name).collect(),
+    };
+    if let Some(file) = &cli.weights {
+        let [network] = &cli.networks[..] else {
+            anyhow::bail!("--weights are of one network, not of {}", names.join(" and "))
+        };
+        return Ok(vec![ModelUnderTest::of_file(network, file, cli.key.as_deref())?]);
+    }
+    if let Some(own) = cli.networks.iter().find(|network| !network.is_of_zoo()) {
+        anyhow::bail!("{} is not of the zoo: expected its weights, --weights <FILE>", own.name)
+    }
+    let open = |name: &&str| ModelUnderTest::open(name, &cli.zoo_dir.zoo_dir);
+    Ok(names.iter().map(open).collect::<Result<_, _>>()?)
 }
 
 /// Measures and stores every network at every batch size; gives what was measured, and the names of what failed.
@@ -94,8 +108,7 @@ fn measure_all(
             autotune.save()?;
             progress(&rows);
             let measured = StoredSpeedup { rows, environment: environment.clone() };
-            // A selection of the policies must not take the place of all.
-            if policies.len() == Policy::all_on(context.device).len() {
+            if is_stored(cli, policies, context) {
                 tree.store_speedup(&measured)?;
             }
             if cli.profile {
@@ -105,6 +118,12 @@ fn measure_all(
         }
     }
     Ok((stored, failures))
+}
+
+/// Whether measurements go into the results tree: a selection of the policies must not take the place of all, nor
+/// somebody's weights that of published ones.
+fn is_stored(cli: &Speedup, policies: &[Policy], context: &BenchContext<'_>) -> bool {
+    cli.weights.is_none() && policies.len() == Policy::all_on(context.device).len()
 }
 
 /// A line on what was measured.

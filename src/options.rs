@@ -1,18 +1,41 @@
 //! Options that mean the same in every binary and bench.
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 
-use clap::builder::PossibleValuesParser;
-use clap::{Args, Parser};
+use clap::builder::{PossibleValue, PossibleValuesParser, StringValueParser, TypedValueParser};
+use clap::{Arg, Args, Command, Parser};
 use serde_json::json;
 
 use crate::error::Error;
-use crate::network::zoo;
+use crate::network::{Network, zoo};
 use crate::report::Table;
 
 /// The networks of the zoo, as a positional argument takes them.
 pub(crate) fn network_names() -> PossibleValuesParser {
     PossibleValuesParser::new(zoo::NAMES)
+}
+
+/// A network of the zoo by its name, or one that a file describes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NetworkOrFile;
+
+impl TypedValueParser for NetworkOrFile {
+    type Value = Network;
+
+    fn parse_ref(
+        &self,
+        command: &Command,
+        argument: Option<&Arg>,
+        value: &OsStr,
+    ) -> Result<Network, clap::Error> {
+        let network = StringValueParser::new().try_map(|name| Network::open(&name));
+        network.parse_ref(command, argument, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new(zoo::NAMES.into_iter().map(PossibleValue::new)))
+    }
 }
 
 /// What computes, on how many threads, and how results are printed.

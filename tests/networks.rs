@@ -14,6 +14,7 @@ use scalpel::engine::{AutotuneCache, DenseLibraries, Device, Policy, Request, co
 use scalpel::network::{Network, NodeMasks, Weights, zoo};
 use scalpel::prune::whole::{Criterion, prune};
 use scalpel::report::{CANDIDATES, ResultsTree};
+use scalpel::sparse::{Format, Model};
 use scalpel::test_support;
 use scalpel::torch::{TorchNetwork, to_array, to_tensor};
 use serde_json::Value;
@@ -208,6 +209,72 @@ fn speedup_prints_every_candidate_and_stores_what_tables_shows() {
     let stored = ResultsTree::at(folder.path()).speedups().unwrap();
     assert_eq!(stored.len(), 1);
     assert_eq!(serde_json::to_value(&stored[0].rows).unwrap(), Value::Array(rows.clone()));
+}
+
+/// A network that the zoo does not have, named as PyTorch would.
+const OWN: &str = r#"{ "name": "own", "input": [3, 16, 16], "layers": [
+    { "name": "features.0", "op": { "conv": { "outputs": 32, "kernel": 3, "padding": 1 } } },
+    { "name": "features.1", "op": { "batch-norm": {} } },
+    { "name": "features.2", "op": "relu" },
+    { "name": "mask", "op": "mask" },
+    { "name": "features.3", "op": { "max-pool": { "kernel": 2, "stride": 2 } } },
+    { "name": "classifier", "op": { "linear": { "outputs": 10 } } }
+] }"#;
+
+#[test]
+fn a_network_of_ones_own_is_compacted_and_timed_and_nothing_is_stored() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (own, masked, small) = (file("own.json"), file("masked.st"), file("small.st"));
+    std::fs::write(&own, OWN).unwrap();
+    let network = Network::open(&own).unwrap();
+    let mut weights = Weights::random(&network, 1).unwrap();
+    weights.remove("features.0.bias");
+    let lives = |node: IxDyn| if node[1] % 4 == 0 { 1.0 } else { 0.0 };
+    weights.insert("mask.alpha", ArrayD::from_shape_fn(vec![1, 32], lives));
+    Model::new(&weights, None, Format::Dense).unwrap().save(Path::new(&masked)).unwrap();
+
+    let prune = |network: &str| {
+        let mut command = Command::cargo_bin("prune").unwrap();
+        command.args(["node", network, &masked, "-o", &small]).assert()
+    };
+    let output = prune(&own).success().get_output().clone();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(text.contains("taken as 0: features.0.bias"), "{text}");
+    let output = prune("lenet-5").failure().get_output().clone();
+    assert!(String::from_utf8_lossy(&output.stderr).contains("parameters of lenet-5"));
+
+    let results = folder.path().join("results");
+    for weights in [&masked, &small] {
+        let arguments =
+            [&own, "--weights", weights, "--threads", "1", "--batch", "1", "--json", "--profile"];
+        let output = speedup(&arguments, &results).assert().success().get_output().clone();
+        let rows: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let of = |policy: &str| {
+            let mut rows = rows.as_array().unwrap().iter();
+            rows.find(|row| row["policy"] == policy).unwrap_or_else(|| panic!("{policy}: {rows:?}"))
+        };
+        for policy in CANDIDATES.into_iter().filter(|policy| !policy.starts_with("pytorch")) {
+            let from = if ["libtorch", "dense"].contains(&policy) { "random" } else { weights };
+            assert_eq!(of(policy)["weights_from"], from, "{policy}");
+        }
+        let bytes = |policy: &str| of(policy)["bytes"].as_u64().unwrap();
+        // A quarter of the nodes.
+        assert!(3 * bytes("node") < bytes("dense"), "{rows}");
+        assert!(bytes("scalpel") <= bytes("node"), "{rows}");
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(text.contains("own by policy scalpel") && !text.contains("stored"), "{text}");
+    }
+    assert!(!results.exists(), "somebody's weights do not take the place of published ones");
+    for (arguments, message) in [
+        (vec![&*own], "expected its weights"),
+        (vec!["lenet-5", "lenet-300-100", "--weights", &masked], "of one network"),
+        (vec!["lenet-5", "--weights", &small], "expected lenet-5, found own"),
+    ] {
+        let output = speedup(&arguments, &results).assert().failure().get_output().clone();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(text.contains(message), "{arguments:?}: {text}");
+    }
 }
 
 #[test]

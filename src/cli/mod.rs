@@ -27,7 +27,7 @@ pub use breakeven::Breakeven;
 pub use campaign::Campaign;
 #[cfg(feature = "torch")]
 pub use evaluate::Evaluate;
-pub use prune::{How, Prune, Storage};
+pub use prune::{Files, How, Prune, Storage};
 pub use publish::Publish;
 #[cfg(feature = "torch")]
 pub use speedup::Speedup;

@@ -2,7 +2,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::options::network_names;
+use crate::network::Network;
+use crate::options::NetworkOrFile;
 
 /// Prunes, compacts or converts a file of weights, without training
 #[derive(Clone, Debug, Parser)]
@@ -51,9 +52,9 @@ pub enum How {
     },
     /// Remove the nodes that the masks in the file block: a smaller dense network
     Node {
-        /// The network that the weights are of, such as lenet-5
-        #[arg(value_parser = network_names())]
-        network: String,
+        /// The network that the weights are of, such as lenet-5, or a file (.json) that describes another
+        #[arg(value_parser = NetworkOrFile)]
+        network: Network,
         /// Input and output.
         #[command(flatten)]
         files: Files,

@@ -1,7 +1,10 @@
+use std::path::PathBuf;
+
 use clap::Parser;
 
 use crate::engine::Policy;
-use crate::options::{ResultsArg, RunArgs, ZooDirArg, network_names};
+use crate::network::Network;
+use crate::options::{NetworkOrFile, ResultsArg, RunArgs, ZooDirArg};
 
 /// Measures how much faster pruned networks are than dense ones on this machine
 #[derive(Clone, Debug, Parser)]
@@ -9,12 +12,20 @@ use crate::options::{ResultsArg, RunArgs, ZooDirArg, network_names};
     name = "speedup",
     after_help = "Examples:
   speedup --threads 1 --batch 1,16
-  speedup alexnet --threads 1 --batch 1 --profile"
+  speedup alexnet --threads 1 --batch 1 --profile
+  speedup lenet-5 --weights pruned.pth --threads 1"
 )]
 pub struct Speedup {
-    /// Networks, such as lenet-5 nin; all, where absent
-    #[arg(value_name = "NETWORK", value_parser = network_names())]
-    pub networks: Vec<String>,
+    /// Networks, such as lenet-5 nin; all, where absent; with --weights, also a file (.json) that describes one
+    #[arg(value_name = "NETWORK", value_parser = NetworkOrFile)]
+    pub networks: Vec<Network>,
+    /// Weights of your own for the one network named, pruned or not: safetensors or a state dict of PyTorch; what is
+    /// measured is printed, not stored
+    #[arg(long, value_name = "FILE", requires = "networks")]
+    pub weights: Option<PathBuf>,
+    /// Which dictionary of tensors, where a file of PyTorch has several
+    #[arg(long, requires = "weights")]
+    pub key: Option<String>,
     /// Images in a batch, such as 1,16,128
     #[arg(long, value_delimiter = ',', default_value = "1,16,128")]
     pub batch: Vec<usize>,

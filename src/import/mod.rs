@@ -8,7 +8,7 @@ mod pickle;
 mod pytorch;
 mod safetensors;
 
-pub use matching::{matching, print_notes};
+pub use matching::{NetworkWeights, matching, print_notes};
 use std::path::Path;
 
 use crate::error::{Error, Result};
@@ -24,6 +24,8 @@ pub struct Imported {
     pub network: Option<Network>,
     /// The arrays that the file stores without their zeros, in order of name.
     pub sparse: Vec<String>,
+    /// Weights in a group, where the file stores groups.
+    pub group_width: Option<usize>,
     /// What was done for it, a sentence each: numbers that were widened, masks that were applied, arrays that were
     /// passed over.
     pub notes: Vec<String>,

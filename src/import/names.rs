@@ -113,7 +113,7 @@ impl Arrays {
             }
         }
         let weights: Weights = named.into_iter().map(|(name, (_, array))| (name, array)).collect();
-        Ok(Imported { weights, network: None, sparse: Vec::new(), notes })
+        Ok(Imported { weights, network: None, sparse: Vec::new(), group_width: None, notes })
     }
 }
 

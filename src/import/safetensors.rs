@@ -27,7 +27,8 @@ pub fn read(bytes: &[u8], name: &str) -> Result<Imported> {
         let network = model.network().cloned();
         let sparse = model.iter().filter(|(_, stored)| !matches!(stored, StoredArray::Dense(_)));
         let sparse = sparse.map(|(array, _)| array.to_owned()).collect();
-        return Ok(Imported { network, sparse, ..arrays.imported(name)? });
+        let group_width = model.group_width();
+        return Ok(Imported { network, sparse, group_width, ..arrays.imported(name)? });
     }
     let mut arrays = Arrays::default();
     for (array, view) in file.iter() {

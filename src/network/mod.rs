@@ -1,6 +1,7 @@
 //! Networks as data: layers in a row, the shapes that follow from them, and their weights by name.
 
 mod cost;
+mod description;
 mod shape;
 mod spec;
 pub(crate) mod weights;

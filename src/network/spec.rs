@@ -66,11 +66,14 @@ pub struct Conv {
     pub outputs: usize,
     /// Height and width of the kernel.
     pub kernel: usize,
-    /// Step between two outputs, in pixels.
+    /// Step between two outputs, in pixels; 1 where a description leaves it out.
+    #[serde(default = "one")]
     pub stride: usize,
-    /// Zeros on each side.
+    /// Zeros on each side; none where a description leaves them out.
+    #[serde(default)]
     pub padding: usize,
-    /// How the channels are split.
+    /// How the channels are split; not at all where a description leaves it out.
+    #[serde(default)]
     pub groups: Groups,
 }
 
@@ -82,6 +85,16 @@ pub enum Groups {
     Even(usize),
     /// Groups of any sizes, first channels first: what pruning leaves of even ones.
     Uneven(Vec<Group>),
+}
+
+impl Default for Groups {
+    fn default() -> Self {
+        Self::Even(1)
+    }
+}
+
+fn one() -> usize {
+    1
 }
 
 /// The channels of one group of a convolution. Either count may be 0 after pruning.
@@ -110,7 +123,8 @@ pub struct Pool {
     pub kernel: usize,
     /// Step between two windows, in pixels.
     pub stride: usize,
-    /// Border on each side.
+    /// Border on each side; none where a description leaves it out.
+    #[serde(default)]
     pub padding: usize,
 }
 
@@ -127,14 +141,20 @@ pub struct LocalResponseNorm {
     pub beta: f64,
 }
 
-/// Batch normalisation.
+/// Batch normalisation. What a description leaves out is as in PyTorch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct BatchNorm {
     /// Added to the variance.
     pub epsilon: f64,
     /// Share of the newest batch in the running mean and variance.
     pub momentum: f64,
+}
+
+impl Default for BatchNorm {
+    fn default() -> Self {
+        Self { epsilon: 1e-5, momentum: 0.1 }
+    }
 }
 
 /// Dropout, whose rate can follow the nodes that a mask leaves.
@@ -143,7 +163,8 @@ pub struct BatchNorm {
 pub struct Dropout {
     /// Probability of dropping an activation while all nodes live.
     pub p: f64,
-    /// How the rate shrinks with a mask.
+    /// How the rate shrinks with a mask; not at all where a description leaves it out.
+    #[serde(default)]
     pub shrink: Option<Shrinking>,
 }
 

@@ -89,6 +89,13 @@ pub struct SpeedupRow {
     pub thread_scaling: Option<f64>,
 }
 
+impl SpeedupRow {
+    /// Whether the weights were drawn, not trained.
+    pub(super) fn is_random(&self) -> bool {
+        self.weights_from.starts_with("random")
+    }
+}
+
 /// The name of a policy, as this version has it: earlier ones called magnitude pruning traditional, and combined
 /// pruning both.
 fn policy<'de, D: Deserializer<'de>>(text: D) -> Result<String, D::Error> {

@@ -87,9 +87,10 @@ impl Runner<'_> {
     }
 }
 
-/// The model that a policy runs: its own technique's; the original for the dense policy.
+/// The model that a policy runs: its own technique's, or the one that was given; none for the dense policy, which runs
+/// the original.
 fn model_of(under_test: &ModelUnderTest, policy: Policy) -> Option<&PrunedModel> {
-    under_test.models.iter().find(|model| model.policy == policy)
+    under_test.models.iter().find(|model| model.is_for(policy))
 }
 
 /// Compiles a model for a policy, and refuses it if it computes something else than libtorch.

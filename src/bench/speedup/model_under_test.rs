@@ -8,6 +8,7 @@ use super::densities::{Densities, layers};
 use super::pruned_model::{GROUP_WIDTH, PrunedModel, published};
 use crate::engine::{Device, Policy};
 use crate::error::{Error, Result};
+use crate::import::NetworkWeights;
 use crate::network::{Network, NodeKind, NodeMasks, ParameterRole, Weights, as_matrix, zoo};
 use crate::prune::compact::compact;
 use crate::prune::{apply, magnitude, random, upright};
@@ -70,6 +71,21 @@ impl ModelUnderTest {
 }
 
 impl ModelUnderTest {
+    /// A network with the weights of a file, pruned or not, in the place of published ones. See
+    /// [`NetworkWeights::read`] for `key`.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or is not of this network.
+    pub fn of_file(original: &Network, file: &Path, key: Option<&str>) -> Result<Self> {
+        let dense = Weights::random(original, SEED)?;
+        let own = NetworkWeights::read(file, key, original)?;
+        own.weights.check(&own.network)?;
+        let models = vec![PrunedModel::given(own, file.display().to_string())?];
+        Ok(Self { original: original.clone(), dense, models })
+    }
+}
+
+impl ModelUnderTest {
     /// The original network as a model: what the dense policy runs.
     pub fn untouched(&self) -> PrunedModel {
         PrunedModel {
@@ -88,7 +104,7 @@ impl ModelUnderTest {
     /// but for upright groups, for which the paper has no densities either.
     pub(super) fn candidates(&self, device: Device<'_>) -> Vec<&PrunedModel> {
         let stands = |model: &&PrunedModel| {
-            let own = SCALPELS_OWN.contains(&model.policy) && model.policy.runs_on(device);
+            let own = is_scalpels(model.policy) && model.policy.runs_on(device);
             own && (model.policy != Policy::Upright || model.card.is_some())
         };
         let all: Vec<&PrunedModel> = self.models.iter().filter(stands).collect();
@@ -103,10 +119,15 @@ impl ModelUnderTest {
     /// Whether a policy ran this model, by where its row says that its weights came from.
     pub fn ran(&self, model: &PrunedModel, policy: Policy, weights_from: &str) -> bool {
         match policy {
-            Policy::Scalpel => model.from == weights_from && SCALPELS_OWN.contains(&model.policy),
-            policy => model.policy == policy,
+            Policy::Scalpel => model.from == weights_from && is_scalpels(model.policy),
+            policy => model.is_for(policy),
         }
     }
+}
+
+/// Whether a model of that policy may stand for Scalpel.
+fn is_scalpels(policy: Policy) -> bool {
+    policy == Policy::Scalpel || SCALPELS_OWN.contains(&policy)
 }
 
 /// A random model of the sparsity that pruning for a policy comes to.

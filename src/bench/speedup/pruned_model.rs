@@ -4,9 +4,9 @@ use std::path::Path;
 
 use crate::engine::Policy;
 use crate::error::Result;
+use crate::import::NetworkWeights;
 use crate::models::{self, Card};
 use crate::network::{Network, NodeMasks, Weights, zoo};
-use crate::sparse::StoredArray;
 use crate::train::recipe::Technique;
 
 /// Weights in a group, where nothing says otherwise.
@@ -15,7 +15,7 @@ pub(super) const GROUP_WIDTH: usize = 8;
 /// What a technique makes of a network.
 #[derive(Clone, Debug)]
 pub struct PrunedModel {
-    /// The policy that it is pruned for.
+    /// The policy that it is pruned for; `scalpel` for any but `dense`.
     pub policy: Policy,
     /// The network, compacted or with masks.
     pub network: Network,
@@ -29,6 +29,31 @@ pub struct PrunedModel {
     pub from: String,
     /// What is known of its accuracy, where it was trained.
     pub card: Option<Card>,
+}
+
+impl PrunedModel {
+    /// Somebody's weights, as they are, for any policy.
+    ///
+    /// # Errors
+    /// Masks that are not of the network.
+    pub(super) fn given(own: NetworkWeights, from: String) -> Result<Self> {
+        let NetworkWeights { network, weights, group_width } = own;
+        Ok(Self {
+            policy: Policy::Scalpel,
+            masks: weights.node_masks(&network)?,
+            network,
+            weights,
+            group_width: group_width.unwrap_or(GROUP_WIDTH),
+            from,
+            card: None,
+        })
+    }
+
+    /// Whether a policy runs it.
+    pub(super) fn is_for(&self, policy: Policy) -> bool {
+        let for_any = self.policy == Policy::Scalpel && policy != Policy::Dense;
+        for_any || self.policy == policy
+    }
 }
 
 /// The published models of a technique, of the plain recipe and its variants: the one that is most often right after
@@ -46,11 +71,6 @@ pub(super) fn published(
     let mut all = Vec::new();
     for name in models::names(folder).into_iter().filter(is_of_it) {
         let (card, model) = models::open(folder, &name)?;
-        let width = model.iter().find_map(|(_, stored)| match stored {
-            StoredArray::Groups(groups, _) => Some(groups.width()),
-            StoredArray::Upright(upright, _) => Some(upright.height()),
-            _ => None,
-        });
         let weights = model.to_weights()?;
         let network = match model.network() {
             Some(network) => network.clone(),
@@ -62,7 +82,7 @@ pub(super) fn published(
             masks: weights.node_masks(&network)?,
             network,
             weights,
-            group_width: width.unwrap_or(GROUP_WIDTH),
+            group_width: model.group_width().unwrap_or(GROUP_WIDTH),
             from: format!("zoo/{name}"),
             card: Some(card),
         };

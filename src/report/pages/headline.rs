@@ -95,7 +95,8 @@ fn table(own: &[&SpeedupGroup<'_>], kept: &BTreeMap<String, f64>) -> Table {
         });
         cells.push(match first.accuracy {
             Some([before, after]) => format!("{before:.2} → {after:.2}"),
-            None => "not trained".into(),
+            None if first.is_random() => "not trained".into(),
+            None => NOT_MEASURED.into(),
         });
         let share = name.and_then(|name| kept.get(name));
         cells.push(share.map_or("random".into(), |share| format!("{:.1}%", 100.0 * share)));

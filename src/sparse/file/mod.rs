@@ -173,6 +173,15 @@ impl Model {
         self.network.as_ref()
     }
 
+    /// Weights in a group: of the first array, in order of name, that is stored in groups.
+    pub fn group_width(&self) -> Option<usize> {
+        self.iter().find_map(|(_, stored)| match stored {
+            StoredArray::Groups(groups, _) => Some(groups.width()),
+            StoredArray::Upright(upright, _) => Some(upright.height()),
+            StoredArray::Dense(_) | StoredArray::Csr(..) => None,
+        })
+    }
+
     /// The size of the arrays that a network needs to run: all but its masks.
     pub fn bytes(&self) -> Bytes {
         let needed =

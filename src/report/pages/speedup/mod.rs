@@ -164,7 +164,8 @@ pub fn speedup_table(group: &SpeedupGroup<'_>) -> Table {
         cells.push(share.map_or(String::new(), |share| format!("{share:.1}%")));
         cells.push(match scalpel.accuracy {
             Some([before, after]) => format!("{before:.2} → {after:.2}"),
-            None => "not trained".into(),
+            None if scalpel.is_random() => "not trained".into(),
+            None => NOT_MEASURED.into(),
         });
         table.row(cells);
     }

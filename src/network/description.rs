@@ -1,0 +1,108 @@
+//! A network by its name in the zoo, or by a file that describes it.
+
+use std::path::Path;
+
+use super::{Network, zoo};
+use crate::error::{Error, Result};
+use crate::files;
+
+/// How the names of files that describe a network end.
+const ENDING: &str = "json";
+
+impl Network {
+    /// The network of the zoo that has this name, or the one that a file of JSON describes: `name`, `input` and
+    /// `layers`, as the fields of [`Network`] are.
+    ///
+    /// # Errors
+    /// Neither; a file that cannot be read or describes no network; one that contradicts itself or has the name of a
+    /// network of the zoo.
+    pub fn open(name_or_file: &str) -> Result<Self> {
+        let path = Path::new(name_or_file);
+        if path.extension().is_none_or(|ending| ending != ENDING) {
+            return zoo::by_name(name_or_file).map_err(|_| {
+                let file = format!("a file that describes another (.{ENDING})");
+                let known = zoo::NAMES.into_iter().chain([&*file]);
+                Error::unknown("network", known, name_or_file)
+            });
+        }
+        let network: Self = serde_json::from_slice(&files::read(path)?).map_err(|error| {
+            Error::malformed(name_or_file, "a network's name, input and layers", error.to_string())
+        })?;
+        if zoo::NAMES.contains(&&*network.name) {
+            let expected = "a name that no network of the zoo has";
+            return Err(Error::malformed(name_or_file, expected, network.name));
+        }
+        // Says where the description contradicts itself.
+        network.mask_sites()?;
+        Ok(network)
+    }
+
+    /// Whether it is one of the zoo's, or what pruning left of such a one.
+    pub fn is_of_zoo(&self) -> bool {
+        zoo::NAMES.contains(&&*self.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::{Conv, Groups, Op};
+
+    fn open(json: &str) -> Result<Network> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("own.json");
+        files::replace(&path, json).unwrap();
+        Network::open(path.to_str().unwrap())
+    }
+
+    #[test]
+    fn a_description_is_what_a_network_serialises_to_but_for_what_is_usual() {
+        assert_eq!(Network::open("lenet-5").unwrap(), zoo::lenet_5());
+        for name in zoo::NAMES {
+            let renamed = Network { name: "own".into(), ..zoo::by_name(name).unwrap() };
+            assert_eq!(open(&serde_json::to_string(&renamed).unwrap()).unwrap(), renamed);
+        }
+        let short = r#"{ "name": "own", "input": [3, 32, 32], "layers": [
+            { "name": "features.0", "op": { "conv": { "outputs": 8, "kernel": 3 } } },
+            { "name": "features.1", "op": { "batch-norm": {} } }
+        ] }"#;
+        let network = open(short).unwrap();
+        let conv = Conv { outputs: 8, kernel: 3, stride: 1, padding: 0, groups: Groups::Even(1) };
+        assert_eq!(network.layers[0].op, Op::Conv(conv));
+        let Op::BatchNorm(norm) = &network.layers[1].op else { panic!("{network:?}") };
+        assert_eq!((norm.epsilon, norm.momentum), (1e-5, 0.1), "as PyTorch's");
+    }
+
+    #[test]
+    fn what_describes_no_network_is_refused_with_what_to_do() {
+        let layer = r#"{ "name": "conv1", "op": { "conv": { "outputs": 8, "kernel": 3 } } }"#;
+        for (json, message) in [
+            ("{}", "missing field `name`"),
+            (
+                r#"{ "name": "own", "input": [1, 8, 8], "layers": [{ "name": "a", "op": "lstm" }] }"#,
+                "lstm",
+            ),
+            (
+                &format!(r#"{{ "name": "own", "input": [1, 2, 2], "layers": [{layer}] }}"#),
+                "at least 3 pixels",
+            ),
+            (
+                &format!(
+                    r#"{{ "name": "own", "input": [1, 8, 8], "layers": [{layer}, {layer}] }}"#
+                ),
+                "conv1",
+            ),
+            (
+                &format!(r#"{{ "name": "nin", "input": [1, 8, 8], "layers": [{layer}] }}"#),
+                "of the zoo",
+            ),
+        ] {
+            let error = open(json).unwrap_err().to_string();
+            assert!(error.contains(message), "{error}");
+        }
+        let error = Network::open("lenet-6").unwrap_err().to_string();
+        assert!(error.contains("lenet-5, convnet") && error.contains(".json"), "{error}");
+        let error = Network::open("none.json").unwrap_err().to_string();
+        assert!(error.contains("cannot read none.json"), "{error}");
+    }
+}
