@@ -230,7 +230,7 @@ fn a_network_of_ones_own_is_compacted_and_timed_and_nothing_is_stored() {
     let network = Network::open(&own).unwrap();
     let mut weights = Weights::random(&network, 1).unwrap();
     weights.remove("features.0.bias");
-    let lives = |node: IxDyn| if node[1] % 4 == 0 { 1.0 } else { 0.0 };
+    let lives = |node: IxDyn| if node[1].is_multiple_of(4) { 1.0 } else { 0.0 };
     weights.insert("mask.alpha", ArrayD::from_shape_fn(vec![1, 32], lives));
     Model::new(&weights, None, Format::Dense).unwrap().save(Path::new(&masked)).unwrap();
 

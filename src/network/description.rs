@@ -2,9 +2,15 @@
 
 use std::path::Path;
 
-use super::{Network, zoo};
+use super::{Network, Op, zoo};
 use crate::error::{Error, Result};
 use crate::files;
+
+/// The largest number of nodes or pixels in a description, far from where products of three of them overflow.
+const LARGEST: usize = 1 << 16;
+
+/// Of one layer: 16 GiB.
+const MOST_WEIGHTS: usize = 1 << 32;
 
 /// How the names of files that describe a network end.
 const ENDING: &str = "json";
@@ -32,9 +38,53 @@ impl Network {
             let expected = "a name that no network of the zoo has";
             return Err(Error::malformed(name_or_file, expected, network.name));
         }
+        network.check_sizes()?;
         // Says where the description contradicts itself.
         network.mask_sites()?;
         Ok(network)
+    }
+
+    /// Refuses numbers of which no processor could hold the products, before anything multiplies them.
+    fn check_sizes(&self) -> Result<()> {
+        let check = |layer: &str, number: usize| {
+            let error = || Error::Layer {
+                network: self.name.clone(),
+                layer: layer.to_owned(),
+                expected: format!("sizes of at most {LARGEST}"),
+                found: number.to_string(),
+            };
+            if number <= LARGEST { Ok(()) } else { Err(error()) }
+        };
+        for number in self.input {
+            check("the input", number)?;
+        }
+        for layer in &self.layers {
+            let numbers = match &layer.op {
+                Op::Conv(conv) => vec![conv.outputs, conv.kernel, conv.stride, conv.padding],
+                Op::MaxPool(pool) | Op::AveragePool(pool) => {
+                    vec![pool.kernel, pool.stride, pool.padding]
+                }
+                Op::Linear(linear) => vec![linear.outputs],
+                Op::LocalResponseNorm(norm) => vec![norm.size],
+                _ => Vec::new(),
+            };
+            for number in numbers {
+                check(&layer.name, number)?;
+            }
+        }
+        for parameter in self.parameters()? {
+            let mut sizes = parameter.shape.iter();
+            let floats = sizes.try_fold(1_usize, |product, &size| product.checked_mul(size));
+            if floats.is_none_or(|floats| floats > MOST_WEIGHTS) {
+                let expected = format!("at most {MOST_WEIGHTS} weights");
+                return Err(self.wrong(
+                    parameter.layer,
+                    expected,
+                    format!("{:?}", parameter.shape),
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// Whether it is one of the zoo's, or what pruning left of such a one.
@@ -46,7 +96,7 @@ impl Network {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::{Conv, Groups, Op};
+    use crate::network::{Conv, Groups};
 
     fn open(json: &str) -> Result<Network> {
         let folder = tempfile::tempdir().unwrap();
@@ -100,6 +150,11 @@ mod tests {
             let error = open(json).unwrap_err().to_string();
             assert!(error.contains(message), "{error}");
         }
+        let huge = r#"{ "name": "own", "input": [1, 60000, 60000], "layers": [
+            { "name": "ip1", "op": { "linear": { "outputs": 60000 } } }] }"#;
+        assert!(open(huge).unwrap_err().to_string().contains("weights, found [60000, 3600000000]"));
+        let error = open(&huge.replace("60000]", "70000]")).unwrap_err().to_string();
+        assert!(error.contains("at most 65536, found 70000"), "{error}");
         let error = Network::open("lenet-6").unwrap_err().to_string();
         assert!(error.contains("lenet-5, convnet") && error.contains(".json"), "{error}");
         let error = Network::open("none.json").unwrap_err().to_string();
