@@ -22,9 +22,11 @@ built_in! {
         "random_pruning";
     "lenet-5":
         "node_pruning" "node_pruning_half_rate" "node_pruning_half_rate_short" "simd_pruning"
-        "simd_pruning_high_rate" "upright_pruning" "upright_pruning_high_rate"
-        "upright_pruning_high_rate_ordered" "upright_pruning_high_rate_refined" "combined_pruning" "combined_pruning_all"
-        "combined_pruning_half_rate_short" "magnitude_pruning" "random_pruning";
+        "simd_pruning_high_rate" "simd_pruning_half_rate_short" "upright_pruning" "upright_pruning_high_rate"
+        "upright_pruning_high_rate_ordered" "upright_pruning_high_rate_refined"
+        "upright_pruning_half_rate_short_refined" "combined_pruning" "combined_pruning_all"
+        "combined_pruning_half_rate_short" "magnitude_pruning" "magnitude_pruning_half_rate_short" "random_pruning"
+        "random_pruning_half_rate_short";
     "convnet":
         "node_pruning" "node_pruning_short" "node_pruning_half_rate" "node_pruning_half_rate_short"
         "node_pruning_deep" "node_pruning_counts" "node_pruning_counts_average" "simd_pruning" "simd_pruning_deep" "simd_pruning_short"
@@ -341,6 +343,17 @@ mod tests {
                 "lenet-5",
                 [(NodePruning, "half_rate_short"), (CombinedPruning, "half_rate_short")],
                 2,
+            ),
+            ("lenet-5", [(NodePruning, "half_rate_short"), (SimdPruning, "half_rate_short")], 0),
+            (
+                "lenet-5",
+                [(NodePruning, "half_rate_short"), (UprightPruning, "half_rate_short_refined")],
+                0,
+            ),
+            (
+                "lenet-5",
+                [(MagnitudePruning, "half_rate_short"), (RandomPruning, "half_rate_short")],
+                0,
             ),
         ] {
             let [one, other] = [one, other].map(|(technique, variant)| {
