@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use scalpel::cli::{self, Reproduce};
 use scalpel::experiment::{self, RecipeArgs};
+use scalpel::network::zoo;
 use scalpel::train::recipe::Technique;
 
 fn main() -> ExitCode {
@@ -11,7 +12,7 @@ fn main() -> ExitCode {
 }
 
 fn run(Reproduce { network, options }: Reproduce) -> anyhow::Result<()> {
-    let args = RecipeArgs { network, recipe: None, variant: None };
+    let args = RecipeArgs { network: zoo::by_name(&network)?, recipe: None, variant: None };
     let mut reports = Vec::new();
     for technique in [Technique::NodePruning, Technique::SimdPruning] {
         reports.push(experiment::run(&args, technique, &options)?);

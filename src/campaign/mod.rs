@@ -34,7 +34,7 @@ impl Job {
     /// # Errors
     /// As [`experiment::run`].
     pub fn run(&self, shared: &Options) -> Result<()> {
-        let (_, options) = self.arguments(shared);
+        let (_, options) = self.arguments(shared)?;
         let report =
             experiment::run_recipe(&self.recipe(shared)?, &options, &mut EventPrinter::default())?;
         let summary = &report.summary;

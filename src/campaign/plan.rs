@@ -10,6 +10,7 @@ use crate::data::synthetic_name;
 use crate::error::{Error, Result};
 use crate::experiment::{self, Options, RecipeArgs};
 use crate::files;
+use crate::network::Network;
 use crate::report::ResultsTree;
 use crate::train::recipe::{Precision, Recipe, Technique};
 
@@ -181,9 +182,9 @@ impl fmt::Display for Job {
 
 impl Job {
     /// What the job's binary would take, on top of what all jobs of a campaign share.
-    pub(super) fn arguments(&self, shared: &Options) -> (RecipeArgs, Options) {
+    pub(super) fn arguments(&self, shared: &Options) -> Result<(RecipeArgs, Options)> {
         let args = RecipeArgs {
-            network: self.network.clone(),
+            network: Network::open(&self.network)?,
             recipe: self.recipe.clone(),
             variant: self.variant.clone(),
         };
@@ -195,7 +196,7 @@ impl Job {
             precision: self.precision,
             ..shared.clone()
         };
-        (args, options)
+        Ok((args, options))
     }
 
     /// The recipe that it runs.
@@ -203,7 +204,7 @@ impl Job {
     /// # Errors
     /// One that there is not, or that contradicts itself.
     pub fn recipe(&self, shared: &Options) -> Result<Recipe> {
-        let (args, options) = self.arguments(shared);
+        let (args, options) = self.arguments(shared)?;
         experiment::recipe(&args, self.technique, &options)
     }
 

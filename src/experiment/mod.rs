@@ -17,8 +17,8 @@ use crate::data::{self, Source};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::import;
-use crate::network::{NodeMasks, Weights, zoo};
-use crate::options::{CheckpointsArg, ResultsArg, RunArgs, network_names};
+use crate::network::{Network, NodeMasks, Weights};
+use crate::options::{CheckpointsArg, NetworkOrFile, ResultsArg, RunArgs};
 use crate::prune::compact::compact;
 use crate::report::{Environment, Latency, ResultsTree, Summary, run_table};
 use crate::sparse::Format;
@@ -36,9 +36,9 @@ const GROUP_WIDTH: usize = 8;
 /// Arguments of the binaries that run one technique.
 #[derive(Args, Clone, Debug)]
 pub struct RecipeArgs {
-    /// The network, such as lenet-300-100
-    #[arg(value_parser = network_names())]
-    pub network: String,
+    /// The network, such as lenet-300-100; with --recipe, also a file (.json) that describes one
+    #[arg(value_parser = NetworkOrFile)]
+    pub network: Network,
     /// A recipe of your own
     #[arg(long, conflicts_with = "variant")]
     pub recipe: Option<PathBuf>,
@@ -112,13 +112,12 @@ pub struct Report {
 pub fn recipe(args: &RecipeArgs, technique: Technique, options: &Options) -> Result<Recipe> {
     let network = &args.network;
     let mut recipe = match &args.recipe {
-        Some(path) => Recipe::load(path)?,
-        None => Recipe::built_in(network, technique, args.variant.as_deref())?,
+        Some(path) => Recipe::load_for(network, path)?,
+        None => Recipe::built_in(&network.name, technique, args.variant.as_deref())?,
     };
-    if recipe.network != *network || recipe.technique != technique {
-        let expected = format!("a recipe for {} of {network}", technique.experiment());
-        let found = format!("{} of {}", recipe.technique.experiment(), recipe.network);
-        return Err(Error::argument("recipe", expected, found));
+    if recipe.technique != technique {
+        let expected = format!("a recipe for {}", technique.experiment());
+        return Err(Error::argument("recipe", expected, recipe.technique.experiment()));
     }
     recipe.seed = options.seed.unwrap_or(recipe.seed);
     recipe.validation_images = options.validation.or(recipe.validation_images);
@@ -150,7 +149,7 @@ fn begins_from(sha256: &str, found: String) -> Error {
 /// The weights that a recipe begins from.
 fn original(path: &Path, key: Option<&str>, recipe: &Recipe) -> Result<Weights> {
     let imported = import::read(path, key)?;
-    let network = zoo::by_name(&recipe.network)?;
+    let network = recipe.original_network()?;
     let weights = import::matching(&imported, &network)?;
     let Some(other) = &imported.network else { return Ok(weights) };
     // A published network has no layers of masks any more.
@@ -272,6 +271,7 @@ pub fn print(reports: &[Report], json: bool) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::network::zoo;
 
     #[test]
     fn a_run_begins_from_a_published_network_that_is_not_pruned() {

@@ -13,7 +13,6 @@ use crate::data::Preprocessing;
 use crate::data::fetch::sha256;
 use crate::error::{Error, Result};
 use crate::files;
-use crate::network::zoo;
 use crate::prune::compact::{compact, living_nodes};
 use crate::report::{ResultsTree, StoredRun};
 use crate::sparse::{Format, Model};
@@ -149,7 +148,7 @@ pub fn publish(
 
 /// A run's weights without the nodes that their masks block, and the nodes that are kept.
 fn compacted(recipe: &Recipe, path: &Path, format: Format) -> Result<(Model, Vec<usize>)> {
-    let original = zoo::by_name(&recipe.network)?;
+    let original = recipe.original_network()?;
     let masked = Model::load(path)?;
     let weights = masked.to_weights()?;
     let network = masked.network().unwrap_or(&original);

@@ -1,6 +1,7 @@
 use super::*;
 use crate::experiment::summarise;
 use crate::network::Weights;
+use crate::network::zoo;
 use crate::prune::whole::{Criterion, prune};
 use crate::report::Environment;
 use crate::train::recipe::Prune;

@@ -34,14 +34,21 @@ impl Network {
         let network: Self = serde_json::from_slice(&files::read(path)?).map_err(|error| {
             Error::malformed(name_or_file, "a network's name, input and layers", error.to_string())
         })?;
-        if zoo::NAMES.contains(&&*network.name) {
-            let expected = "a name that no network of the zoo has";
-            return Err(Error::malformed(name_or_file, expected, network.name));
-        }
-        network.check_sizes()?;
-        // Says where the description contradicts itself.
-        network.mask_sites()?;
+        network.check_description()?;
         Ok(network)
+    }
+
+    /// Refuses a description that contradicts itself, or whose name is a zoo's or none for a folder of results.
+    pub(crate) fn check_description(&self) -> Result<()> {
+        let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_.".contains(letter);
+        let is_plain = self.name.chars().all(plain) && !matches!(&*self.name, "" | "." | "..");
+        if !is_plain || self.is_of_zoo() {
+            let expected = "letters, digits, dots and dashes, and not a name of the zoo";
+            return Err(Error::malformed("the network's name", expected, self.name.clone()));
+        }
+        self.check_sizes()?;
+        // Says where it contradicts itself.
+        self.mask_sites().map(drop)
     }
 
     /// Refuses numbers of which no processor could hold the products, before anything multiplies them.

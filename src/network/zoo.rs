@@ -1,7 +1,6 @@
 //! The five networks of the paper, layer by layer as the authors' scripts have them.
 //!
-//! A network of your own is described by a file ([`Network::open`]) or, to be trained, by one more function here:
-//! docs/recipes.md.
+//! A network of your own is described by a file ([`Network::open`]), or is one more function here: docs/recipes.md.
 
 use super::spec::{
     BatchNorm, Conv, Dropout, Groups, Layer, Linear, LocalResponseNorm, Network, Op, Pool,

@@ -1,6 +1,7 @@
 //! The results tree: `<root>/<experiment>/<network>/<hash of the recipe>/seed-<n>/`. This file owns
 //! all its paths.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -162,6 +163,20 @@ impl ResultsTree {
             }
         }
         Ok(speedups)
+    }
+
+    /// The networks that the experiments have folders of, in order of name: the zoo's, and those of its users.
+    ///
+    /// # Errors
+    /// A folder that cannot be read.
+    pub fn networks(&self) -> Result<BTreeSet<String>> {
+        let mut networks = BTreeSet::new();
+        for technique in Technique::ALL {
+            let folders = subfolders(&self.root.join(technique.experiment()))?;
+            let names = folders.iter().filter_map(|folder| folder.file_name());
+            networks.extend(names.map(|name| name.to_string_lossy().into_owned()));
+        }
+        Ok(networks)
     }
 
     /// The runs of an experiment on a network that have a summary, in order of hash and seed.

@@ -14,7 +14,7 @@ use super::weight_masks::ordered;
 use crate::data::Data;
 use crate::error::{Error, Result};
 use crate::files;
-use crate::network::{Network, Weights, zoo};
+use crate::network::{Network, Weights};
 use crate::prune::compact::{compact, living_nodes};
 use crate::sparse::{Format, Model};
 
@@ -60,7 +60,7 @@ impl Run<'_> {
     /// network's; a full disk. What was done before stays.
     pub fn run(&self, observer: &mut dyn Observer) -> Result<Outcome> {
         let recipe = self.recipe;
-        let original = zoo::by_name(&recipe.network)?;
+        let original = recipe.original_network()?;
         // Given weights are refused before the pixels are prepared, which takes its time.
         let mut weights = self.first_weights(&original)?;
         let train = subsets::open(recipe, self.data, Subset::Train, self.device)?;

@@ -11,7 +11,7 @@ use super::recipe::Recipe;
 use crate::data::fetch::Places;
 use crate::data::{Cropping, Data, Dataset, ImageFolder, ImageFolders, Preprocessing, crop};
 use crate::error::{Error, Result};
-use crate::network::{Shape, zoo};
+use crate::network::{Network, Shape};
 use crate::{files, seed};
 
 /// Which images of a data set.
@@ -33,7 +33,9 @@ pub fn open(
     subset: Subset,
     device: Device,
 ) -> Result<Box<dyn Images>> {
-    let input = zoo::by_name(&recipe.network)?.input;
+    let network = recipe.original_network()?;
+    check_classes(&network, data)?;
+    let input = network.input;
     match (data, &recipe.pixels) {
         (Data::Memory(data), Preprocessing::Normalise(_) | Preprocessing::Whiten { .. }) => {
             Ok(Box::new(in_memory(recipe, data, subset, input, device)?))
@@ -48,6 +50,21 @@ pub fn open(
             Err(Error::argument("prepare images", expected, found))
         }
     }
+}
+
+/// Refuses a network that has fewer scores than the images have classes.
+fn check_classes(network: &Network, data: &Data) -> Result<()> {
+    let classes = match data {
+        Data::Memory(data) => data.classes,
+        Data::Files(data) => data.train.classes().len(),
+    };
+    let scores: usize = network.shapes()?.last().map_or(0, |last| last.iter().product());
+    if scores < classes {
+        let expected = format!("a score for each of the {classes} classes of {}", data.name());
+        let found = format!("{scores} of {}", network.name);
+        return Err(Error::argument("train", expected, found));
+    }
+    Ok(())
 }
 
 fn in_memory(

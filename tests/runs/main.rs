@@ -3,6 +3,7 @@
 
 mod campaign;
 mod models;
+mod own_network;
 mod refusals;
 
 use std::path::{Path, PathBuf};
@@ -51,13 +52,15 @@ fn node_recipe() -> String {
 struct Workplace {
     folder: tempfile::TempDir,
     binary: &'static str,
+    /// A network of the zoo, or a file that describes one.
+    network: String,
 }
 
 impl Workplace {
     fn new(binary: &'static str, recipe: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("recipe.toml"), recipe).unwrap();
-        Self { folder, binary }
+        Self { folder, binary, network: "lenet-300-100".into() }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -78,7 +81,7 @@ impl Workplace {
             _ => env!("CARGO_BIN_EXE_simd_pruning"),
         };
         let mut command = Command::new(binary);
-        command.args(["lenet-300-100", "--synthetic", "--threads", "1", "--json", "--recipe"]);
+        command.args([&*self.network, "--synthetic", "--threads", "1", "--json", "--recipe"]);
         command.arg(self.path("recipe.toml"));
         command.arg("--checkpoints").arg(self.path("checkpoints"));
         command.arg("--results").arg(self.path("results"));

@@ -100,10 +100,10 @@ pub(super) fn simd(authors: &Authors, experiments: &[Experiment]) -> Section {
     for experiment in Experiment::of(experiments, Technique::SimdPruning) {
         let stated = authors.simd.iter().find(|row| row.network == experiment.network);
         for group in by_recipe(&experiment.runs) {
-            table.row(simd_cells(experiment.network, stated, &group));
+            table.row(simd_cells(&experiment.network, stated, &group));
         }
         if experiment.runs.is_empty() {
-            table.row(simd_not_measured(experiment.network, stated));
+            table.row(simd_not_measured(&experiment.network, stated));
         }
     }
     Section {

@@ -145,7 +145,7 @@ impl Tables {
 
 /// What lies in the tree of one technique on one network.
 struct Experiment {
-    network: &'static str,
+    network: String,
     technique: Technique,
     /// Scored on the test set.
     runs: Vec<StoredRun>,
@@ -154,17 +154,32 @@ struct Experiment {
 }
 
 impl Experiment {
-    /// Each technique on each network, whether or not it has run.
+    /// Each technique on each network of the zoo, whether or not it has run, and what has run on others.
     fn all(tree: &ResultsTree) -> Result<Vec<Self>> {
-        let each = zoo::NAMES
-            .into_iter()
-            .flat_map(|network| Technique::ALL.map(|technique| (network, technique)));
-        each.map(|(network, technique)| {
+        let mut others = tree.networks()?;
+        others.retain(|name| !zoo::NAMES.contains(&&**name));
+        let networks = zoo::NAMES.into_iter().map(str::to_owned).chain(others);
+        let each = networks
+            .flat_map(|network| Technique::ALL.map(|technique| (network.clone(), technique)));
+        let each = each.map(|(network, technique): (String, Technique)| {
             let on_test_set = |run: &StoredRun| run.summary.validation_images.is_none();
-            let (runs, trials) = tree.runs(technique, network)?.into_iter().partition(on_test_set);
+            let (runs, trials) = tree.runs(technique, &network)?.into_iter().partition(on_test_set);
             Ok(Self { network, technique, runs, trials })
-        })
-        .collect()
+        });
+        let is_of_table = |experiment: &Result<Self>| match experiment {
+            Ok(Self { network, runs, trials, .. }) => {
+                zoo::NAMES.contains(&&**network) || !runs.is_empty() || !trials.is_empty()
+            }
+            Err(_) => true,
+        };
+        each.filter(is_of_table).collect()
+    }
+
+    /// The networks, in the order of the tables.
+    fn networks(all: &[Self]) -> Vec<&str> {
+        let mut networks: Vec<&str> = all.iter().map(|experiment| &*experiment.network).collect();
+        networks.dedup();
+        networks
     }
 
     /// Those of one technique.

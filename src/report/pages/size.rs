@@ -2,7 +2,6 @@
 
 use super::Experiment;
 use crate::error::Result;
-use crate::network::zoo;
 use crate::report::document::{Block, Section, Svg};
 use crate::report::plots::{Panel, Scatter, Series};
 use crate::report::records::Summary;
@@ -31,7 +30,7 @@ pub(super) fn section(
     timed: Option<&SpeedupGroup<'_>>,
 ) -> Result<(Option<Section>, Vec<Svg>)> {
     let (mut blocks, mut plots) = (vec![Block::Text(TEXT.into())], Vec::new());
-    for network in zoo::NAMES {
+    for network in Experiment::networks(experiments) {
         let of_size = over_weights(experiments, network);
         let points =
             || of_size.iter().flat_map(|series| &series.points).map(|&(_, accuracy)| accuracy);

@@ -2,7 +2,6 @@
 
 use super::Experiment;
 use super::accuracy::READING;
-use crate::network::zoo;
 use crate::report::document::{Block, Section};
 use crate::report::runs::{
     Group, NOT_RUN, accuracies, by_recipe, mean, share_left, technique_name,
@@ -45,7 +44,7 @@ pub(super) fn section(experiments: &[Experiment]) -> Section {
 fn side_by_side(experiments: &[Experiment]) -> Table {
     let names = Technique::ALL.map(technique_name);
     let mut table = Table::new(["network"].into_iter().chain(names));
-    for network in zoo::NAMES {
+    for network in Experiment::networks(experiments) {
         let cell = |technique| {
             let mut own = Experiment::of(experiments, technique);
             let experiment = own.find(|experiment| experiment.network == network)?;
@@ -104,7 +103,7 @@ fn every_recipe(experiments: &[Experiment]) -> Table {
             ]);
         }
         if experiment.runs.is_empty() {
-            table.row([experiment.network, technique_name(experiment.technique), NOT_RUN]);
+            table.row([&*experiment.network, technique_name(experiment.technique), NOT_RUN]);
         }
     }
     table

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::per_parameter::matches;
 use super::{Beta, Keep, Prune, Recipe, Stage, Target};
 use crate::error::{Error, Result};
-use crate::network::{Network, Op, zoo};
+use crate::network::{Network, Op};
 
 impl Recipe {
     /// Refuses a recipe that contradicts itself.
@@ -13,7 +13,13 @@ impl Recipe {
         let refused = |(field, expected, found): Complaint| {
             Error::malformed(format!("{name}, {field}"), expected, found)
         };
-        let network = zoo::by_name(&self.network)?;
+        let network = self.original_network()?;
+        if let Some(own) = &self.description {
+            let expected = "the name of the network that it describes";
+            require(own.name == self.network, "network", expected, &self.network)
+                .map_err(refused)?;
+            own.check_description()?;
+        }
         self.check_numbers(&network)?.map_err(refused)?;
         require(!self.stages.is_empty(), "stages", "at least one", &"none").map_err(refused)?;
         for index in 0..self.stages.len() {

@@ -8,8 +8,8 @@ use super::Recipe;
 use crate::error::{Error, Result};
 
 /// What a run is, beside what it does: no setting of the training.
-const OF_THE_RUN: [&str; 6] =
-    ["network", "technique", "seed", "quick", "validation_images", "precision"];
+const OF_THE_RUN: [&str; 7] =
+    ["network", "description", "technique", "seed", "quick", "validation_images", "precision"];
 
 impl Recipe {
     /// The settings of this recipe that are others than in `base`, in the order of their names: such as

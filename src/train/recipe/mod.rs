@@ -17,14 +17,18 @@ use crate::data::Preprocessing;
 use crate::data::fetch::sha256;
 use crate::error::{Error, Result};
 use crate::files;
+use crate::network::{Network, zoo};
 use crate::sparse::Format;
 
 /// Every hyper-parameter of one experiment on one network.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Recipe {
-    /// A network of the zoo.
+    /// A network of the zoo, or the name of the one that is described.
     pub network: String,
+    /// The network, where it is none of the zoo's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<Network>,
     /// What the stages do to it.
     pub technique: Technique,
     /// Such as `mnist`.
@@ -230,16 +234,51 @@ impl Recipe {
         Self::parse(&files::read_text(path)?, &path.display().to_string())
     }
 
+    /// Reads and checks a recipe for a network, which it need not describe itself.
+    ///
+    /// # Errors
+    /// As [`Recipe::load`]; a recipe for another network.
+    pub fn load_for(network: &Network, path: &Path) -> Result<Self> {
+        let name = path.display().to_string();
+        let mut recipe = Self::read(&files::read_text(path)?, &name)?;
+        if recipe.network != network.name {
+            let expected = format!("a recipe for {}", network.name);
+            return Err(Error::malformed(name, expected, format!("one for {}", recipe.network)));
+        }
+        if !network.is_of_zoo() && recipe.description.is_none() {
+            recipe.description = Some(network.clone());
+        }
+        recipe.check(&name)?;
+        if recipe.original_network()? != *network {
+            let expected = format!("a recipe for {} as it is described", network.name);
+            let found = format!("one for {} as it describes that", recipe.network);
+            return Err(Error::malformed(name, expected, found));
+        }
+        Ok(recipe)
+    }
+
     /// Reads and checks a recipe from TOML; `name` is for messages.
     ///
     /// # Errors
     /// As [`Recipe::load`].
     pub fn parse(text: &str, name: &str) -> Result<Self> {
-        let recipe: Self = toml::from_str(text).map_err(|error| {
-            Error::malformed(name, "a recipe (see experiments/recipes)", error.to_string())
-        })?;
+        let recipe = Self::read(text, name)?;
         recipe.check(name)?;
         Ok(recipe)
+    }
+
+    fn read(text: &str, name: &str) -> Result<Self> {
+        toml::from_str(text).map_err(|error| {
+            Error::malformed(name, "a recipe (see experiments/recipes)", error.to_string())
+        })
+    }
+
+    /// The network before anything was pruned.
+    ///
+    /// # Errors
+    /// A name that is not in the zoo, without a description.
+    pub fn original_network(&self) -> Result<Network> {
+        self.description.clone().map_or_else(|| zoo::by_name(&self.network), Ok)
     }
 
     /// The recipe as TOML.
@@ -340,6 +379,8 @@ impl Recipe {
         #[derive(Serialize)]
         struct Dependencies<'a> {
             network: &'a str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            description: Option<&'a Network>,
             dataset: &'a str,
             train_images: Option<usize>,
             #[serde(skip_serializing_if = "Option::is_none")]
@@ -364,6 +405,7 @@ impl Recipe {
         let prunes_nodes = |stage: &Stage| matches!(stage.prune, Some(Prune::Node { .. }));
         digest(&Dependencies {
             network: &self.network,
+            description: self.description.as_ref(),
             dataset,
             train_images: self.train_images,
             validation_images: self.validation_images,
