@@ -48,10 +48,9 @@ impl Given {
         Ok(Self { original, own, card: Some(card) })
     }
 
-    fn file(network: &str, path: &Path, key: Option<&str>) -> anyhow::Result<Self> {
-        let original = zoo::by_name(network)?;
-        let own = NetworkWeights::read(path, key, &original)?;
-        Ok(Self { original, own, card: None })
+    fn file(network: &Network, path: &Path, key: Option<&str>) -> anyhow::Result<Self> {
+        let own = NetworkWeights::read(path, key, network)?;
+        Ok(Self { original: network.clone(), own, card: None })
     }
 }
 
@@ -141,7 +140,11 @@ fn run(cli: Evaluate) -> anyhow::Result<ExitCode> {
     let place = cli.policy.map(|_| BenchDevice::open(&cli.run.device)).transpose()?;
     let context = place.as_ref().map(|place| place.context(cli.run.thread_count())).transpose()?;
     let source = if cli.synthetic { Source::Synthetic } else { Source::Real };
-    let mut recipe = Recipe::built_in(&original.name, Technique::NodePruning, None)?;
+    let mut recipe = match &cli.recipe {
+        Some(path) => Recipe::load_for(&original, path)?,
+        None => Recipe::built_in(&original.name, Technique::NodePruning, None)?,
+    };
+    recipe.validation_images = None;
     if let Some(Card { dataset, pixels, .. }) = &card {
         (recipe.dataset, recipe.pixels) = (dataset.clone(), pixels.clone());
     }

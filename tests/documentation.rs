@@ -168,7 +168,8 @@ fn the_page_of_results_works_in_a_browser() {
     let picture = folder.path().join("page.png");
     // What a reader would do, when the page is there: the second click turns the order round.
     let click = "<script>\
-        const head = document.querySelector('#techniques th');\
+        const tables = document.querySelectorAll('#techniques table');\
+        const head = [...tables].at(-1).querySelector('th');\
         head.click(); head.click();\
         document.title = [...head.closest('table').tBodies[0].rows].map(row => row.cells[0].textContent).join();\
         </script></body>";

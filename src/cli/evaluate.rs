@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use clap::Parser;
 
 use crate::engine::Policy;
-use crate::options::{RunArgs, ZooDirArg, network_names};
+use crate::network::Network;
+use crate::options::{NetworkOrFile, RunArgs, ZooDirArg};
 
 /// Measures the test accuracy of weights: ours or the authors', masked, compacted or sparse
 #[derive(Clone, Debug, Parser)]
@@ -16,9 +17,12 @@ use crate::options::{RunArgs, ZooDirArg, network_names};
   evaluate --zoo lenet-5-simd-pruning --policy simd"
 )]
 pub struct Evaluate {
-    /// The network that the weights are of, such as lenet-5
-    #[arg(required_unless_present = "zoo", value_parser = network_names())]
-    pub network: Option<String>,
+    /// The network that the weights are of, such as lenet-5; with --recipe, also a file (.json) that describes one
+    #[arg(required_unless_present = "zoo", value_parser = NetworkOrFile)]
+    pub network: Option<Network>,
+    /// A recipe of your own, which says the data set and how pixels become inputs
+    #[arg(long, conflicts_with = "zoo")]
+    pub recipe: Option<PathBuf>,
     /// safetensors or a state dict of PyTorch, under the authors' parameter names, with or without masks
     #[arg(long, value_name = "FILE", required_unless_present = "zoo")]
     pub weights: Option<PathBuf>,

@@ -54,6 +54,17 @@ fn a_network_that_a_file_describes_is_trained_pruned_and_shown() {
     let techniques = fs::read_to_string(into.join("docs/results/techniques.md")).unwrap();
     assert!(techniques.lines().any(|line| line.starts_with("| own ")), "{techniques}");
 
+    let mut evaluate = Command::new(env!("CARGO_BIN_EXE_evaluate"));
+    evaluate.args([&*workplace.network, "--synthetic", "--json", "--weights"]);
+    evaluate.arg(report["weights"].as_str().unwrap());
+    evaluate.arg("--recipe").arg(workplace.path("recipe.toml"));
+    for policy in [&[][..], &["--policy", "scalpel"]] {
+        let output = evaluate.args(policy).output().unwrap();
+        let score: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(score["accuracy"], summary["accuracy_after"], "{policy:?}: {score}");
+        assert_eq!(score["nodes_kept"], summary["nodes_kept"], "{policy:?}: {score}");
+    }
+
     // Another network of the same name goes on from none of the first one's checkpoints.
     fs::write(workplace.path("own.json"), description(8)).unwrap();
     let other = workplace.finish();

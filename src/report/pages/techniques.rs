@@ -23,6 +23,7 @@ const TECHNIQUES: &str = "*combined* prunes nodes, then groups of what is left; 
 
 /// The section of both tables.
 pub(super) fn section(experiments: &[Experiment]) -> Section {
+    let every_recipe = every_recipe(experiments);
     Section {
         name: "techniques",
         title: "Every technique",
@@ -33,10 +34,10 @@ pub(super) fn section(experiments: &[Experiment]) -> Section {
             Block::Text(SIDE_BY_SIDE.into()),
             Block::Table(side_by_side(experiments)),
             Block::Heading("Every recipe".into()),
-            Block::Table(every_recipe(experiments)),
+            Block::Table(every_recipe.clone()),
             Block::Text(READING.into()),
         ],
-        csv: None,
+        csv: Some(every_recipe.csv()),
     }
 }
 

@@ -248,6 +248,10 @@ fn a_technique_is_stood_for_by_the_whole_recipe_with_the_most_seeds() {
         store(&tree, &Recipe { seed, ..carried(Some("deep")).full() }, accuracies);
     }
     assert!(side_by_side().contains("[83.00 → 80.17 at 50.0%, 3 seeds]"), "{}", side_by_side());
+    let files = build(&tree).files();
+    let csv = files.iter().find(|(path, _)| path.ends_with("techniques.csv"));
+    let csv = &csv.expect("the page's CSV").1;
+    assert!(csv.starts_with("network,technique,") && csv.contains("recipe short"), "{csv}");
 }
 
 #[test]
