@@ -144,6 +144,7 @@ fn run(cli: Evaluate) -> anyhow::Result<ExitCode> {
         Some(path) => Recipe::load_for(&original, path)?,
         None => Recipe::built_in(&original.name, Technique::NodePruning, None)?,
     };
+    // The test images, whatever the recipe chooses its settings by.
     recipe.validation_images = None;
     if let Some(Card { dataset, pixels, .. }) = &card {
         (recipe.dataset, recipe.pixels) = (dataset.clone(), pixels.clone());

@@ -28,7 +28,7 @@ pub struct Plan {
 pub struct Jobs {
     /// Such as `node_pruning`.
     pub experiment: String,
-    /// Networks of the zoo.
+    /// Networks of the zoo, or files (.json) that describe others, from the plan's folder.
     pub networks: Vec<String>,
     /// A job for each.
     pub seeds: Vec<u64>,
@@ -116,7 +116,7 @@ impl Plan {
         })
     }
 
-    /// Its jobs, one by one, without repetitions. `folder` is the plan's own, for its recipes.
+    /// Its jobs, one by one, without repetitions. `folder` is the plan's own, for its recipes and descriptions of networks.
     ///
     /// # Errors
     /// An experiment that there is not.
@@ -130,9 +130,11 @@ impl Plan {
             })?;
             for &seed in &jobs.seeds {
                 for network in &jobs.networks {
+                    let in_folder = || folder.join(network).to_string_lossy().into_owned();
+                    let is_file = Network::is_file_name(network);
                     let job = Job {
                         technique,
-                        network: network.clone(),
+                        network: if is_file { in_folder() } else { network.clone() },
                         seed,
                         variant: jobs.variant.clone(),
                         recipe: jobs.recipe.as_ref().map(|path| folder.join(path)),
@@ -228,6 +230,17 @@ mod tests {
     use super::*;
     use crate::campaign::tests::{PLAN, jobs, shared};
     use crate::data::fetch::sha256;
+
+    #[test]
+    fn a_plan_may_name_a_network_that_a_file_beside_it_describes() {
+        let plan = r#"jobs = [{ experiment = "simd_pruning", networks = ["network.json"], seeds = [1],
+            recipe = "recipe.toml" }]"#;
+        let plan: Plan = toml::from_str(plan).unwrap();
+        let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+        let [job] = &plan.jobs(&examples).unwrap()[..] else { panic!("one job") };
+        let recipe = job.recipe(&shared(Path::new("results"))).unwrap();
+        assert_eq!((&*recipe.network, recipe.description.is_some()), ("vgg-small", true));
+    }
 
     #[test]
     fn a_plan_is_its_jobs_and_shards_share_them_out() {

@@ -23,19 +23,28 @@ impl Network {
     /// Neither; a file that cannot be read or describes no network; one that contradicts itself or has the name of a
     /// network of the zoo.
     pub fn open(name_or_file: &str) -> Result<Self> {
-        let path = Path::new(name_or_file);
-        if path.extension().is_none_or(|ending| ending != ENDING) {
+        if !Self::is_file_name(name_or_file) {
             return zoo::by_name(name_or_file).map_err(|_| {
                 let file = format!("a file that describes another (.{ENDING})");
                 let known = zoo::NAMES.into_iter().chain([&*file]);
                 Error::unknown("network", known, name_or_file)
             });
         }
-        let network: Self = serde_json::from_slice(&files::read(path)?).map_err(|error| {
-            Error::malformed(name_or_file, "a network's name, input and layers", error.to_string())
-        })?;
+        let network: Self = serde_json::from_slice(&files::read(Path::new(name_or_file))?)
+            .map_err(|error| {
+                Error::malformed(
+                    name_or_file,
+                    "a network's name, input and layers",
+                    error.to_string(),
+                )
+            })?;
         network.check_description()?;
         Ok(network)
+    }
+
+    /// Whether [`Network::open`] takes it for the name of a file.
+    pub(crate) fn is_file_name(name_or_file: &str) -> bool {
+        Path::new(name_or_file).extension().is_some_and(|ending| ending == ENDING)
     }
 
     /// Refuses a description that contradicts itself, or whose name is a zoo's or none for a folder of results.

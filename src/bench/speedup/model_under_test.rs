@@ -68,9 +68,7 @@ impl ModelUnderTest {
         }
         Ok(Self { original, dense, models: made })
     }
-}
 
-impl ModelUnderTest {
     /// A network with the weights of a file, pruned or not, in the place of published ones. See
     /// [`NetworkWeights::read`] for `key`.
     ///

@@ -166,13 +166,11 @@ impl Experiment {
             let (runs, trials) = tree.runs(technique, &network)?.into_iter().partition(on_test_set);
             Ok(Self { network, technique, runs, trials })
         });
-        let is_of_table = |experiment: &Result<Self>| match experiment {
-            Ok(Self { network, runs, trials, .. }) => {
-                zoo::NAMES.contains(&&**network) || !runs.is_empty() || !trials.is_empty()
-            }
-            Err(_) => true,
-        };
-        each.filter(is_of_table).collect()
+        let mut all = each.collect::<Result<Vec<Self>>>()?;
+        all.retain(|Self { network, runs, trials, .. }| {
+            zoo::NAMES.contains(&&**network) || !runs.is_empty() || !trials.is_empty()
+        });
+        Ok(all)
     }
 
     /// The networks, in the order of the tables.
