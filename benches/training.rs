@@ -167,7 +167,8 @@ fn epochs(json: JsonArg) {
         let stage = Stage {
             name: "timed".into(),
             learning_rate: 0.01,
-            learning_rate_epochs: 100,
+            learning_rate_epochs: Some(100),
+            one_cycle: None,
             epochs: ROUNDS + 1,
             quick_epochs: None,
             compact: false,

@@ -19,7 +19,7 @@ fn train(network: &str, epochs: usize, images: Option<usize>, source: Source) ->
     let mut recipe = Recipe::built_in(network, Technique::NodePruning, None).unwrap();
     recipe.stages.truncate(1);
     recipe.stages[0].epochs = epochs;
-    recipe.stages[0].learning_rate_epochs = 3;
+    recipe.stages[0].learning_rate_epochs = Some(3);
     recipe.train_images = images;
     let data = data::load(&recipe.dataset, source, recipe.first_images()).unwrap();
     let folder = tempfile::tempdir().unwrap();
@@ -178,7 +178,7 @@ fn training_in_bf16_learns_as_well() {
     let accuracy = |precision: Precision| {
         let mut recipe = Recipe::built_in("lenet-300-100", Technique::NodePruning, None).unwrap();
         recipe.stages.truncate(1);
-        (recipe.stages[0].epochs, recipe.stages[0].learning_rate_epochs) = (3, 2);
+        (recipe.stages[0].epochs, recipe.stages[0].learning_rate_epochs) = (3, Some(2));
         (recipe.precision, recipe.train_images) = (precision, Some(6000));
         let data = Data::from(synthetic_digits(SyntheticCounts { train: 6000, test: 1000 }, 1));
         let folder = tempfile::tempdir().unwrap();

@@ -173,6 +173,7 @@ impl<'a> Trainer<'a> {
         while self.state.epochs_done < self.stage.epochs {
             let start = Instant::now();
             let epoch = self.context.recipe.first_epoch + self.state.epochs_done;
+            let learning_rate = self.learning_rate(epoch, 0.0);
             let train_loss = self.epoch(epoch, observer)?;
             if self.is_soft() {
                 self.prune_anew()?;
@@ -185,7 +186,7 @@ impl<'a> Trainer<'a> {
                 return Err(Error::Dead {
                     stage: self.stage.name.clone(),
                     epoch,
-                    learning_rate: self.stage.learning_rate_at(epoch),
+                    learning_rate,
                     varying: score.varying,
                     classes: score.classes,
                 });
@@ -197,7 +198,7 @@ impl<'a> Trainer<'a> {
             self.state.metrics.push(EpochMetrics {
                 stage: self.stage.name.clone(),
                 epoch,
-                learning_rate: self.stage.learning_rate_at(epoch),
+                learning_rate,
                 train_loss,
                 test_correct: score.correct,
                 test_correct_top5: score.correct_top5,
@@ -242,16 +243,22 @@ impl<'a> Trainer<'a> {
         let place = [self.index as u64, epoch as u64];
         tch::manual_seed(seed::number(recipe.seed, "dropout", &place)); // libtorch's own stream
         let images = self.context.train;
-        let rate = self.stage.learning_rate_at(epoch);
         let batches = images.len().div_ceil(recipe.batch_size);
         let mut losses = Losses::new(batches, self.context.device)?;
         let order = Order::Shuffled { seed: recipe.seed, place };
         for (done, batch) in images.batches(order, recipe.batch_size)?.enumerate() {
             let batch = batch?;
+            let rate = self.learning_rate(epoch, done as f64 / batches as f64);
             losses.push(&self.step(&batch, rate)?, batch.len())?;
             observer.batch(done + 1, batches);
         }
-        self.mean_loss(&losses, epoch, rate)
+        self.mean_loss(&losses, epoch)
+    }
+
+    /// The learning rate in the epoch at hand, of which that share is done.
+    fn learning_rate(&self, epoch: usize, of_epoch: f64) -> f64 {
+        let done = (self.state.epochs_done as f64 + of_epoch) / self.stage.epochs as f64;
+        self.stage.learning_rate_at(epoch, done)
     }
 
     /// One step of gradient descent on a batch; returns the loss, on the device.
@@ -323,14 +330,14 @@ impl<'a> Trainer<'a> {
     }
 
     /// The mean over an epoch's images.
-    fn mean_loss(&self, losses: &Losses, epoch: usize, rate: f64) -> Result<f64> {
+    fn mean_loss(&self, losses: &Losses, epoch: usize) -> Result<f64> {
         let values = losses.fetch()?;
         if let Some(batch) = values.iter().position(|loss| !loss.is_finite()) {
             return Err(Error::Diverged {
                 stage: self.stage.name.clone(),
                 epoch,
                 batch: batch + 1,
-                learning_rate: rate,
+                learning_rate: self.learning_rate(epoch, batch as f64 / values.len() as f64),
                 loss: values[batch],
             });
         }

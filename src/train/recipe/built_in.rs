@@ -240,6 +240,25 @@ mod tests {
     }
 
     #[test]
+    fn a_learning_rate_says_in_one_way_how_it_goes_on() {
+        let text = include_str!("../../../experiments/recipes/lenet-5/simd_pruning.toml");
+        for (to, message) in [
+            ("", "either learning_rate_epochs or one_cycle, found neither"),
+            ("learning_rate_epochs = 15\none_cycle = { warm_up = 0.3 }", "found both"),
+            ("learning_rate_epochs = 0", "learning_rate_epochs: expected at least 1"),
+            ("one_cycle = { warm_up = 1.0 }", "stage original, one_cycle"),
+        ] {
+            let text = text.replacen("learning_rate_epochs = 15", to, 1);
+            let error = Recipe::parse(&text, "recipe").unwrap_err().to_string();
+            assert!(error.contains(message), "{error}");
+        }
+        let cycle = text.replacen("learning_rate_epochs = 15", "one_cycle = { warm_up = 0.3 }", 1);
+        let cycle = Recipe::parse(&cycle, "recipe").unwrap();
+        assert!(cycle.quick().stages[0].one_cycle.is_some());
+        assert_eq!(Recipe::parse(&cycle.to_toml().unwrap(), "recipe").unwrap(), cycle);
+    }
+
+    #[test]
     fn what_upright_pruning_cannot_do_is_named_and_soft_epochs_are_shortened_with_the_others() {
         let text =
             include_str!("../../../experiments/recipes/lenet-300-100/upright_pruning_refined.toml");

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::per_parameter::matches;
-use super::{Beta, Keep, Prune, Recipe, Stage, Target};
+use super::{Beta, Keep, OneCycle, Prune, Recipe, Stage, Target};
 use crate::error::{Error, Result};
 use crate::network::{Network, Op};
 
@@ -68,10 +68,7 @@ impl Recipe {
         let found = format!("{:?}", stage.prune);
         let none = !is_given || stage.prune.is_none();
         require(none, "prune", "none, beside original_weights", &found)?;
-        let falls = stage.learning_rate_epochs;
-        require(falls > 0, "learning_rate_epochs", "at least 1", &falls)?;
-        let rate = stage.learning_rate;
-        require(finite(rate), "learning_rate", "0 or more", &rate)?;
+        check_learning_rate(stage)?;
         let soft = stage.soft_epochs();
         require(soft <= stage.epochs, "soft_epochs", "no more than the stage's epochs", &soft)?;
         check_average(stage, network)?;
@@ -89,6 +86,23 @@ impl Recipe {
         )?;
         self.check_prune(prune, network)
     }
+}
+
+/// Refuses a learning rate that is none, or that does not say how it goes on.
+fn check_learning_rate(stage: &Stage) -> Result<(), Complaint> {
+    let Stage { learning_rate: rate, learning_rate_epochs: falls, one_cycle, .. } = *stage;
+    require(finite(rate), "learning_rate", "0 or more", &rate)?;
+    let expected = "either learning_rate_epochs or one_cycle";
+    let found = if falls.is_some() { "both" } else { "neither" };
+    require(falls.is_some() != one_cycle.is_some(), "learning_rate", expected, &found)?;
+    if let Some(falls) = falls {
+        require(falls > 0, "learning_rate_epochs", "at least 1", &falls)?;
+    }
+    if let Some(OneCycle { warm_up }) = one_cycle {
+        let is_share = (0.0..1.0).contains(&warm_up);
+        require(is_share, "one_cycle", "a warm_up of 0 or more and less than 1", &warm_up)?;
+    }
+    Ok(())
 }
 
 /// Refuses a mean of weights that is none of a network's: masks that learn or change are no numbers to be averaged, and

@@ -8,7 +8,7 @@ mod stage;
 mod technique;
 
 pub use per_parameter::PerParameter;
-pub use stage::{Keep, Prune, Stage, Target, Unit};
+pub use stage::{Keep, OneCycle, Prune, Stage, Target, Unit};
 pub use technique::Technique;
 
 use std::path::Path;
@@ -256,17 +256,18 @@ impl Recipe {
             let epochs = stage.quick_epochs.filter(|&epochs| epochs > 0)?;
             let compact = std::mem::take(&mut compact);
             let share = epochs as f64 / stage.epochs.max(1) as f64;
-            let falls = (stage.learning_rate_epochs as f64 * share).round() as usize;
-            let learning_rate_epochs = falls.max(1);
+            let falls_earlier = |falls: usize| ((falls as f64 * share).round() as usize).max(1);
+            let learning_rate_epochs = stage.learning_rate_epochs.map(falls_earlier);
             let quick_epochs = None;
             let prune = stage.prune.clone().map(|prune| prune.shortened(share));
             let (name, keep) = (stage.name.clone(), stage.keep.shortened(share));
-            let Stage { learning_rate, .. } = *stage;
+            let Stage { learning_rate, one_cycle, .. } = *stage;
             Some(Stage {
                 name,
                 learning_rate,
                 epochs,
                 learning_rate_epochs,
+                one_cycle,
                 quick_epochs,
                 compact,
                 prune,

@@ -12,10 +12,14 @@ use crate::network::NodeKind;
 pub struct Stage {
     /// Unique in its recipe.
     pub name: String,
-    /// Learning rate at the start.
+    /// Learning rate at the start; of one cycle, the largest.
     pub learning_rate: f64,
-    /// Epochs after which the learning rate falls to a tenth, each time.
-    pub learning_rate_epochs: usize,
+    /// Epochs after which the learning rate falls to a tenth, each time. Absent where it takes one cycle.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub learning_rate_epochs: Option<usize>,
+    /// One cycle of the learning rate over the whole stage, instead of steps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub one_cycle: Option<OneCycle>,
     /// Passes over the training images.
     pub epochs: usize,
     /// Passes in the quick version, which drops the stage where this is absent.
@@ -41,9 +45,34 @@ impl Stage {
         }
     }
 
-    /// The learning rate of an epoch, by its number.
-    pub fn learning_rate_at(&self, epoch: usize) -> f64 {
-        self.learning_rate * 0.1_f64.powi((epoch / self.learning_rate_epochs) as i32)
+    /// The learning rate in an epoch, by its number, once that share of the stage's steps is done, 0 to 1.
+    pub fn learning_rate_at(&self, epoch: usize, done: f64) -> f64 {
+        let falls = self.learning_rate_epochs.map_or(0, |epochs| epoch / epochs);
+        match self.one_cycle {
+            Some(cycle) => self.learning_rate * cycle.share_at(done),
+            None => self.learning_rate * 0.1_f64.powi(falls as i32),
+        }
+    }
+}
+
+/// A learning rate that rises from a 25th of its largest value and then falls to 0, along half a cosine each, a little
+/// with every step (Smith and Topin 2018; the factor and the curves are those of PyTorch's `OneCycleLR`).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OneCycle {
+    /// The share of the stage's steps in which it rises, 0 to 1.
+    pub warm_up: f64,
+}
+
+impl OneCycle {
+    /// The share of its largest value that the learning rate has once that share of the steps is done.
+    fn share_at(self, done: f64) -> f64 {
+        let first = 1.0 / 25.0;
+        let half_cosine = |done: f64| (1.0 - (std::f64::consts::PI * done).cos()) / 2.0;
+        if done < self.warm_up {
+            return first + (1.0 - first) * half_cosine(done / self.warm_up);
+        }
+        1.0 - half_cosine((done - self.warm_up) / (1.0 - self.warm_up))
     }
 }
 
@@ -229,4 +258,42 @@ fn is_false(value: &bool) -> bool {
 
 fn is_zero(value: &usize) -> bool {
     *value == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = r#"
+        name = "original"
+        learning_rate = 0.5
+        one_cycle = { warm_up = 0.25 }
+        epochs = 8
+        keep = "last"
+    "#;
+
+    #[test]
+    fn one_cycle_rises_to_the_learning_rate_and_falls_to_nothing() {
+        let stage: Stage = toml::from_str(TEXT).unwrap();
+        let at = |done| stage.learning_rate_at(1, done);
+        let expected = [(0.0, 0.02), (0.125, 0.26), (0.25, 0.5), (0.625, 0.25), (1.0, 0.0)];
+        for (done, rate) in expected {
+            approx::assert_abs_diff_eq!(at(done), rate, epsilon = 1e-12);
+        }
+        let steps: Vec<f64> = (0..=40).map(|step| at(f64::from(step) / 40.0)).collect();
+        assert!(
+            steps.windows(2).enumerate().all(|(step, pair)| (step < 10) == (pair[0] < pair[1]))
+        );
+        let without = Stage { one_cycle: Some(OneCycle { warm_up: 0.0 }), ..stage };
+        assert_eq!(without.learning_rate_at(1, 0.0), 0.5);
+    }
+
+    #[test]
+    fn steps_fall_by_the_epochs_number_alone() {
+        let text = TEXT.replace("one_cycle = { warm_up = 0.25 }", "learning_rate_epochs = 3");
+        let stage: Stage = toml::from_str(&text).unwrap();
+        for (epoch, done, rate) in [(2, 0.9, 0.5), (3, 0.0, 0.05), (6, 0.5, 0.005)] {
+            approx::assert_relative_eq!(stage.learning_rate_at(epoch, done), rate);
+        }
+    }
 }
