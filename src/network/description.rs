@@ -30,14 +30,17 @@ impl Network {
                 Error::unknown("network", known, name_or_file)
             });
         }
-        let network: Self = serde_json::from_slice(&files::read(Path::new(name_or_file))?)
-            .map_err(|error| {
-                Error::malformed(
-                    name_or_file,
-                    "a network's name, input and layers",
-                    error.to_string(),
-                )
-            })?;
+        Self::parse(&files::read(Path::new(name_or_file))?, name_or_file)
+    }
+
+    /// Reads a description of a network from JSON; `name` is for messages.
+    ///
+    /// # Errors
+    /// As [`Network::open`].
+    pub fn parse(json: &[u8], name: &str) -> Result<Self> {
+        let network: Self = serde_json::from_slice(json).map_err(|error| {
+            Error::malformed(name, "a network's name, input and layers", error.to_string())
+        })?;
         network.check_description()?;
         Ok(network)
     }
@@ -114,11 +117,8 @@ mod tests {
     use super::*;
     use crate::network::{Conv, Groups};
 
-    fn open(json: &str) -> Result<Network> {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("own.json");
-        files::replace(&path, json).unwrap();
-        Network::open(path.to_str().unwrap())
+    fn parse(json: &str) -> Result<Network> {
+        Network::parse(json.as_bytes(), "own.json")
     }
 
     #[test]
@@ -126,13 +126,13 @@ mod tests {
         assert_eq!(Network::open("lenet-5").unwrap(), zoo::lenet_5());
         for name in zoo::NAMES {
             let renamed = Network { name: "own".into(), ..zoo::by_name(name).unwrap() };
-            assert_eq!(open(&serde_json::to_string(&renamed).unwrap()).unwrap(), renamed);
+            assert_eq!(parse(&serde_json::to_string(&renamed).unwrap()).unwrap(), renamed);
         }
         let short = r#"{ "name": "own", "input": [3, 32, 32], "layers": [
             { "name": "features.0", "op": { "conv": { "outputs": 8, "kernel": 3 } } },
             { "name": "features.1", "op": { "batch-norm": {} } }
         ] }"#;
-        let network = open(short).unwrap();
+        let network = parse(short).unwrap();
         let conv = Conv { outputs: 8, kernel: 3, stride: 1, padding: 0, groups: Groups::Even(1) };
         assert_eq!(network.layers[0].op, Op::Conv(conv));
         let Op::BatchNorm(norm) = &network.layers[1].op else { panic!("{network:?}") };
@@ -163,13 +163,15 @@ mod tests {
                 "of the zoo",
             ),
         ] {
-            let error = open(json).unwrap_err().to_string();
+            let error = parse(json).unwrap_err().to_string();
             assert!(error.contains(message), "{error}");
         }
         let huge = r#"{ "name": "own", "input": [1, 60000, 60000], "layers": [
             { "name": "ip1", "op": { "linear": { "outputs": 60000 } } }] }"#;
-        assert!(open(huge).unwrap_err().to_string().contains("weights, found [60000, 3600000000]"));
-        let error = open(&huge.replace("60000]", "70000]")).unwrap_err().to_string();
+        assert!(
+            parse(huge).unwrap_err().to_string().contains("weights, found [60000, 3600000000]")
+        );
+        let error = parse(&huge.replace("60000]", "70000]")).unwrap_err().to_string();
         assert!(error.contains("at most 65536, found 70000"), "{error}");
         let error = Network::open("lenet-6").unwrap_err().to_string();
         assert!(error.contains("lenet-5, convnet") && error.contains(".json"), "{error}");
