@@ -16,6 +16,7 @@ use anyhow::Context;
 use clap::{Parser, ValueEnum};
 use scalpel::baselines::Libraries;
 use scalpel::bench::breakeven::{COLUMNS, Case, DENSITIES, SHAPES, gpu, measure, variants};
+use scalpel::kernels::GpuSparseVariant;
 use scalpel::options::BenchArgs;
 use scalpel::report::{BreakevenPoint, Table};
 use scalpel::sparse::Pattern;
@@ -133,7 +134,8 @@ impl Contest {
                 measure(case, &here, libraries)
             }
             Self::Gpu(device) => {
-                let all = gpu::variants(device.gpu.language(), case.n);
+                let language = device.gpu.language();
+                let all = GpuSparseVariant::all(pattern, language, case.n);
                 gpu::measure(case, device, Some(&all))
             }
         }

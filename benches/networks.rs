@@ -41,8 +41,7 @@ fn main() -> anyhow::Result<()> {
                 continue;
             }
         };
-        let rows =
-            measure(&under_test, &Policy::all_on(context.device), batch, &context, &mut autotune)?;
+        let rows = measure(&under_test, &Policy::ALL, batch, &context, &mut autotune)?;
         let mut table = Table::new([
             "candidate",
             "us",

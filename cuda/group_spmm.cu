@@ -45,74 +45,7 @@ struct Params {
 // Weights that a lane reads at once.
 constexpr u32 VECTOR_WEIGHTS = WIDTH < 4 ? WIDTH : 4;
 
-struct Weights {
-    float at[VECTOR_WEIGHTS];
-};
-
-__device__ __forceinline__ Weights load_weights(const float *values, u32 vector) {
-    Weights w;
-    if constexpr (VECTOR_WEIGHTS == 4) {
-        const float4 four = load4(values + 4 * vector);
-        w.at[0] = four.x, w.at[1] = four.y, w.at[2] = four.z, w.at[3] = four.w;
-    } else {
-        const float2 two = *reinterpret_cast<const float2 *>(values + 2 * vector);
-        w.at[0] = two.x, w.at[1] = two.y;
-    }
-    return w;
-}
-
 constexpr u32 VECTORS = WIDTH / VECTOR_WEIGHTS; // of a group
-
-#ifdef VECTOR
-// The column of a lane's `c`-th sum: four side by side where they are read as a vector, else apart, so
-// that the lanes of a team read side by side.
-__device__ __forceinline__ u32 column_of(u32 first, u32 lane, u32 c) {
-    return VECTOR ? first + lane * 4 + c : first + lane + c * LANES;
-}
-
-// Where a lane's four columns lie in a row of X, and which of them exist.
-struct Columns {
-    u32 offsets[4];
-    bool inside[4];
-
-    __device__ __forceinline__ Columns(u32 first, u32 lane, const Params &p) {
-#pragma unroll
-        for (u32 c = 0; c < 4; ++c) {
-            const u32 column = column_of(first, lane, c);
-            inside[c] = column < p.columns;
-            offsets[c] = p.x_lines(inside[c] ? column : 0);
-        }
-    }
-
-    // The lane's part of a row of X.
-    __device__ __forceinline__ float4 load(const float *row) const {
-        float4 four = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-        if (VECTOR) {
-            if (inside[0]) four = load4(row + offsets[0]);
-        } else {
-            if (inside[0]) four.x = row[offsets[0]];
-            if (inside[1]) four.y = row[offsets[1]];
-            if (inside[2]) four.z = row[offsets[2]];
-            if (inside[3]) four.w = row[offsets[3]];
-        }
-        return four;
-    }
-};
-
-__device__ __forceinline__ void add(float4 &sum, float weight, const float4 &x) {
-    sum.x += weight * x.x, sum.y += weight * x.y, sum.z += weight * x.z, sum.w += weight * x.w;
-}
-
-__device__ __forceinline__ void store(float *row, u32 first, u32 lane, const float4 &sum, float bias,
-                                      const Params &p) {
-    const float results[4] = {sum.x, sum.y, sum.z, sum.w};
-#pragma unroll
-    for (u32 c = 0; c < 4; ++c) {
-        const u32 column = column_of(first, lane, c);
-        if (column < p.columns) row[p.y_lines(column)] = activate(results[c] + bias, p.relu);
-    }
-}
-#endif
 
 #ifdef N1
 extern "C" __global__ void __launch_bounds__(THREADS)
@@ -130,9 +63,9 @@ group_spmm_n1(const float *__restrict__ values, const u32 *__restrict__ groups,
         for (u32 vector = row_ptr[row] * VECTORS + warp % SPLIT * WARP + lane; vector < end;
              vector += SPLIT * WARP) {
             const u32 k = groups[vector / VECTORS] * WIDTH + vector % VECTORS * VECTOR_WEIGHTS;
-            const Weights w = load_weights(values, vector);
+            const Weights<VECTOR_WEIGHTS> w = load_weights<VECTOR_WEIGHTS>(values, vector);
             if (k + VECTOR_WEIGHTS <= p.inner) {
-                const Weights xs = load_weights(x, k / VECTOR_WEIGHTS);
+                const Weights<VECTOR_WEIGHTS> xs = load_weights<VECTOR_WEIGHTS>(x, k / VECTOR_WEIGHTS);
 #pragma unroll
                 for (u32 i = 0; i < VECTOR_WEIGHTS; ++i) sum += w.at[i] * xs.at[i];
             } else {
@@ -156,10 +89,6 @@ static_assert(LANES * SPLIT <= WARP, "the teams of a row lie in one warp");
 static_assert(THREADS % (LANES * SPLIT) == 0, "a block holds whole rows of teams");
 static_assert(CHUNK % WIDTH == 0, "no group lies in two chunks");
 
-struct Group {
-    Weights weights[VECTORS];
-};
-
 extern "C" __global__ void __launch_bounds__(THREADS)
 group_spmm_rows(const float *__restrict__ values, const u32 *__restrict__ groups,
                 const u32 *__restrict__ row_ptr, const float *__restrict__ bias,
@@ -170,18 +99,15 @@ group_spmm_rows(const float *__restrict__ values, const u32 *__restrict__ groups
     const u32 row = blockIdx.y * (THREADS / LANES / SPLIT) + team / SPLIT;
     const u32 first_column = blockIdx.x * TILE;
     const float *image = x + blockIdx.z * p.x_image;
-    const Columns columns(first_column, lane, p);
+    const Columns columns(first_column, lane, p.columns, p.x_lines);
 
     const u32 end = row < p.rows ? row_ptr[row + 1] : 0;
     u32 place = row < p.rows ? row_ptr[row] + team % SPLIT : 0;
     // After the last group there is none below any chunk's end.
     const u32 none = ~0u;
     u32 k = place < end ? groups[place] * WIDTH : none;
-    Group next;
-    if (k != none) {
-#pragma unroll
-        for (u32 v = 0; v < VECTORS; ++v) next.weights[v] = load_weights(values, place * VECTORS + v);
-    }
+    Weights<WIDTH> next;
+    if (k != none) next = load_weights<WIDTH>(values, place);
     float4 sum = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
     for (u32 first = 0; first < p.inner; first += CHUNK) {
         for (u32 row_of_x = team; row_of_x < CHUNK; row_of_x += THREADS / LANES) {
@@ -191,20 +117,15 @@ group_spmm_rows(const float *__restrict__ values, const u32 *__restrict__ groups
         }
         __syncthreads();
         while (k < first + CHUNK) {
-            const Group own = next;
+            const Weights<WIDTH> own = next;
             const u32 at = (k - first) * TILE + lane * 4;
             place += SPLIT;
             k = place < end ? groups[place] * WIDTH : none;
-            if (k != none) {
-#pragma unroll
-                for (u32 v = 0; v < VECTORS; ++v) {
-                    next.weights[v] = load_weights(values, place * VECTORS + v);
-                }
-            }
+            if (k != none) next = load_weights<WIDTH>(values, place);
 #pragma unroll
             for (u32 i = 0; i < WIDTH; ++i) {
                 const float4 four = SHARED4(staged, at + i * TILE);
-                add(sum, own.weights[i / VECTOR_WEIGHTS].at[i % VECTOR_WEIGHTS], four);
+                add(sum, own.at[i], four);
             }
         }
         __syncthreads();
@@ -217,7 +138,8 @@ group_spmm_rows(const float *__restrict__ values, const u32 *__restrict__ groups
         sum.w += __shfl_xor_sync(ALL_LANES, sum.w, distance);
     }
     if (row < p.rows && team % SPLIT == 0) {
-        store(y + blockIdx.z * p.y_image + y_rows[row], first_column, lane, sum, bias[row], p);
+        float *to = y + blockIdx.z * p.y_image + y_rows[row];
+        store(to, first_column, lane, sum, bias[row], p.relu, p.columns, p.y_lines);
     }
 }
 #endif
@@ -253,7 +175,7 @@ group_spmm_columns(const float *__restrict__ values, const u32 *__restrict__ row
     const u32 first_column = blockIdx.x * LANES * 4;
     const u32 own = team * TEAM_SUMS + lane * 4;
     const float *image = x + blockIdx.z * p.x_image;
-    const Columns columns(first_column, lane, p);
+    const Columns columns(first_column, lane, p.columns, p.x_lines);
 
     for (u32 row = 0; row < BLOCK_ROWS; ++row) {
         SHARED4(sums, own + row * LANES * 4) = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
@@ -282,8 +204,8 @@ group_spmm_columns(const float *__restrict__ values, const u32 *__restrict__ row
             float4 a = SHARED4(sums, to), b = SHARED4(sums, other_to);
 #pragma unroll
             for (u32 v = 0; v < VECTORS; ++v) {
-                const Weights w = load_weights(values, entry * VECTORS + v);
-                const Weights u = load_weights(values, other * VECTORS + v);
+                const auto w = load_weights<VECTOR_WEIGHTS>(values, entry * VECTORS + v);
+                const auto u = load_weights<VECTOR_WEIGHTS>(values, other * VECTORS + v);
 #pragma unroll
                 for (u32 i = 0; i < VECTOR_WEIGHTS; ++i) {
                     add(a, w.at[i], xs.at[v * VECTOR_WEIGHTS + i]);
@@ -303,7 +225,7 @@ group_spmm_columns(const float *__restrict__ values, const u32 *__restrict__ row
             add(sum, 1.0f, SHARED4(sums, other * TEAM_SUMS + place * 4));
         }
         float *to = y + blockIdx.z * p.y_image + y_rows[row];
-        store(to, first_column, place % LANES, sum, bias[row], p);
+        store(to, first_column, place % LANES, sum, bias[row], p.relu, p.columns, p.y_lines);
     }
 }
 #endif

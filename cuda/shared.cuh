@@ -49,3 +49,79 @@ struct Lines {
         return column / width * down + column % width * right;
     }
 };
+
+// The weights of a group, or a part of one: COUNT side by side, from a multiple of COUNT on.
+template <u32 COUNT> struct Weights {
+    float at[COUNT];
+};
+
+// The `place`-th COUNT weights, in vectors of four or two.
+template <u32 COUNT>
+__device__ __forceinline__ Weights<COUNT> load_weights(const float *values, u32 place) {
+    Weights<COUNT> w;
+    const float *from = values + COUNT * place;
+    if constexpr (COUNT % 4 == 0) {
+#pragma unroll
+        for (u32 i = 0; i < COUNT; i += 4) {
+            const float4 four = load4(from + i);
+            w.at[i] = four.x, w.at[i + 1] = four.y, w.at[i + 2] = four.z, w.at[i + 3] = four.w;
+        }
+    } else {
+        static_assert(COUNT == 2, "two weights, or whole vectors of four");
+        const float2 two = *reinterpret_cast<const float2 *>(from);
+        w.at[0] = two.x, w.at[1] = two.y;
+    }
+    return w;
+}
+
+#ifdef LANES
+// A team of LANES threads computes a tile of four columns a thread. The column of a lane's `c`-th sum: four side by
+// side where they are read as a vector (VECTOR), else apart, so that the lanes of a team read side by side.
+__device__ __forceinline__ u32 column_of(u32 first, u32 lane, u32 c) {
+    return VECTOR ? first + lane * 4 + c : first + lane + c * LANES;
+}
+
+// Where a lane's four columns, of `count` in all, lie in a row of X, and which of them exist.
+struct Columns {
+    u32 offsets[4];
+    bool inside[4];
+
+    __device__ __forceinline__ Columns(u32 first, u32 lane, u32 count, const Lines &lines) {
+#pragma unroll
+        for (u32 c = 0; c < 4; ++c) {
+            const u32 column = column_of(first, lane, c);
+            inside[c] = column < count;
+            offsets[c] = lines(inside[c] ? column : 0);
+        }
+    }
+
+    // The lane's part of a row of X.
+    __device__ __forceinline__ float4 load(const float *row) const {
+        float4 four = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+        if (VECTOR) {
+            if (inside[0]) four = load4(row + offsets[0]);
+        } else {
+            if (inside[0]) four.x = row[offsets[0]];
+            if (inside[1]) four.y = row[offsets[1]];
+            if (inside[2]) four.z = row[offsets[2]];
+            if (inside[3]) four.w = row[offsets[3]];
+        }
+        return four;
+    }
+};
+
+__device__ __forceinline__ void add(float4 &sum, float weight, const float4 &x) {
+    sum.x += weight * x.x, sum.y += weight * x.y, sum.z += weight * x.z, sum.w += weight * x.w;
+}
+
+// Writes a lane's four results to a row of Y.
+__device__ __forceinline__ void store(float *row, u32 first, u32 lane, const float4 &sum, float bias, u32 relu,
+                                      u32 count, const Lines &lines) {
+    const float results[4] = {sum.x, sum.y, sum.z, sum.w};
+#pragma unroll
+    for (u32 c = 0; c < 4; ++c) {
+        const u32 column = column_of(first, lane, c);
+        if (column < count) row[lines(column)] = activate(results[c] + bias, relu);
+    }
+}
+#endif

@@ -27,8 +27,8 @@ fn run(cli: Speedup) -> anyhow::Result<()> {
 
     let place = BenchDevice::open(&cli.run.device)?;
     let mut context = place.context(threads)?;
-    let all = Policy::all_on(context.device);
-    let policies = if cli.policy.is_empty() { all } else { cli.policy.clone() };
+    let all = || Policy::ALL.to_vec();
+    let policies = if cli.policy.is_empty() { all() } else { cli.policy.clone() };
     if let Some(interpreter) = &cli.pytorch {
         let (with, version) = context.with_pytorch(interpreter)?;
         context = with;
@@ -54,7 +54,7 @@ fn run(cli: Speedup) -> anyhow::Result<()> {
             println!("\n{}\n\n{}", group.heading(), speedup_table(&group).markdown());
         }
     }
-    if is_stored(&cli, &policies, &context) && !stored.is_empty() {
+    if is_stored(&cli, &policies) && !stored.is_empty() {
         eprintln!("stored under {}: `tables` shows them", cli.results.results.display());
     }
     anyhow::ensure!(failures.is_empty(), "not measured, see above: {}", failures.join("; "));
@@ -108,7 +108,7 @@ fn measure_all(
             autotune.save()?;
             progress(&rows);
             let measured = StoredSpeedup { rows, environment: environment.clone() };
-            if is_stored(cli, policies, context) {
+            if is_stored(cli, policies) {
                 tree.store_speedup(&measured)?;
             }
             if cli.profile {
@@ -122,8 +122,8 @@ fn measure_all(
 
 /// Whether measurements go into the results tree: a selection of the policies must not take the place of all, nor
 /// somebody's weights that of published ones.
-fn is_stored(cli: &Speedup, policies: &[Policy], context: &BenchContext<'_>) -> bool {
-    cli.weights.is_none() && policies.len() == Policy::all_on(context.device).len()
+fn is_stored(cli: &Speedup, policies: &[Policy]) -> bool {
+    cli.weights.is_none() && policies.len() == Policy::ALL.len()
 }
 
 /// A line on what was measured.

@@ -74,7 +74,7 @@ fn agree(network: &Network, batch: usize, device: Device<'_>) {
     let expected = to_array(&scores).unwrap();
     let largest = expected.iter().fold(f32::MIN_POSITIVE, |most, score| most.max(score.abs()));
     let pixels: Vec<f32> = images.iter().copied().collect();
-    for policy in Policy::all_on(device) {
+    for policy in Policy::ALL {
         let request = Request {
             network,
             weights: &weights,

@@ -129,7 +129,7 @@ pub fn compile<'a>(
         return Err(Error::argument(format!("compile {}", network.name), expected, "none"));
     }
     let mut made: Vec<(String, Executable<'a>)> = Vec::new();
-    let ways = policy.ways(request.group_width, device);
+    let ways = policy.ways(request.group_width);
     let compared = ways.len() > 1;
     for formats in ways {
         let mut way = executable(request, &plan, &formats, device, autotune)?;

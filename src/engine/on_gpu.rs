@@ -337,7 +337,10 @@ impl Builder<'_> {
                 let layer = group_spmm::GroupLayer { weights: &all[0], bias, relu };
                 group_spmm::gpu::pack(gpu, &layer, &operands)
             }
-            LayerWeights::Upright(_) => Err(upright_spmm::no_gpu()),
+            LayerWeights::Upright(all) => {
+                let layer = upright_spmm::UprightLayer { weights: &all[0], bias, relu };
+                upright_spmm::gpu::pack(gpu, &layer, &operands)
+            }
             LayerWeights::Csr(all) => {
                 let layer = csr_spmm::CsrLayer { weights: &all[0], bias, relu };
                 csr_spmm::gpu::pack(gpu, &layer, &operands)

@@ -2,7 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Device;
 use crate::error::Result;
 use crate::network::{Network, NodeMasks, Weights};
 use crate::prune::compact::{compact, zero_masked};
@@ -21,7 +20,7 @@ pub enum Policy {
     Magnitude,
     /// The groups that are left, all nodes.
     Simd,
-    /// The upright groups that are left, all nodes. On CPUs alone.
+    /// The upright groups that are left, all nodes.
     Upright,
     /// The nodes that are left, dense.
     Node,
@@ -45,16 +44,6 @@ impl Policy {
         Self::Combined,
         Self::Scalpel,
     ];
-
-    /// All that a device has kernels for.
-    pub fn all_on(device: Device<'_>) -> Vec<Self> {
-        Self::ALL.into_iter().filter(|policy| policy.runs_on(device)).collect()
-    }
-
-    /// Whether a device has kernels for it.
-    pub fn runs_on(self, device: Device<'_>) -> bool {
-        self != Self::Upright || matches!(device, Device::Cpu)
-    }
 
     /// As it is written on a command line and in results.
     pub fn name(self) -> &'static str {
@@ -85,7 +74,7 @@ impl Policy {
     }
 
     /// The ways to run a network that this policy leaves open: for each, the formats that a layer may take.
-    pub(super) fn ways(self, group_width: usize, device: Device<'_>) -> Vec<Vec<Format>> {
+    pub(super) fn ways(self, group_width: usize) -> Vec<Vec<Format>> {
         let (groups, upright) = (Format::Groups(group_width), Format::Upright(group_width));
         match self {
             Self::Dense | Self::Node => vec![vec![Format::Dense]],
@@ -93,10 +82,7 @@ impl Policy {
             Self::Simd | Self::Combined => vec![vec![groups]],
             Self::Upright => vec![vec![upright]],
             Self::Scalpel => {
-                let mut all = vec![groups, Format::Dense, Format::Csr];
-                if Self::Upright.runs_on(device) {
-                    all.push(upright);
-                }
+                let all = vec![groups, Format::Dense, Format::Csr, upright];
                 vec![all, vec![groups], vec![Format::Dense]]
             }
         }

@@ -126,7 +126,7 @@ fn every_policy_computes_what_the_masked_network_does_on_every_device() {
         let mut autotune = AutotuneCache::in_memory().untimed();
         for name in zoo::NAMES {
             let pruned = Pruned::new(zoo::narrow(name).unwrap());
-            for policy in Policy::all_on(device) {
+            for policy in Policy::ALL {
                 pruned.check(policy, 1, device, &mut autotune);
                 if name != "alexnet" || matches!(device, Device::Cpu) {
                     pruned.check(policy, 3, device, &mut autotune);
@@ -392,7 +392,7 @@ fn a_group_of_channels_that_is_dead_as_a_whole_stops_no_policy_on_any_device() {
     pruned.masks = sites.into_iter().map(|s| (s.name.clone(), halves(&s.name, s.nodes))).collect();
     for device in devices() {
         let mut autotune = AutotuneCache::in_memory().untimed();
-        for policy in Policy::all_on(device) {
+        for policy in Policy::ALL {
             pruned.check(policy, 1, device, &mut autotune);
         }
     }

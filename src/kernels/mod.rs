@@ -32,7 +32,7 @@ pub mod upright_spmm;
 
 use std::ops::Range;
 
-pub use self::sparse_variant::SparseVariant;
+pub use self::sparse_variant::{GpuSparseVariant, SparseVariant};
 use crate::error::{Error, Result};
 
 pub(crate) use self::aligned::Aligned;

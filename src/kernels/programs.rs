@@ -9,8 +9,8 @@ use crate::error::{Error, Result};
 use crate::kernels::gpu::Operands;
 use crate::kernels::layout::ImageLayout;
 use crate::kernels::pool_eltwise::{self, Op, Window};
-use crate::kernels::{csr_spmm, group_spmm, masked_dense};
-use crate::sparse::{Csr, GroupSparse};
+use crate::kernels::{csr_spmm, group_spmm, masked_dense, upright_spmm};
+use crate::sparse::{Csr, GroupSparse, UprightSparse};
 
 /// Packs everything that compiles to a program of its own.
 fn pack_everything(gpu: &dyn Gpu) {
@@ -25,6 +25,17 @@ fn pack_everything(gpu: &dyn Gpu) {
                 let layer = group_spmm::GroupLayer { weights: &weights, bias: None, relu: true };
                 if !vector || n == 1 {
                     group_spmm::gpu::pack_with(gpu, variant, &layer, &operands).unwrap();
+                }
+            }
+        }
+        for variant in upright_spmm::gpu::VARIANTS.iter().filter(|v| v.target == gpu.language()) {
+            let vector = variant.design == upright_spmm::gpu::Design::Vector;
+            for height in [2, 4, 8, 16] {
+                let weights = UprightSparse::from_dense(ones.view(), height).unwrap();
+                let layer =
+                    upright_spmm::UprightLayer { weights: &weights, bias: None, relu: true };
+                if !vector || n == 1 {
+                    upright_spmm::gpu::pack_with(gpu, variant, &layer, &operands).unwrap();
                 }
             }
         }

@@ -215,7 +215,7 @@ sanitized() {
     return 1
   fi
   for test in recorded_steps_run_when_they_are_replayed blocks_rows_and_chunks_join_on_gpus \
-    tiles_panels_and_parts_join_on_gpus the_networks_convolutions_in_small_agree_on_gpus \
+    teams_and_strips_join_on_gpus tiles_panels_and_parts_join_on_gpus the_networks_convolutions_in_small_agree_on_gpus \
     every_operation_computes_what_the_reference_does_on_gpus; do
     # The smallest alone fit a rehearsal.
     [ -n "$rehearse" ] && [ "$test" != recorded_steps_run_when_they_are_replayed ] && continue
@@ -241,6 +241,8 @@ step_breakeven() {
 step_sweeps() {
   program breakeven --device "$cuda" --results "$work/results" --density 0.05,0.1,0.2,0.3,0.4,0.6,0.8 \
     --columns 1,16,128,1024 --width 8
+  program breakeven --device "$cuda" --results "$work/results" --pattern upright --density 0.1,0.2,0.4 \
+    --columns 1,16,128,1024
 }
 
 step_training() { step_train "$here/plans/${rehearse:+rehearsal-}gpu.toml"; }
@@ -272,6 +274,7 @@ step_benches() {
   program bench_masked_dense --device "$cuda" 1 || status=1
   program bench_masked_dense --device "$cuda" 128 || status=1
   program bench_group_spmm --device "$cuda" 4096x4096 || status=1
+  program bench_group_spmm --device "$cuda" 4096x4096 128 8 upright || status=1
   return $status
 }
 

@@ -5,12 +5,12 @@ use rand::RngExt;
 
 use super::{Ours, check_point};
 use crate::baselines::Product;
+use crate::device::gpu::Gpu;
 use crate::engine::SpinningWorkers;
 use crate::error::{Error, Result};
-use crate::kernels::group_spmm::{self, GroupLayer};
+use crate::kernels::gpu::{Operands, Packed};
 use crate::kernels::sparse_product::{SparseLayer, SparseProduct};
-use crate::kernels::upright_spmm;
-use crate::kernels::{PackedProduct, SparseVariant};
+use crate::kernels::{GpuSparseVariant, PackedProduct, SparseVariant, group_spmm, upright_spmm};
 use crate::seed;
 use crate::sparse::{Csr, GroupSparse, Pattern, UprightSparse};
 
@@ -22,6 +22,16 @@ const COMPARED: usize = 8;
 enum Stored {
     Groups(GroupSparse),
     Upright(UprightSparse),
+}
+
+/// Weights as a layer, without bias and activation.
+fn layer<F>(weights: &F) -> SparseLayer<'_, F> {
+    SparseLayer { weights, bias: None, relu: false }
+}
+
+/// The refusal of a variant for weights of another pattern.
+fn other_pattern(variant: &str) -> Error {
+    Error::argument("break-even", "a variant for the weights' pattern", variant)
 }
 
 /// Weights and activations of one point.
@@ -118,28 +128,39 @@ impl Case {
     pub fn pack(&self, variant: SparseVariant) -> Result<Box<dyn PackedProduct>> {
         Ok(match (&self.stored, variant) {
             (Stored::Groups(weights), SparseVariant::Groups(variant)) => {
-                let layer = SparseLayer { weights, bias: None, relu: false };
-                Box::new(SparseProduct::with(variant, &layer)?)
+                Box::new(SparseProduct::with(variant, &layer(weights))?)
             }
             (Stored::Upright(weights), SparseVariant::Upright(variant)) => {
-                let layer = SparseLayer { weights, bias: None, relu: false };
-                Box::new(SparseProduct::with(variant, &layer)?)
+                Box::new(SparseProduct::with(variant, &layer(weights))?)
             }
-            _ => {
-                let expected = "a variant for the weights' pattern";
-                return Err(Error::argument("break-even", expected, variant.name()));
-            }
+            _ => return Err(other_pattern(variant.name())),
         })
     }
 
-    /// The weights in groups of one row.
+    /// Packs the weights for a GPU, for a variant of their pattern or for the one that the dispatch takes.
     ///
     /// # Errors
-    /// Upright ones.
-    pub(super) fn groups(&self) -> Result<GroupLayer<'_>> {
-        match &self.stored {
-            Stored::Groups(weights) => Ok(GroupLayer { weights, bias: None, relu: false }),
-            Stored::Upright(_) => Err(Error::argument("break-even", "groups", "upright groups")),
+    /// What the packing says; a variant of the other pattern.
+    pub(super) fn pack_on(
+        &self,
+        gpu: &dyn Gpu,
+        variant: Option<GpuSparseVariant>,
+        operands: &Operands,
+    ) -> Result<Packed> {
+        match (&self.stored, variant) {
+            (Stored::Groups(weights), None) => {
+                group_spmm::gpu::pack(gpu, &layer(weights), operands)
+            }
+            (Stored::Upright(weights), None) => {
+                upright_spmm::gpu::pack(gpu, &layer(weights), operands)
+            }
+            (Stored::Groups(weights), Some(GpuSparseVariant::Groups(variant))) => {
+                group_spmm::gpu::pack_with(gpu, variant, &layer(weights), operands)
+            }
+            (Stored::Upright(weights), Some(GpuSparseVariant::Upright(variant))) => {
+                upright_spmm::gpu::pack_with(gpu, variant, &layer(weights), operands)
+            }
+            (_, Some(variant)) => Err(other_pattern(variant.name())),
         }
     }
 
@@ -150,12 +171,10 @@ impl Case {
             self.x.chunks(self.n).flat_map(|row| &row[..compared]).copied().collect();
         match &self.stored {
             Stored::Groups(weights) => {
-                let layer = SparseLayer { weights, bias: None, relu: false };
-                group_spmm::reference::run(&layer, &narrow, compared)
+                group_spmm::reference::run(&layer(weights), &narrow, compared)
             }
             Stored::Upright(weights) => {
-                let layer = SparseLayer { weights, bias: None, relu: false };
-                upright_spmm::reference::run(&layer, &narrow, compared)
+                upright_spmm::reference::run(&layer(weights), &narrow, compared)
             }
         }
     }

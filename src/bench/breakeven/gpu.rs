@@ -12,14 +12,14 @@ use super::Case;
 use crate::baselines::rotation::{Rotation, Set};
 use crate::baselines::{Libraries, Product, Products, cuda::CudaLibraries};
 use crate::device::cuda::{Cuda, shim::Shim};
-use crate::device::gpu::{self, Buffer, Gpu, Language, Replay};
+use crate::device::gpu::{self, Buffer, Gpu, Replay};
 use crate::device::{DeviceSpec, open_wgpu};
 use crate::error::{Error, Result};
 use crate::kernels::gpu::{Bound, Operands, Packed};
-use crate::kernels::{csr_spmm, group_spmm, masked_dense};
+use crate::kernels::{GpuSparseVariant, csr_spmm, masked_dense};
 use crate::report::{BreakevenPoint, Ceilings, Sweep};
 use crate::seed;
-use crate::sparse::{Csr, Pattern};
+use crate::sparse::Csr;
 use crate::timing::{MeasureConfig, interleave_by};
 
 /// The shapes [M, K] of the sweep on GPUs.
@@ -168,15 +168,6 @@ fn candidate_of(
     Ok(Box::new(Rotation::new(Arc::clone(gpu), bytes, floats, make)?))
 }
 
-/// The variants of a language that take n columns.
-pub fn variants(language: Language, n: usize) -> Vec<&'static group_spmm::gpu::Variant> {
-    let one_column = |design| design == group_spmm::gpu::Design::Vector;
-    let fits = |variant: &&group_spmm::gpu::Variant| {
-        variant.target == language && (n == 1 || !one_column(variant.design))
-    };
-    group_spmm::gpu::VARIANTS.iter().filter(fits).collect()
-}
-
 /// Compares and times products of ours with the library's, all in turns: a point for each of `variants`,
 /// or for the one that the dispatch takes.
 ///
@@ -185,26 +176,25 @@ pub fn variants(language: Language, n: usize) -> Vec<&'static group_spmm::gpu::V
 pub fn measure(
     case: &Case,
     device: &Device,
-    variants: Option<&[&'static group_spmm::gpu::Variant]>,
+    variants: Option<&[GpuSparseVariant]>,
 ) -> Result<Vec<BreakevenPoint>> {
     let gpu = &device.gpu;
     let operands = Operands::plain([case.m, case.k], case.n)?;
-    let layer = case.groups()?;
     let mut ours: Vec<(String, Box<dyn Product + '_>)> = Vec::new();
     match variants {
         None => {
-            let pack = || group_spmm::gpu::pack(&**gpu, &layer, &operands);
+            let pack = || case.pack_on(&**gpu, None, &operands);
             let first = pack()?;
             let name = first.name();
             let made = candidate_of(gpu, first, pack, &case.x, case.m * case.n)?;
             ours.push((name.into(), made));
         }
         Some(variants) => {
-            for variant in variants {
-                let pack = || group_spmm::gpu::pack_with(&**gpu, variant, &layer, &operands);
+            for &variant in variants {
+                let pack = || case.pack_on(&**gpu, Some(variant), &operands);
                 match candidate(gpu, pack, &case.x, case.m * case.n) {
                     Err(Error::Unavailable { .. }) => {}
-                    made => ours.push((variant.name.into(), made?)),
+                    made => ours.push((variant.name().into(), made?)),
                 }
             }
         }
@@ -224,13 +214,10 @@ pub fn run(
 ) -> Result<Vec<BreakevenPoint>> {
     let mut points = Vec::new();
     // All that can be refused is refused before anything is measured.
-    if sweep.pattern != Pattern::Groups {
-        return Err(Error::argument("--pattern", "groups, on a GPU", sweep.pattern.name()));
-    }
     for &width in &sweep.widths {
-        let none = crate::sparse::GroupSparse::from_dense(Array2::zeros((1, width)).view(), width)?;
-        let layer = group_spmm::GroupLayer { weights: &none, bias: None, relu: false };
-        group_spmm::gpu::pack(&*device.gpu, &layer, &Operands::plain([1, width], 1)?)?;
+        let [m, k] = [width, width];
+        let case = Case::new([m, k], sweep.pattern, width, 0.0, 1)?;
+        case.pack_on(&*device.gpu, None, &Operands::plain([m, k], 1)?)?;
     }
     super::for_each_point(sweep, |shape, width, density, n| {
         let case = Case::new(shape, sweep.pattern, width, density, n)?;

@@ -324,7 +324,7 @@ fn scalpel<'a>(
     autotune: &mut AutotuneCache,
 ) -> Result<Option<Candidate<'a>>> {
     let mut candidates = Vec::new();
-    for model in under_test.candidates(context.device) {
+    for model in under_test.candidates() {
         let executable = compiled(model, Policy::Scalpel, batch, context, autotune)?;
         candidates.push(ours(Policy::Scalpel, model, executable));
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::densities::{Densities, layers};
 use super::pruned_model::{GROUP_WIDTH, PrunedModel, published};
-use crate::engine::{Device, Policy};
+use crate::engine::Policy;
 use crate::error::{Error, Result};
 use crate::import::NetworkWeights;
 use crate::network::{Network, NodeKind, NodeMasks, ParameterRole, Weights, as_matrix, zoo};
@@ -100,10 +100,10 @@ impl ModelUnderTest {
     /// The models of Scalpel's own techniques of which the `scalpel` policy takes the fastest: those that lost no more
     /// than [`LARGEST_LOSS`], or all, where each lost more. What random weights would score is not known: they stand,
     /// but for upright groups, for which the paper has no densities either.
-    pub(super) fn candidates(&self, device: Device<'_>) -> Vec<&PrunedModel> {
+    pub(super) fn candidates(&self) -> Vec<&PrunedModel> {
         let stands = |model: &&PrunedModel| {
-            let own = is_scalpels(model.policy) && model.policy.runs_on(device);
-            own && (model.policy != Policy::Upright || model.card.is_some())
+            let has_densities = model.policy != Policy::Upright || model.card.is_some();
+            is_scalpels(model.policy) && has_densities
         };
         let all: Vec<&PrunedModel> = self.models.iter().filter(stands).collect();
         let loses_little = |model: &&PrunedModel| {
@@ -316,7 +316,7 @@ mod tests {
                     card.accuracy = card.accuracy_before - loss;
                 }
             }
-            let candidates = under_test.candidates(Device::Cpu).into_iter();
+            let candidates = under_test.candidates().into_iter();
             candidates.map(|model| model.policy).collect::<Vec<_>>()
         };
         let little = [Policy::Simd, Policy::Node];
@@ -354,7 +354,7 @@ mod tests {
         let ip6 = both.weights.get("ip6.weight").unwrap();
         let left = share(both, "ip6.weight") * ip6.len() as f64;
         assert!((left / (4096.0 * 9216.0) - 0.09).abs() < 0.002, "{left}");
-        let candidates = under_test.candidates(Device::Cpu).into_iter();
+        let candidates = under_test.candidates().into_iter();
         let candidates: Vec<_> = candidates.map(|model| model.policy).collect();
         assert_eq!(candidates, [Policy::Simd, Policy::Node, Policy::Combined], "accuracy unknown");
     }

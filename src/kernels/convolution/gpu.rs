@@ -37,7 +37,10 @@ pub fn pack(
                 let layer = group_spmm::GroupLayer { weights: &groups[index], bias, relu };
                 group_spmm::gpu::pack(gpu, &layer, operands)?
             }
-            Weights::Upright(_) => return Err(upright_spmm::no_gpu()),
+            Weights::Upright(groups) => {
+                let layer = upright_spmm::UprightLayer { weights: &groups[index], bias, relu };
+                upright_spmm::gpu::pack(gpu, &layer, operands)?
+            }
             Weights::Dense(groups) => {
                 let product = masked_dense::gpu::Product { weights: groups[index], bias, relu };
                 masked_dense::gpu::pack(gpu, &product, operands)?

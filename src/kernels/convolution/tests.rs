@@ -201,16 +201,22 @@ fn between_maps(convolution: &Convolution, case: &Case, x: &[f32]) -> Vec<f32> {
     y
 }
 
-/// Runs a case on every GPU, with its weights in groups, dense and in compressed rows, from an image
+/// Runs a case on every GPU, with its weights in groups of both patterns, dense and in compressed rows, from an image
 /// that the device itself puts into its padded map. A NaN in x is for the groups alone: the dense
 /// product multiplies it by the zeros between them.
 fn check_on_gpus(case: &Case, seed: u64, nan: Option<usize>) {
+    for pattern in [Pattern::Groups, Pattern::Upright] {
+        check_pattern_on_gpus(case, pattern, seed, nan);
+    }
+}
+
+fn check_pattern_on_gpus(case: &Case, pattern: Pattern, seed: u64, nan: Option<usize>) {
     let spoil = |x: &mut [f32]| {
         if let Some(place) = nan {
             x[place] = f32::NAN;
         }
     };
-    check_with(case, Pattern::Groups, seed, spoil, &|layer, x, floats| {
+    check_with(case, pattern, seed, spoil, &|layer, x, floats| {
         let dense = dense_of(layer);
         let views: Vec<_> = dense.iter().map(|dense| dense.view()).collect();
         let csr: Vec<Csr> = views.iter().map(|&view| Csr::from_dense(view).unwrap()).collect();
@@ -218,7 +224,8 @@ fn check_on_gpus(case: &Case, seed: u64, nan: Option<usize>) {
         for gpu in devices() {
             let mut formats = vec![match layer.weights {
                 Weights::Groups(groups) => Weights::Groups(groups),
-                Weights::Upright(_) | Weights::Dense(_) | Weights::Csr(_) => continue,
+                Weights::Upright(groups) => Weights::Upright(groups),
+                Weights::Dense(_) | Weights::Csr(_) => continue,
             }];
             if nan.is_none() {
                 formats.extend([Weights::Dense(&views), Weights::Csr(&csr)]);

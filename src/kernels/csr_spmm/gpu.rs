@@ -2,7 +2,7 @@
 //! products too, and is what measurements compare with.
 
 use super::CsrLayer;
-use crate::device::gpu::{Gpu, Language, Source, upload};
+use crate::device::gpu::{Gpu, Language, Source};
 use crate::error::{Error, Result};
 use crate::kernels::gpu::{
     self, Argument, Operands, Packed, Stage, check_language, dispatch, panels,
@@ -85,12 +85,12 @@ pub fn pack_with(
         let own: Vec<u32> =
             pointers[panel.start..=panel.end].iter().map(|&pointer| pointer - first).collect();
         let arguments = vec![
-            Argument::Own(upload(gpu, &weights.values()[stored.clone()])?),
-            Argument::Own(upload(gpu, &weights.columns()[stored])?),
-            Argument::Own(upload(gpu, &own)?),
-            Argument::Own(upload(gpu, &bias[panel.clone()])?),
-            Argument::Own(upload(gpu, &operands.x.rows)?),
-            Argument::Own(upload(gpu, &operands.y.rows[panel.clone()])?),
+            Argument::own(gpu, &weights.values()[stored.clone()])?,
+            Argument::own(gpu, &weights.columns()[stored])?,
+            Argument::own(gpu, &own)?,
+            Argument::own(gpu, &bias[panel.clone()])?,
+            Argument::own(gpu, &operands.x.rows)?,
+            Argument::own(gpu, &operands.y.rows[panel.clone()])?,
             Argument::X,
             Argument::Y,
         ];

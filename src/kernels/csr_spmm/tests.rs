@@ -6,10 +6,13 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
 use super::{CsrLayer, CsrSpmm, gpu, reference};
+use crate::device::gpu::Gpu;
+use crate::error::Result;
 use crate::kernels::PackedProduct;
-use crate::kernels::gpu::{Operands, devices};
+use crate::kernels::gpu::{Operands, Packed};
 use crate::kernels::layout::{ColumnLayout, Input, Output, RowTable, Rows};
 use crate::kernels::sparse_product::suite::{self, Case, UnderTest};
+use crate::kernels::sparse_product::suite_on_gpus::{self, UnderTestOnGpus};
 use crate::sparse::Csr;
 
 impl UnderTest for Csr {
@@ -32,24 +35,27 @@ impl UnderTest for Csr {
     }
 }
 
+impl UnderTestOnGpus for Csr {
+    type Design = gpu::Design;
+    const GPU_VARIANTS: &'static [gpu::Variant] = gpu::VARIANTS;
+
+    fn one_column(design: gpu::Design) -> bool {
+        design == gpu::Design::Vector
+    }
+
+    fn pack_with(
+        device: &dyn Gpu,
+        variant: &'static gpu::Variant,
+        layer: &CsrLayer<'_>,
+        operands: &Operands,
+    ) -> Result<Packed> {
+        gpu::pack_with(device, variant, layer, operands)
+    }
+}
+
 /// Weights one by one: groups of one.
 fn case([rows, inner, n]: [usize; 3], density: f64) -> Case {
     Case { rows, inner, group: 1, density, n }
-}
-
-fn check_on_gpus(case: &Case, seed: u64, spoil: impl Fn(&mut [f32])) {
-    for gpu in devices() {
-        let own = gpu::VARIANTS.iter().filter(|variant| {
-            let takes = case.n == 1 || variant.design != gpu::Design::Vector;
-            variant.target == gpu.language() && takes
-        });
-        for variant in own {
-            suite::check_with::<Csr>(variant.name, case, seed, &spoil, |layer, x, y| {
-                let operands = Operands::plain(layer.weights.shape(), case.n).unwrap();
-                gpu::pack_with(gpu, variant, layer, &operands).unwrap().run(gpu, x, y).unwrap();
-            });
-        }
-    }
 }
 
 #[test]
@@ -143,12 +149,12 @@ fn gpus_compute_what_the_reference_does_around_all_edges() {
     for rows in [0, 1, 9] {
         for inner in [0, 1, 67] {
             for n in [0, 1, 31, 33] {
-                check_on_gpus(&case([rows, inner, n], 0.3), 1, |_| ());
+                suite_on_gpus::check::<Csr>(&case([rows, inner, n], 0.3), 1, |_| ());
             }
         }
     }
     for n in [1, 40] {
-        check_on_gpus(&case([301, 1000, n], 0.9), 2, |_| ());
-        check_on_gpus(&case([9, 50, n], 0.3), 3, |x| x[7] = f32::NAN);
+        suite_on_gpus::check::<Csr>(&case([301, 1000, n], 0.9), 2, |_| ());
+        suite_on_gpus::check::<Csr>(&case([9, 50, n], 0.3), 3, |x| x[7] = f32::NAN);
     }
 }

@@ -5,6 +5,8 @@
 //! ([`layout`](super::layout)): the columns of a convolution are exactly the pixels of its output,
 //! whatever its stride.
 
+use bytemuck::NoUninit;
+
 use super::layout::ColumnLayout;
 use super::registry;
 use crate::device::gpu::{self, Buffer, Gpu, Language, Launch, Limits, Program, Source, Step};
@@ -138,6 +140,13 @@ pub(super) enum Argument {
     Own(Buffer),
     X,
     Y,
+}
+
+impl Argument {
+    /// Weights, indices or a table, copied to the device.
+    pub fn own(gpu: &dyn Gpu, values: &[impl NoUninit]) -> Result<Self> {
+        Ok(Self::Own(gpu::upload(gpu, values)?))
+    }
 }
 
 /// One launch of a packed product.

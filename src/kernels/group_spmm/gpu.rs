@@ -2,7 +2,7 @@
 //! shaders/group_spmm.wgsl, whose first comment has the mathematics and the storage.
 
 use super::GroupLayer;
-use crate::device::gpu::{Gpu, Language, Limits, Source, upload};
+use crate::device::gpu::{Gpu, Language, Limits, Source};
 use crate::error::{Error, Result};
 use crate::kernels::gpu::{
     self, Argument, Operands, Packed, Stage, check_block, check_language, dispatch, panels,
@@ -211,13 +211,13 @@ impl Packing<'_> {
             let mean = groups.len() * width / order.len().max(1);
             let split = warps_for_a_row(mean, order.len(), &self.gpu.limits());
             let mut arguments = vec![
-                self.own(&values)?,
-                self.own(&groups)?,
-                self.own(&row_ptr)?,
+                Argument::own(self.gpu, &values)?,
+                Argument::own(self.gpu, &groups)?,
+                Argument::own(self.gpu, &row_ptr)?,
                 self.biases(order)?,
             ];
             if self.variant.design != Design::Vector {
-                arguments.push(self.own(&self.operands.x.rows)?);
+                arguments.push(Argument::own(self.gpu, &self.operands.x.rows)?);
             }
             arguments.extend([self.y_rows(order)?, Argument::X, Argument::Y]);
             stages.push(self.stage(arguments, order.len(), split)?);
@@ -260,13 +260,13 @@ impl Packing<'_> {
             }
             let order: Vec<usize> = blocks.iter().flatten().copied().collect();
             let arguments = vec![
-                self.own(&values)?,
-                self.own(&owners)?,
-                self.own(&entry_ptr)?,
-                self.own(&groups)?,
-                self.own(&block_ptr)?,
+                Argument::own(self.gpu, &values)?,
+                Argument::own(self.gpu, &owners)?,
+                Argument::own(self.gpu, &entry_ptr)?,
+                Argument::own(self.gpu, &groups)?,
+                Argument::own(self.gpu, &block_ptr)?,
                 self.biases(&order)?,
-                self.own(&self.operands.x.rows)?,
+                Argument::own(self.gpu, &self.operands.x.rows)?,
                 self.y_rows(&order)?,
                 Argument::X,
                 Argument::Y,
@@ -276,16 +276,15 @@ impl Packing<'_> {
         Ok(stages)
     }
 
-    fn own<T: bytemuck::NoUninit>(&self, values: &[T]) -> Result<Argument> {
-        Ok(Argument::Own(upload(self.gpu, values)?))
-    }
-
     fn biases(&self, order: &[usize]) -> Result<Argument> {
-        self.own(&order.iter().map(|&row| self.bias[row]).collect::<Vec<f32>>())
+        Argument::own(self.gpu, &order.iter().map(|&row| self.bias[row]).collect::<Vec<f32>>())
     }
 
     fn y_rows(&self, order: &[usize]) -> Result<Argument> {
-        self.own(&order.iter().map(|&row| self.operands.y.rows[row]).collect::<Vec<u32>>())
+        Argument::own(
+            self.gpu,
+            &order.iter().map(|&row| self.operands.y.rows[row]).collect::<Vec<u32>>(),
+        )
     }
 
     fn stage(&self, arguments: Vec<Argument>, rows: usize, split: u32) -> Result<Stage> {

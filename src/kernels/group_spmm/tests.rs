@@ -7,8 +7,10 @@ use rand_chacha::ChaCha8Rng;
 
 use super::{GroupLayer, gpu, reference};
 use crate::device::gpu::Gpu;
-use crate::kernels::gpu::{Operands, devices};
+use crate::error::Result;
+use crate::kernels::gpu::{Operands, Packed, devices};
 use crate::kernels::sparse_product::suite::{self, Case, UnderTest};
+use crate::kernels::sparse_product::suite_on_gpus::{self, UnderTestOnGpus};
 use crate::sparse::GroupSparse;
 
 impl UnderTest for GroupSparse {
@@ -35,6 +37,24 @@ impl UnderTest for GroupSparse {
 
     fn reference(layer: &GroupLayer<'_>, x: &[f32], n: usize) -> Vec<f32> {
         reference::run(layer, x, n)
+    }
+}
+
+impl UnderTestOnGpus for GroupSparse {
+    type Design = gpu::Design;
+    const GPU_VARIANTS: &'static [gpu::Variant] = gpu::VARIANTS;
+
+    fn one_column(design: gpu::Design) -> bool {
+        design == gpu::Design::Vector
+    }
+
+    fn pack_with(
+        device: &dyn Gpu,
+        variant: &'static gpu::Variant,
+        layer: &GroupLayer<'_>,
+        operands: &Operands,
+    ) -> Result<Packed> {
+        gpu::pack_with(device, variant, layer, operands)
     }
 }
 
@@ -114,85 +134,38 @@ fn what_does_not_fit_is_refused() {
     suite::what_does_not_fit_is_refused::<GroupSparse>();
 }
 
-/// As [`suite::check`], for a variant on a GPU.
-fn check_on(
-    gpu: &dyn Gpu,
-    variant: &'static gpu::Variant,
-    case: &Case,
-    seed: u64,
-    spoil: impl Fn(&mut [f32]),
-) {
-    suite::check_with::<GroupSparse>(variant.name, case, seed, spoil, |layer, x, y| {
-        let operands = Operands::plain(layer.weights.shape(), case.n).unwrap();
-        gpu::pack_with(gpu, variant, layer, &operands).unwrap().run(gpu, x, y).unwrap();
-    });
-}
-
-/// Every device with every variant that is written for it.
-fn on_gpus() -> Vec<(&'static dyn Gpu, &'static gpu::Variant)> {
-    let pairs = devices().into_iter().flat_map(|gpu| {
-        let own = gpu::VARIANTS.iter().filter(|variant| variant.target == gpu.language());
-        own.map(move |variant| (gpu, variant))
-    });
-    pairs.collect()
-}
-
-fn columns_on(variant: &gpu::Variant) -> &'static [usize] {
-    if variant.design == gpu::Design::Vector { &[1] } else { &[0, 1, 4, 17, 32, 131] }
-}
-
 #[test]
 fn every_variant_on_gpus_computes_what_the_reference_does_around_all_edges() {
-    for (gpu, variant) in on_gpus() {
-        for width in [2, 4, 8, 16] {
-            for inner in [0, 1, width - 1, width + 1, 4 * width, 67] {
-                for rows in [0, 1, 37] {
-                    for &n in columns_on(variant) {
-                        check_on(
-                            gpu,
-                            variant,
-                            &Case { rows, inner, group: width, density: 0.3, n },
-                            1,
-                            |_| (),
-                        );
-                    }
-                }
-            }
-        }
-    }
+    suite_on_gpus::around_all_edges::<GroupSparse>(&[2, 4, 8, 16], |width| {
+        let inner = [0, 1, width - 1, width + 1, 4 * width, 67];
+        inner.into_iter().flat_map(|inner| [0, 1, 37].map(|rows| [rows, inner])).collect()
+    });
 }
 
 #[test]
 fn blocks_rows_and_chunks_join_on_gpus() {
-    for (gpu, variant) in on_gpus() {
-        for (rows, inner, group, density) in
-            [(65, 1000, 8, 0.4), (3, 7000, 4, 0.9), (130, 320, 16, 0.05), (40, 100, 2, 1.0)]
-        {
-            let n = if variant.design == gpu::Design::Vector { 1 } else { 36 };
-            check_on(gpu, variant, &Case { rows, inner, group, density, n }, 2, |_| ());
+    for (rows, inner, group, density) in
+        [(65, 1000, 8, 0.4), (3, 7000, 4, 0.9), (130, 320, 16, 0.05), (40, 100, 2, 1.0)]
+    {
+        for n in [1, 36] {
+            let case = Case { rows, inner, group, density, n };
+            suite_on_gpus::check::<GroupSparse>(&case, 2, |_| ());
         }
     }
 }
 
 #[test]
 fn nan_and_infinity_reach_what_they_should_on_gpus() {
-    for (gpu, variant) in on_gpus() {
-        let n = if variant.design == gpu::Design::Vector { 1 } else { 8 };
-        let case = Case { rows: 40, inner: 8 * 5 + 3, group: 8, density: 0.3, n };
-        for place in [0, n, case.inner * n / 2, case.inner * n - 1] {
-            check_on(gpu, variant, &case, 3, |x| x[place] = f32::NAN);
-            check_on(gpu, variant, &case, 3, |x| x[place] = f32::INFINITY);
-        }
-    }
+    let case = Case { rows: 40, inner: 8 * 5 + 3, group: 8, density: 0.3, n: 8 };
+    suite_on_gpus::nan_and_infinity_reach_what_they_should::<GroupSparse>(case);
 }
 
 #[test]
 fn weights_larger_than_a_buffer_run_in_panels_on_gpus() {
-    for (gpu, variant) in on_gpus() {
-        // 2.1 MB of weights: more than the shim binds.
-        let n = if variant.design == gpu::Design::Vector { 1 } else { 2 };
+    // 2.1 MB of weights: more than the shim binds.
+    for n in [1, 2] {
         let case = Case { rows: 70, inner: 7600, group: 8, density: 1.0, n };
-        check_on(gpu, variant, &case, 4, |_| ());
+        suite_on_gpus::check::<GroupSparse>(&case, 4, |_| ());
     }
 }
 
@@ -204,9 +177,9 @@ proptest! {
         rows in 0..80_usize, inner in 0..200_usize, width in 1..5_u32, density in 0.0..1.0_f64,
         n in 0..80_usize, seed in any::<u64>(),
     ) {
-        for (gpu, variant) in on_gpus() {
-            let n = if variant.design == gpu::Design::Vector { 1 } else { n };
-            check_on(gpu, variant, &Case { rows, inner, group: 1 << width, density, n }, seed, |_| ());
+        for n in [1, n] {
+            let case = Case { rows, inner, group: 1 << width, density, n };
+            suite_on_gpus::check::<GroupSparse>(&case, seed, |_| ());
         }
     }
 }

@@ -4,7 +4,7 @@
 use ndarray::ArrayView2;
 
 use super::MaskedLayer;
-use crate::device::gpu::{Gpu, Language, Limits, Program, Source, upload};
+use crate::device::gpu::{Gpu, Language, Limits, Program, Source};
 use crate::error::{Error, Result};
 use crate::kernels::gpu::{
     self, Argument, Operand, Operands, Packed, Stage, check_block, check_language, dispatch,
@@ -185,9 +185,9 @@ pub fn pack_with(
         for (row, to) in panel.clone().zip(weights.chunks_mut(stride.max(1))) {
             to.iter_mut().zip(product.weights.row(row)).for_each(|(to, &weight)| *to = weight);
         }
-        let weights = Argument::Own(upload(gpu, &weights)?);
-        let bias = Argument::Own(upload(gpu, &bias[panel.clone()])?);
-        let y_rows = Argument::Own(upload(gpu, &operands.y.rows[panel.clone()])?);
+        let weights = Argument::own(gpu, &weights)?;
+        let bias = Argument::own(gpu, &bias[panel.clone()])?;
+        let y_rows = Argument::own(gpu, &operands.y.rows[panel.clone()])?;
         stages.extend(packing.stages(panel.len(), [weights, bias, y_rows])?);
     }
     Packed::of_product(variant.name, stages, operands)
@@ -212,7 +212,7 @@ impl Packing<'_> {
         };
         let parts = 4 * rows * *columns as usize * splits as usize;
         let to = if splits > 1 { Argument::Own(self.gpu.allocate(parts)?) } else { Argument::Y };
-        let x_rows = Argument::Own(upload(self.gpu, &x.rows)?);
+        let x_rows = Argument::own(self.gpu, &x.rows)?;
         let arguments =
             vec![weights, bias.clone(), x_rows, y_rows.clone(), Argument::X, to.clone()];
         let vector = u32::from(x.is_vectors(*columns));

@@ -6,6 +6,8 @@
 
 #[cfg(test)]
 pub(super) mod suite;
+#[cfg(test)]
+pub(super) mod suite_on_gpus;
 
 use std::fmt;
 

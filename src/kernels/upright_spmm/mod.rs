@@ -17,6 +17,7 @@
 //! whose groups are there, and no others.
 
 mod columns;
+pub mod gpu;
 mod micro_kernel;
 mod pack;
 mod portable;
@@ -34,7 +35,6 @@ use super::sparse_product::{
     self, Columns, Design, Kernel, SparseFormat, SparseLayer, SparseProduct,
 };
 use crate::device::cpu;
-use crate::error::Error;
 use crate::sparse::UprightSparse;
 
 /// Weights in upright groups, bias and activation of one layer.
@@ -107,13 +107,4 @@ pub(crate) fn dense_height(rows: usize) -> usize {
         rows - rest + if rest == 0 { 0 } else { rest.max(4) }
     };
     if cost(9) < cost(8) { 9 } else { 8 }
-}
-
-/// What there is to say of upright groups on a GPU.
-pub(crate) fn no_gpu() -> Error {
-    Error::Unavailable {
-        what: "a kernel for upright groups on a GPU".into(),
-        reason: "there are kernels for CPUs alone".into(),
-        remedy: "run the network on the CPU, or by another policy".into(),
-    }
 }
