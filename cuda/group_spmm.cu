@@ -217,15 +217,6 @@ group_spmm_columns(const float *__restrict__ values, const u32 *__restrict__ row
         }
     }
     __syncthreads();
-    for (u32 place = threadIdx.x; place < BLOCK_ROWS * LANES; place += THREADS) {
-        const u32 row = blockIdx.y * BLOCK_ROWS + place / LANES;
-        if (row >= p.rows) continue;
-        float4 sum = SHARED4(sums, place * 4);
-        for (u32 other = 1; other < TEAMS; ++other) {
-            add(sum, 1.0f, SHARED4(sums, other * TEAM_SUMS + place * 4));
-        }
-        float *to = y + blockIdx.z * p.y_image + y_rows[row];
-        store(to, first_column, place % LANES, sum, bias[row], p.relu, p.columns, p.y_lines);
-    }
+    add_up<BLOCK_ROWS>(sums, blockIdx.y * BLOCK_ROWS, first_column, bias, y_rows, y, p);
 }
 #endif

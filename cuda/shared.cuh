@@ -124,4 +124,21 @@ __device__ __forceinline__ void store(float *row, u32 first, u32 lane, const flo
         if (column < count) row[lines(column)] = activate(results[c] + bias, relu);
     }
 }
+
+// Adds up the sums of a block's teams, ROWS rows of LANES vectors each and team by team in shared memory, and writes
+// them to Y.
+template <u32 ROWS, typename Sums, typename Params>
+__device__ __forceinline__ void add_up(Sums &sums, u32 first_row, u32 first_column, const float *bias,
+                                       const u32 *y_rows, float *y, const Params &p) {
+    for (u32 place = threadIdx.x; place < ROWS * LANES; place += THREADS) {
+        const u32 row = first_row + place / LANES;
+        if (row >= p.rows) continue;
+        float4 sum = SHARED4(sums, place * 4);
+        for (u32 other = 1; other < THREADS / LANES; ++other) {
+            add(sum, 1.0f, SHARED4(sums, (other * ROWS * LANES + place) * 4));
+        }
+        float *to = y + blockIdx.z * p.y_image + y_rows[row];
+        store(to, first_column, place % LANES, sum, bias[row], p.relu, p.columns, p.y_lines);
+    }
+}
 #endif

@@ -99,15 +99,6 @@ upright_spmm_strips(const float *__restrict__ values, const u32 *__restrict__ x_
         SHARED4(sums, team * TEAM_SUMS + (i * LANES + lane) * 4) = sum[i];
     }
     __syncthreads();
-    for (u32 place = threadIdx.x; place < HEIGHT * LANES; place += THREADS) {
-        const u32 row = blockIdx.y * HEIGHT + place / LANES;
-        if (row >= p.rows) continue;
-        float4 total = SHARED4(sums, place * 4);
-        for (u32 other = 1; other < TEAMS; ++other) {
-            add(total, 1.0f, SHARED4(sums, other * TEAM_SUMS + place * 4));
-        }
-        float *to = y + blockIdx.z * p.y_image + y_rows[row];
-        store(to, first_column, place % LANES, total, bias[row], p.relu, p.columns, p.y_lines);
-    }
+    add_up<HEIGHT>(sums, blockIdx.y * HEIGHT, first_column, bias, y_rows, y, p);
 }
 #endif

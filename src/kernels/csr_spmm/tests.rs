@@ -6,10 +6,7 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
 use super::{CsrLayer, CsrSpmm, gpu, reference};
-use crate::device::gpu::Gpu;
-use crate::error::Result;
 use crate::kernels::PackedProduct;
-use crate::kernels::gpu::{Operands, Packed};
 use crate::kernels::layout::{ColumnLayout, Input, Output, RowTable, Rows};
 use crate::kernels::sparse_product::suite::{self, Case, UnderTest};
 use crate::kernels::sparse_product::suite_on_gpus::{self, UnderTestOnGpus};
@@ -37,20 +34,9 @@ impl UnderTest for Csr {
 
 impl UnderTestOnGpus for Csr {
     type Design = gpu::Design;
+    const ONE_COLUMN: gpu::Design = gpu::Design::Vector;
     const GPU_VARIANTS: &'static [gpu::Variant] = gpu::VARIANTS;
-
-    fn one_column(design: gpu::Design) -> bool {
-        design == gpu::Design::Vector
-    }
-
-    fn pack_with(
-        device: &dyn Gpu,
-        variant: &'static gpu::Variant,
-        layer: &CsrLayer<'_>,
-        operands: &Operands,
-    ) -> Result<Packed> {
-        gpu::pack_with(device, variant, layer, operands)
-    }
+    const PACK_WITH: suite_on_gpus::PackWith<Self, gpu::Design> = gpu::pack_with;
 }
 
 /// Weights one by one: groups of one.

@@ -6,9 +6,7 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
 use super::{GroupLayer, gpu, reference};
-use crate::device::gpu::Gpu;
-use crate::error::Result;
-use crate::kernels::gpu::{Operands, Packed, devices};
+use crate::kernels::gpu::{Operands, devices};
 use crate::kernels::sparse_product::suite::{self, Case, UnderTest};
 use crate::kernels::sparse_product::suite_on_gpus::{self, UnderTestOnGpus};
 use crate::sparse::GroupSparse;
@@ -42,20 +40,9 @@ impl UnderTest for GroupSparse {
 
 impl UnderTestOnGpus for GroupSparse {
     type Design = gpu::Design;
+    const ONE_COLUMN: gpu::Design = gpu::Design::Vector;
     const GPU_VARIANTS: &'static [gpu::Variant] = gpu::VARIANTS;
-
-    fn one_column(design: gpu::Design) -> bool {
-        design == gpu::Design::Vector
-    }
-
-    fn pack_with(
-        device: &dyn Gpu,
-        variant: &'static gpu::Variant,
-        layer: &GroupLayer<'_>,
-        operands: &Operands,
-    ) -> Result<Packed> {
-        gpu::pack_with(device, variant, layer, operands)
-    }
+    const PACK_WITH: suite_on_gpus::PackWith<Self, gpu::Design> = gpu::pack_with;
 }
 
 #[test]

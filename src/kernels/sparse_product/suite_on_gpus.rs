@@ -6,23 +6,20 @@ use crate::device::gpu::Gpu;
 use crate::error::Result;
 use crate::kernels::gpu::{Operands, Packed, Variant, devices};
 
+/// Packs a layer for one variant on a GPU.
+pub(in crate::kernels) type PackWith<F, D> =
+    fn(&dyn Gpu, &'static Variant<D>, &SparseLayer<'_, F>, &Operands) -> Result<Packed>;
+
 /// A format whose kernels on GPUs the suite knows.
 pub(in crate::kernels) trait UnderTestOnGpus: UnderTest {
     /// How a variant computes.
-    type Design: Copy + std::fmt::Debug + 'static;
+    type Design: Copy + std::fmt::Debug + PartialEq + 'static;
+    /// The design that is for one column alone.
+    const ONE_COLUMN: Self::Design;
     /// The table.
     const GPU_VARIANTS: &'static [Variant<Self::Design>];
-
-    /// Whether a design is for one column alone.
-    fn one_column(design: Self::Design) -> bool;
-
-    /// Packs a layer for one variant.
-    fn pack_with(
-        gpu: &dyn Gpu,
-        variant: &'static Variant<Self::Design>,
-        layer: &SparseLayer<'_, Self>,
-        operands: &Operands,
-    ) -> Result<Packed>;
+    /// What packs for a line of it.
+    const PACK_WITH: PackWith<Self, Self::Design>;
 }
 
 /// Every variant that takes the case's columns, on every device that it is written for. `spoil` changes X after it is
@@ -34,12 +31,12 @@ pub(in crate::kernels) fn check<F: UnderTestOnGpus>(
 ) {
     for gpu in devices() {
         let takes = |variant: &&'static Variant<F::Design>| {
-            variant.target == gpu.language() && (case.n == 1 || !F::one_column(variant.design))
+            variant.target == gpu.language() && (case.n == 1 || variant.design != F::ONE_COLUMN)
         };
         for variant in F::GPU_VARIANTS.iter().filter(takes) {
             check_with::<F>(variant.name, case, seed, &spoil, |layer, x, y| {
                 let operands = Operands::plain(layer.weights.shape(), case.n).unwrap();
-                F::pack_with(gpu, variant, layer, &operands).unwrap().run(gpu, x, y).unwrap();
+                (F::PACK_WITH)(gpu, variant, layer, &operands).unwrap().run(gpu, x, y).unwrap();
             });
         }
     }
