@@ -10,7 +10,6 @@ use scalpel::cli::{self, Breakeven};
 use scalpel::report::{
     BreakevenPoint, Environment, ResultsTree, Sweep, breakeven_of, breakeven_table,
 };
-use scalpel::sparse::Pattern;
 
 fn main() -> ExitCode {
     cli::main(run)
@@ -43,12 +42,6 @@ fn sweep(cli: Breakeven) -> anyhow::Result<Sweep> {
     let threads = if on_gpu { 1 } else { cli.run.thread_count() };
     let device = cli.run.device;
     anyhow::ensure!(!on_gpu || cli.isa.is_none(), "--isa is of the CPU, not of {device}");
-    let pattern = cli.pattern;
-    anyhow::ensure!(
-        !on_gpu || pattern == Pattern::Groups,
-        "--pattern {} is of the CPU, not of {device}",
-        pattern.name()
-    );
     let mut sweep = breakeven::sweep(threads);
     if on_gpu {
         sweep.device = Some(device);
@@ -65,7 +58,7 @@ fn sweep(cli: Breakeven) -> anyhow::Result<Sweep> {
     replace(&mut sweep.densities, cli.density);
     replace(&mut sweep.columns, cli.columns);
     replace(&mut sweep.widths, cli.width);
-    (sweep.isa, sweep.pattern) = (cli.isa, pattern);
+    (sweep.isa, sweep.pattern) = (cli.isa, cli.pattern);
     Ok(sweep)
 }
 

@@ -11,8 +11,7 @@ use scalpel::device::class::Hardware;
 use scalpel::engine::{AutotuneCache, Policy, profile_table};
 use scalpel::network::zoo;
 use scalpel::report::{
-    DENSE, Environment, LIBRARY, ResultsTree, SCALPEL, SpeedupRow, StoredSpeedup, speedup_groups,
-    speedup_table,
+    Environment, ResultsTree, SpeedupRow, StoredSpeedup, speedup_groups, speedup_table,
 };
 
 fn main() -> ExitCode {
@@ -27,8 +26,7 @@ fn run(cli: Speedup) -> anyhow::Result<()> {
 
     let place = BenchDevice::open(&cli.run.device)?;
     let mut context = place.context(threads)?;
-    let all = || Policy::ALL.to_vec();
-    let policies = if cli.policy.is_empty() { all() } else { cli.policy.clone() };
+    let policies = policies(&cli, context.library.is_some());
     if let Some(interpreter) = &cli.pytorch {
         let (with, version) = context.with_pytorch(interpreter)?;
         context = with;
@@ -59,6 +57,18 @@ fn run(cli: Speedup) -> anyhow::Result<()> {
     }
     anyhow::ensure!(failures.is_empty(), "not measured, see above: {}", failures.join("; "));
     Ok(())
+}
+
+/// The policies that were asked for, all where none was, and the dense one where there is no library to compare with.
+fn policies(cli: &Speedup, has_library: bool) -> Vec<Policy> {
+    let mut policies = cli.policy.clone();
+    if policies.is_empty() {
+        return Policy::ALL.to_vec();
+    }
+    if !has_library && !policies.contains(&Policy::Dense) {
+        policies.insert(0, Policy::Dense);
+    }
+    policies
 }
 
 /// The networks that were asked for, with their pruned models.
@@ -128,11 +138,8 @@ fn is_stored(cli: &Speedup, policies: &[Policy]) -> bool {
 
 /// A line on what was measured.
 fn progress(rows: &[SpeedupRow]) {
-    let time = |policy: &str| {
-        let row = rows.iter().find(|row| row.policy == policy)?;
-        Some(format!("{policy} {:.1} us", row.microseconds))
-    };
-    let times: Vec<String> = [LIBRARY, DENSE, SCALPEL].into_iter().filter_map(time).collect();
+    let time = |row: &SpeedupRow| format!("{} {:.1} us", row.policy, row.microseconds);
+    let times: Vec<String> = rows.iter().map(time).collect();
     if let Some(row) = rows.first() {
         eprintln!("{}, batch {}: {}", row.network, row.batch, times.join(", "));
     }

@@ -145,27 +145,29 @@ pub fn speedup_table(group: &SpeedupGroup<'_>) -> Table {
         "accuracy, %",
     ]);
     for one in &group.members {
-        let Some(scalpel) = one.row(SCALPEL) else { continue };
+        let Some(first) = one.first() else { continue };
+        let scalpel = one.row(SCALPEL);
         let time = |row: Option<&SpeedupRow>| {
             row.map_or(NOT_MEASURED.into(), |row| format!("{:.1}", row.microseconds))
         };
         let dense = one.fastest_dense();
         let fastest = dense.map_or(String::new(), |row| format!(" ({})", row.policy));
-        let bytes = |dense: &SpeedupRow| 100.0 * scalpel.bytes as f64 / dense.bytes.max(1) as f64;
-        let share = one.row(DENSE).map(bytes);
+        let bytes = |(scalpel, dense): (&SpeedupRow, &SpeedupRow)| {
+            format!("{:.1}%", 100.0 * scalpel.bytes as f64 / dense.bytes.max(1) as f64)
+        };
         let mut cells = vec![
-            scalpel.network.clone(),
+            first.network.clone(),
             time(one.row(LIBRARY)),
             format!("{}{fastest}", time(dense)),
         ];
         cells.extend(COLUMNS.map(|policy| times(one.row(policy).and_then(over_library))));
-        cells.push(times(Some(scalpel.speedup_over_dense)));
-        cells.push(format!("{:.1}", scalpel.microseconds));
-        cells.push(share.map_or(String::new(), |share| format!("{share:.1}%")));
-        cells.push(match scalpel.accuracy {
-            Some([before, after]) => format!("{before:.2} → {after:.2}"),
-            None if scalpel.is_random() => "not trained".into(),
-            None => NOT_MEASURED.into(),
+        cells.push(times(scalpel.map(|row| row.speedup_over_dense)));
+        cells.push(time(scalpel));
+        cells.push(scalpel.zip(one.row(DENSE)).map_or(String::new(), bytes));
+        cells.push(match scalpel.map(|row| (row.accuracy, row.is_random())) {
+            Some((Some([before, after]), _)) => format!("{before:.2} → {after:.2}"),
+            Some((None, true)) => "not trained".into(),
+            _ => NOT_MEASURED.into(),
         });
         table.row(cells);
     }

@@ -128,6 +128,16 @@ fn means_are_geometric_over_the_fastest_dense_contestant_of_each_network() {
 }
 
 #[test]
+fn a_selection_of_policies_has_its_rows() {
+    let stored = [measured("lenet-5", 1, &[(LIBRARY, 80.0, 100), ("upright", 5.0, 10)])];
+    let groups = speedup_groups(&stored);
+    let table = speedup_table(&groups[0]).markdown();
+    let row = table.lines().nth(2).unwrap();
+    assert!(row.contains("lenet-5") && row.contains("16.00x"), "{table}");
+    assert!(row.contains("not measured"), "{table}");
+}
+
+#[test]
 fn the_section_says_what_was_not_measured_and_equal_rows_give_equal_bytes() {
     let (section, plots) = section(&both()).unwrap();
     assert_eq!((&section, &plots), (&super::section(&both()).unwrap().0, &plots));
