@@ -151,11 +151,20 @@ fn a_gpu_takes_part_where_there_is_one() {
         assert!(stderr(&output).contains("is not available"), "{}", stderr(&output));
         return scalpel::test_support::skip("wgpu", &stderr(&output));
     }
-    let points: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let kernels: Vec<&str> =
-        points.as_array().unwrap().iter().map(|point| point["kernel"].as_str().unwrap()).collect();
-    assert_eq!(kernels, ["group_spmm_f32_wgsl_n1", "group_spmm_f32_wgsl_columns32"]);
-    assert!(points[0]["gflops"].as_f64().unwrap() > 0.0);
+    let kernels = |output: &Output| -> Vec<String> {
+        let points: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+        assert!(points.iter().all(|point| point["gflops"].as_f64().unwrap() > 0.0), "{points:?}");
+        points.iter().map(|point| point["kernel"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(kernels(&output), ["group_spmm_f32_wgsl_n1", "group_spmm_f32_wgsl_columns32"]);
+    let upright = |more: &[&str]| {
+        breakeven(&results, &[&sweep[..], &["--json", "--pattern", "upright"], more].concat())
+    };
+    let of_upright = kernels(&upright(&[]));
+    assert_eq!(of_upright[0], "upright_spmm_f32_wgsl_n1");
+    assert!(of_upright[1].starts_with("upright_spmm_f32_wgsl_strips"), "{of_upright:?}");
+    let refused = upright(&["--width", "3"]);
+    assert!(stderr(&refused).contains("a group height of 2, 4, 8 or 16"), "{refused:?}");
 }
 
 #[test]
@@ -169,8 +178,6 @@ fn a_device_that_is_not_there_is_an_error_that_says_what_to_do() {
     assert!(stderr(&output).contains("is not available"), "{}", stderr(&output));
     let output = breakeven(folder.path(), &["--device", "wgpu", "--isa", "avx2"]);
     assert!(!output.status.success() && stderr(&output).contains("--isa"), "{}", stderr(&output));
-    let output = breakeven(folder.path(), &["--device", "wgpu", "--pattern", "upright"]);
-    assert!(!output.status.success() && stderr(&output).contains("--pattern"), "{output:?}");
 }
 
 #[test]

@@ -294,12 +294,12 @@ mod tests {
         let mut policies: Vec<_> = under_test.models.iter().map(|model| model.policy).collect();
         policies.dedup();
         assert_eq!(policies, TECHNIQUES.map(|(policy, _)| policy));
-        let of_simd = under_test.models.iter().filter(|model| model.policy == Policy::Simd);
-        let [simd, other] = of_simd.collect::<Vec<_>>()[..] else { panic!("two are published") };
-        assert_eq!(simd.from, "zoo/lenet-5-simd-pruning-high-rate");
-        assert_eq!(other.from, "zoo/lenet-5-simd-pruning");
-        let (plain, _) = crate::models::open(zoo_folder(), "lenet-5-simd-pruning").unwrap();
-        assert!(simd.card.as_ref().unwrap().accuracy > plain.accuracy, "the more accurate one");
+        let of_simd = || under_test.models.iter().filter(|model| model.policy == Policy::Simd);
+        let accuracies: Vec<f64> =
+            of_simd().map(|model| model.card.as_ref().unwrap().accuracy).collect();
+        assert!(accuracies.len() > 1 && accuracies.is_sorted_by(|a, b| a >= b), "{accuracies:?}");
+        let simd = of_simd().next().unwrap();
+        assert!(simd.from.starts_with("zoo/lenet-5-simd-pruning"), "{}", simd.from);
         simd.weights.check(&simd.network).unwrap();
     }
 

@@ -35,7 +35,7 @@ built_in! {
         "combined_pruning_counts" "magnitude_pruning" "magnitude_pruning_medium" "random_pruning"
         "random_pruning_medium";
     "nin":
-        "node_pruning" "node_pruning_short" "node_pruning_gpu" "simd_pruning" "simd_pruning_short"
+        "node_pruning" "node_pruning_short" "node_pruning_medium" "node_pruning_gpu" "simd_pruning" "simd_pruning_short"
         "upright_pruning" "upright_pruning_short" "upright_pruning_short_ordered" "combined_pruning" "combined_pruning_short"
         "combined_pruning_short_one_stage" "combined_pruning_short_two_stages" "magnitude_pruning"
         "magnitude_pruning_short" "random_pruning" "random_pruning_short";
