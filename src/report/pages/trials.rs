@@ -112,8 +112,8 @@ fn last_epochs(rows: &[EpochRow], stage: &Stage) -> f64 {
 fn as_long_as(trial: &Recipe, recipe: Recipe) -> Recipe {
     let stages = recipe.stages.iter().filter_map(|stage| {
         let of_trial = trial.stages.iter().find(|other| other.name == stage.name)?;
-        let &Stage { epochs, learning_rate_epochs, one_cycle, keep, .. } = of_trial;
-        Some(Stage { epochs, learning_rate_epochs, one_cycle, keep, ..stage.clone() })
+        let &Stage { epochs, learning_rate_epochs, keep, .. } = of_trial;
+        Some(Stage { epochs, learning_rate_epochs, keep, ..stage.clone() })
     });
     Recipe { stages: stages.collect(), ..recipe }
 }
