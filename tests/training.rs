@@ -10,7 +10,9 @@ use scalpel::data::{
 use scalpel::error::{Error, Result};
 use scalpel::network::Weights;
 use scalpel::test_support;
-use scalpel::train::recipe::{Distribution, Keep, Precision, Prune, Recipe, Technique};
+use scalpel::train::recipe::{
+    Distribution, Keep, OneCycle, Precision, Prune, Recipe, Stage, Technique,
+};
 use scalpel::train::{EpochMetrics, Observer, Outcome, Run, Silent};
 use tch::Device;
 
@@ -275,4 +277,24 @@ fn an_average_is_of_the_weights_after_each_epoch_and_a_stop_changes_nothing() {
     }
     assert!(trained(average, 4, &[1, 2]) == found, "a stop changed something");
     assert!(trained(average, 1, &[]) == trained(Keep::Last, 1, &[]), "too early for an average");
+}
+
+#[test]
+fn a_cycle_of_the_learning_rate_goes_on_with_every_step_and_after_a_stop() {
+    let mut recipe = Recipe::built_in("lenet-300-100", Technique::NodePruning, None).unwrap();
+    recipe.stages.truncate(1);
+    recipe.train_images = Some(1000);
+    let steps = Stage { epochs: 1, learning_rate_epochs: Some(9), ..recipe.stages[0].clone() };
+    let one_cycle = Some(OneCycle { warm_up: 0.0 });
+    let cycle = Stage { learning_rate_epochs: None, one_cycle, ..steps.clone() };
+    let of = |stage: &Stage, stops: &[usize]| {
+        weights_of(&Recipe { stages: vec![stage.clone()], ..recipe.clone() }, stops)
+    };
+    assert_ne!(
+        of(&cycle, &[]),
+        of(&steps, &[]),
+        "it begins at the same rate, and falls within the epoch"
+    );
+    let cycle = Stage { epochs: 3, ..cycle };
+    assert_eq!(of(&cycle, &[1]), of(&cycle, &[]));
 }

@@ -239,10 +239,12 @@ step_breakeven() {
 }
 
 step_sweeps() {
+  local status=0
   program breakeven --device "$cuda" --results "$work/results" --density 0.05,0.1,0.2,0.3,0.4,0.6,0.8 \
-    --columns 1,16,128,1024 --width 8
+    --columns 1,16,128,1024 --width 8 || status=1
   program breakeven --device "$cuda" --results "$work/results" --pattern upright --density 0.1,0.2,0.4 \
-    --columns 1,16,128,1024
+    --columns 1,16,128,1024 || status=1
+  return $status
 }
 
 step_training() { step_train "$here/plans/${rehearse:+rehearsal-}gpu.toml"; }
