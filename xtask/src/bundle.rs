@@ -13,9 +13,10 @@ use crate::plain_cargo;
 
 /// What `run.sh` calls, and the name it has there.
 const BINARIES: [&str; 4] = ["breakeven", "campaign", "evaluate", "speedup"];
-/// Campaigns that can be run there, and models whose speed can be measured: folders of the checkout, and
-/// what they are called in the bundle.
-const FOLDERS: [(&str, &str); 2] = [("experiments/plans", "plans"), ("zoo", "zoo")];
+/// Campaigns that can be run there.
+const PLANS: &str = "experiments/plans";
+/// Models whose speed can be measured.
+const ZOO: &str = "zoo";
 const BENCHES: [&str; 2] = ["group_spmm", "masked_dense"];
 const TESTS: &str = "conformance";
 /// The folder of the programs.
@@ -61,15 +62,15 @@ pub fn make(root: &Path, folder: &Path, profile: &str) -> Result<()> {
     let script = fresh.join("run.sh");
     fs::write(&script, SCRIPT).with_context(|| format!("cannot write {}", script.display()))?;
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
-    for (from, to) in FOLDERS {
-        copy_files(&root.join(from), &fresh.join(to))?;
-    }
+    copy_files(&root.join(PLANS), &fresh.join("plans"), |_| true)?;
+    copy_files(&root.join(ZOO), &fresh.join("zoo"), is_pruned)?;
     let mnist = copy_mnist(&fresh.join("data/mnist"))?;
     fs::write(fresh.join("COMMIT"), commit(root)).context("cannot write COMMIT")?;
     let (bytes, tree) = (size(&fresh)?, tree_size(root)?);
     ensure!(
         bytes + tree <= MOST_BYTES,
-        "the bundle has {bytes} bytes and the checkout {tree}, together more than {MOST_BYTES}"
+        "the bundle has {bytes} bytes and the checkout {tree}, together more than {MOST_BYTES}: {}",
+        largest(&fresh)?
     );
     let _ = fs::remove_dir_all(folder);
     fs::rename(&fresh, folder).with_context(|| format!("cannot create {}", folder.display()))?;
@@ -207,6 +208,19 @@ fn commit(root: &Path) -> String {
     }
 }
 
+/// The three largest parts of the bundle, in words.
+fn largest(folder: &Path) -> Result<String> {
+    let mut parts = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        parts.push((if path.is_dir() { size(&path)? } else { fs::metadata(&path)?.len() }, name));
+    }
+    parts.sort_unstable_by(|a, b| b.cmp(a));
+    let told = parts.iter().take(3).map(|(bytes, name)| format!("{name} {bytes}"));
+    Ok(told.collect::<Vec<_>>().join(", "))
+}
+
 fn size(folder: &Path) -> Result<u64> {
     let mut bytes = 0;
     for entry in fs::read_dir(folder)? {
@@ -217,12 +231,41 @@ fn size(folder: &Path) -> Result<u64> {
     Ok(bytes)
 }
 
-fn copy_files(from: &Path, into: &Path) -> Result<()> {
+/// Whether a file of the zoo is of a pruned model: originals lie there for others to prune, and are the largest.
+fn is_pruned(file: &str) -> bool {
+    !file.contains("-original")
+}
+
+/// Copies the files of a folder whose names are wanted.
+fn copy_files(from: &Path, into: &Path, wanted: impl Fn(&str) -> bool) -> Result<()> {
     fs::create_dir_all(into).with_context(|| format!("cannot create {}", into.display()))?;
     for entry in fs::read_dir(from).with_context(|| format!("cannot read {}", from.display()))? {
-        let path = entry?.path();
-        let to = into.join(path.file_name().unwrap_or_default());
-        fs::copy(&path, &to).with_context(|| format!("cannot copy {}", path.display()))?;
+        let entry = entry?;
+        let name = entry.file_name();
+        if wanted(&name.to_string_lossy()) {
+            fs::copy(entry.path(), into.join(&name))
+                .with_context(|| format!("cannot copy {}", entry.path().display()))?;
+        }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bundle_takes_every_model_that_was_pruned_and_no_other() {
+        let zoo = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join(ZOO);
+        let mut pruned = 0;
+        for entry in fs::read_dir(zoo).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            // A card names the technique, an original's has none.
+            let card = fs::read_to_string(path.with_extension("toml")).unwrap();
+            assert_eq!(is_pruned(&name), card.contains("technique = "), "{name}");
+            pruned += usize::from(is_pruned(&name));
+        }
+        assert!(pruned > 0);
+    }
 }
