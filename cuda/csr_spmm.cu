@@ -6,23 +6,12 @@
 // - `tile`: a thread walks along a row for one column; 32 neighbouring columns share its weights.
 #include "shared.cuh"
 
-struct Params {
-    u32 rows;
-    u32 inner;
-    u32 columns;
-    u32 relu;
-    Lines x_lines;
-    u32 x_image;
-    Lines y_lines;
-    u32 y_image;
-};
-
 #ifdef VECTOR
 extern "C" __global__ void __launch_bounds__(THREADS)
 csr_spmm_n1(const float *__restrict__ values, const u32 *__restrict__ columns,
             const u32 *__restrict__ row_ptr, const float *__restrict__ bias,
             const u32 *__restrict__ x_rows, const u32 *__restrict__ y_rows,
-            const float *__restrict__ x, float *__restrict__ y, Params p) {
+            const float *__restrict__ x, float *__restrict__ y, SpmmParams p) {
     const u32 row = blockIdx.x * (THREADS / WARP) + threadIdx.x / WARP;
     const u32 lane = threadIdx.x % WARP;
     float sum = 0.0f;
@@ -41,7 +30,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 csr_spmm_tile(const float *__restrict__ values, const u32 *__restrict__ columns,
               const u32 *__restrict__ row_ptr, const float *__restrict__ bias,
               const u32 *__restrict__ x_rows, const u32 *__restrict__ y_rows,
-              const float *__restrict__ x, float *__restrict__ y, Params p) {
+              const float *__restrict__ x, float *__restrict__ y, SpmmParams p) {
     const u32 row = blockIdx.y * (THREADS / WARP) + threadIdx.x / WARP;
     const u32 column = blockIdx.x * WARP + threadIdx.x % WARP;
     if (row >= p.rows || column >= p.columns) return;

@@ -27,17 +27,6 @@
 // convolution reads its taps and a swizzled row finds its place.
 #include "shared.cuh"
 
-struct Params {
-    u32 rows;    // M, of this launch
-    u32 inner;   // K
-    u32 columns; // n
-    u32 relu;
-    Lines x_lines;
-    u32 x_image; // floats from one image of X to the next; the grid's z counts images
-    Lines y_lines;
-    u32 y_image;
-};
-
 #ifndef WIDTH
 #define WIDTH 8
 #endif
@@ -52,7 +41,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 group_spmm_n1(const float *__restrict__ values, const u32 *__restrict__ groups,
               const u32 *__restrict__ row_ptr, const float *__restrict__ bias,
               const u32 *__restrict__ y_rows, const float *__restrict__ x, float *__restrict__ y,
-              Params p) {
+              SpmmParams p) {
     SHARED(float, partial, THREADS / WARP);
     const u32 warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
     const u32 row = blockIdx.x * (THREADS / WARP / SPLIT) + warp / SPLIT;
@@ -93,7 +82,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 group_spmm_rows(const float *__restrict__ values, const u32 *__restrict__ groups,
                 const u32 *__restrict__ row_ptr, const float *__restrict__ bias,
                 const u32 *__restrict__ x_rows, const u32 *__restrict__ y_rows,
-                const float *__restrict__ x, float *__restrict__ y, Params p) {
+                const float *__restrict__ x, float *__restrict__ y, SpmmParams p) {
     SHARED(float, staged, CHUNK * TILE);
     const u32 team = threadIdx.x / LANES, lane = threadIdx.x % LANES;
     const u32 row = blockIdx.y * (THREADS / LANES / SPLIT) + team / SPLIT;
@@ -169,7 +158,7 @@ group_spmm_columns(const float *__restrict__ values, const u32 *__restrict__ row
                    const u32 *__restrict__ entry_ptr, const u32 *__restrict__ groups,
                    const u32 *__restrict__ block_ptr, const float *__restrict__ bias,
                    const u32 *__restrict__ x_rows, const u32 *__restrict__ y_rows,
-                   const float *__restrict__ x, float *__restrict__ y, Params p) {
+                   const float *__restrict__ x, float *__restrict__ y, SpmmParams p) {
     SHARED(float, sums, TEAMS * TEAM_SUMS);
     const u32 team = threadIdx.x / LANES, lane = threadIdx.x % LANES;
     const u32 first_column = blockIdx.x * LANES * 4;

@@ -50,6 +50,18 @@ struct Lines {
     }
 };
 
+// A sparse product's sizes, and where its operands lie.
+struct SpmmParams {
+    u32 rows;    // M, of this launch
+    u32 inner;   // K
+    u32 columns; // n
+    u32 relu;
+    Lines x_lines;
+    u32 x_image; // floats from one image of X to the next; the grid's z counts images
+    Lines y_lines;
+    u32 y_image;
+};
+
 // The weights of a group, or a part of one: COUNT side by side, from a multiple of COUNT on.
 template <u32 COUNT> struct Weights {
     float at[COUNT];

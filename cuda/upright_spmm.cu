@@ -17,17 +17,6 @@
 // Preconditions: `values` is aligned to 16 bytes, and so is every row of X where VECTOR is 1.
 #include "shared.cuh"
 
-struct Params {
-    u32 rows;    // M, of this launch
-    u32 inner;   // K
-    u32 columns; // n
-    u32 relu;
-    Lines x_lines;
-    u32 x_image; // floats from one image of X to the next; the grid's z counts images
-    Lines y_lines;
-    u32 y_image;
-};
-
 #ifdef N1
 constexpr u32 GROUPS = WARP / HEIGHT; // of a warp at once
 static_assert(GROUPS * HEIGHT == WARP, "a warp reads whole groups");
@@ -36,7 +25,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 upright_spmm_n1(const float *__restrict__ values, const u32 *__restrict__ x_rows,
                 const u32 *__restrict__ strip_ptr, const float *__restrict__ bias,
                 const u32 *__restrict__ y_rows, const float *__restrict__ x, float *__restrict__ y,
-                Params p) {
+                SpmmParams p) {
     SHARED(float, partial, THREADS / WARP * HEIGHT);
     const u32 warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
     const u32 strip = blockIdx.x * (THREADS / WARP / SPLIT) + warp / SPLIT;
@@ -73,7 +62,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 2)
 upright_spmm_strips(const float *__restrict__ values, const u32 *__restrict__ x_rows,
                     const u32 *__restrict__ strip_ptr, const float *__restrict__ bias,
                     const u32 *__restrict__ y_rows, const float *__restrict__ x, float *__restrict__ y,
-                    Params p) {
+                    SpmmParams p) {
     SHARED(float, sums, TEAMS * TEAM_SUMS);
     const u32 team = threadIdx.x / LANES, lane = threadIdx.x % LANES;
     const u32 first_column = blockIdx.x * LANES * 4;

@@ -4,15 +4,6 @@
 // - `n1`: 32 threads share a row of one column's product.
 // - `tile`: a thread walks along a row for one column; 32 neighbouring columns share its weights.
 
-struct Params {
-    rows: u32,
-    inner: u32,
-    columns: u32,
-    relu: u32,
-    @align(16) x: Lines,
-    @align(16) y: Lines,
-}
-
 //:n1
 @group(0) @binding(0) var<storage, read> values: array<f32>;
 @group(0) @binding(1) var<storage, read> columns: array<u32>;
@@ -22,7 +13,7 @@ struct Params {
 @group(0) @binding(5) var<storage, read> y_rows: array<u32>;
 @group(0) @binding(6) var<storage, read> x: array<f32>;
 @group(0) @binding(7) var<storage, read_write> y: array<f32>;
-@group(0) @binding(8) var<uniform> p: Params;
+@group(0) @binding(8) var<uniform> p: SpmmParams;
 
 var<workgroup> partial: array<f32, THREADS>;
 
@@ -60,7 +51,7 @@ fn csr_spmm_n1(
 @group(0) @binding(5) var<storage, read> y_rows: array<u32>;
 @group(0) @binding(6) var<storage, read> x: array<f32>;
 @group(0) @binding(7) var<storage, read_write> y: array<f32>;
-@group(0) @binding(8) var<uniform> p: Params;
+@group(0) @binding(8) var<uniform> p: SpmmParams;
 
 @compute @workgroup_size(THREADS)
 fn csr_spmm_tile(

@@ -2,15 +2,6 @@
 // ladder of designs are those of cuda/group_spmm.cu; here a warp's exchange is one through workgroup
 // memory, and weights are read in pairs, since every width is a multiple of two.
 
-struct Params {
-    rows: u32,    // M, of this launch
-    inner: u32,   // K
-    columns: u32, // n
-    relu: u32,
-    @align(16) x: Lines,
-    @align(16) y: Lines,
-}
-
 const PAIRS: u32 = WIDTH / 2u;
 
 //:n1
@@ -21,7 +12,7 @@ const PAIRS: u32 = WIDTH / 2u;
 @group(0) @binding(4) var<storage, read> y_rows: array<u32>;
 @group(0) @binding(5) var<storage, read> x: array<f32>;
 @group(0) @binding(6) var<storage, read_write> y: array<f32>;
-@group(0) @binding(7) var<uniform> p: Params;
+@group(0) @binding(7) var<uniform> p: SpmmParams;
 
 // A row is shared by TEAM threads.
 const TEAM: u32 = 32u * SPLIT;
@@ -69,7 +60,7 @@ fn group_spmm_n1(
 @group(0) @binding(5) var<storage, read> y_rows: array<u32>;
 @group(0) @binding(6) var<storage, read> x: array<f32>;
 @group(0) @binding(7) var<storage, read_write> y: array<f32>;
-@group(0) @binding(8) var<uniform> p: Params;
+@group(0) @binding(8) var<uniform> p: SpmmParams;
 
 const_assert THREADS % (LANES * SPLIT) == 0u; // a block holds whole rows of teams
 const_assert CHUNK % WIDTH == 0u; // no group lies in two chunks
@@ -152,7 +143,7 @@ fn group_spmm_rows(
 @group(0) @binding(7) var<storage, read> y_rows: array<u32>;
 @group(0) @binding(8) var<storage, read> x: array<f32>;
 @group(0) @binding(9) var<storage, read_write> y: array<f32>;
-@group(0) @binding(10) var<uniform> p: Params;
+@group(0) @binding(10) var<uniform> p: SpmmParams;
 
 const TEAMS: u32 = THREADS / LANES;
 const_assert TEAMS * LANES == THREADS; // a block holds whole teams

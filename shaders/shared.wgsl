@@ -28,6 +28,16 @@ fn along(column: u32, lines: Lines) -> u32 {
     return column / lines.width * lines.down + column % lines.width * lines.right;
 }
 
+// A sparse product's sizes, and where its operands lie.
+struct SpmmParams {
+    rows: u32,    // M, of this launch
+    inner: u32,   // K
+    columns: u32, // n
+    relu: u32,
+    @align(16) x: Lines,
+    @align(16) y: Lines,
+}
+
 // Where a thread's four columns lie in a row, and which of them exist.
 struct Columns {
     offsets: vec4<u32>,

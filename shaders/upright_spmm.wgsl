@@ -2,22 +2,13 @@
 // those of cuda/upright_spmm.cu; here a warp's exchange is one through workgroup memory, and `strips` reads weights in
 // pairs, since every height is a multiple of two.
 
-struct Params {
-    rows: u32,    // M, of this launch
-    inner: u32,   // K
-    columns: u32, // n
-    relu: u32,
-    @align(16) x: Lines,
-    @align(16) y: Lines,
-}
-
 @group(0) @binding(1) var<storage, read> x_rows: array<u32>;
 @group(0) @binding(2) var<storage, read> strip_ptr: array<u32>;
 @group(0) @binding(3) var<storage, read> bias: array<f32>;
 @group(0) @binding(4) var<storage, read> y_rows: array<u32>;
 @group(0) @binding(5) var<storage, read> x: array<f32>;
 @group(0) @binding(6) var<storage, read_write> y: array<f32>;
-@group(0) @binding(7) var<uniform> p: Params;
+@group(0) @binding(7) var<uniform> p: SpmmParams;
 
 //:n1
 @group(0) @binding(0) var<storage, read> values: array<f32>;
