@@ -298,3 +298,21 @@ fn a_cycle_of_the_learning_rate_goes_on_with_every_step_and_after_a_stop() {
     let cycle = Stage { epochs: 3, ..cycle };
     assert_eq!(of(&cycle, &[1]), of(&cycle, &[]));
 }
+
+#[test]
+fn a_stages_weight_decays_are_the_recipes_times_its_factor() {
+    let mut recipe = Recipe::built_in("lenet-300-100", Technique::NodePruning, None).unwrap();
+    recipe.stages.truncate(1);
+    recipe.stages[0].epochs = 1;
+    recipe.train_images = Some(1000);
+    let with = |[all, first]: [f64; 2], factor| {
+        let mut recipe = recipe.clone();
+        recipe.weight_decay = all;
+        recipe.weight_decay_of.insert("ip1.weight", first);
+        recipe.stages[0].weight_decay_factor = factor;
+        weights_of(&recipe, &[])
+    };
+    let fourfold = with([0.0078125, 0.03125], Some(4.0));
+    assert_eq!(fourfold, with([0.03125, 0.125], None));
+    assert_ne!(fourfold, with([0.0078125, 0.03125], None));
+}

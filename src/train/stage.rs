@@ -76,14 +76,15 @@ fn node_stage(prune: Option<&Prune>) -> Option<NodeStage<'_>> {
     }
 }
 
-/// A recipe's optimiser.
-fn optimiser(recipe: &Recipe, network: &Network) -> Result<Sgd> {
+/// The optimiser of a recipe's stage.
+fn optimiser(recipe: &Recipe, stage: &Stage, network: &Network) -> Result<Sgd> {
+    let factor = stage.weight_decay_factor.unwrap_or(1.0);
     let (mut decays, factors) =
-        (recipe.weight_decay_of.clone(), recipe.learning_rate_factor_of.clone());
+        (recipe.weight_decay_of.scaled(factor), recipe.learning_rate_factor_of.clone());
     for site in network.mask_sites()? {
         decays.insert(format!("{}.beta", site.name), 0.0);
     }
-    Ok(Sgd::new(recipe.momentum, recipe.weight_decay, decays, factors))
+    Ok(Sgd::new(recipe.momentum, factor * recipe.weight_decay, decays, factors))
 }
 
 impl<'a> Trainer<'a> {
@@ -116,7 +117,7 @@ impl<'a> Trainer<'a> {
         let node_stage = node_stage(stage.prune.as_ref());
         let (parameters, trained) = parameters_of(network, weights, format, device)?;
         let weight_masks = mask_tensors(&masks, &parameters, format, device)?;
-        let sgd = optimiser(recipe, network)?;
+        let sgd = optimiser(recipe, stage, network)?;
         let mut trainer = Self {
             context,
             stage,

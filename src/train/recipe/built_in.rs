@@ -29,11 +29,11 @@ built_in! {
         "random_pruning_half_rate_short";
     "convnet":
         "node_pruning" "node_pruning_short" "node_pruning_half_rate" "node_pruning_half_rate_short"
-        "node_pruning_deep" "node_pruning_counts" "node_pruning_counts_average" "simd_pruning" "simd_pruning_deep" "simd_pruning_short"
-        "simd_pruning_short_deep" "simd_pruning_medium" "upright_pruning" "upright_pruning_ordered"
-        "upright_pruning_medium_refined" "upright_pruning_medium_fast" "combined_pruning" "combined_pruning_all"
-        "combined_pruning_counts" "magnitude_pruning" "magnitude_pruning_medium" "random_pruning"
-        "random_pruning_medium";
+        "node_pruning_deep" "node_pruning_counts" "node_pruning_counts_average" "node_pruning_counts_decay"
+        "simd_pruning" "simd_pruning_deep" "simd_pruning_short" "simd_pruning_short_deep" "simd_pruning_medium"
+        "upright_pruning" "upright_pruning_ordered" "upright_pruning_medium_refined" "upright_pruning_medium_fast"
+        "combined_pruning" "combined_pruning_all" "combined_pruning_counts" "combined_pruning_counts_decay"
+        "magnitude_pruning" "magnitude_pruning_medium" "random_pruning" "random_pruning_medium";
     "nin":
         "node_pruning" "node_pruning_short" "node_pruning_medium" "node_pruning_gpu" "simd_pruning" "simd_pruning_short"
         "upright_pruning" "upright_pruning_short" "upright_pruning_short_ordered" "combined_pruning" "combined_pruning_short"
@@ -247,6 +247,10 @@ mod tests {
             ("learning_rate_epochs = 15\none_cycle = { warm_up = 0.3 }", "found both"),
             ("learning_rate_epochs = 0", "learning_rate_epochs: expected at least 1"),
             ("one_cycle = { warm_up = 1.0 }", "stage original, one_cycle"),
+            (
+                "learning_rate_epochs = 15\nweight_decay_factor = -1.0",
+                "weight_decay_factor: expected 0 or more",
+            ),
         ] {
             let text = text.replacen("learning_rate_epochs = 15", to, 1);
             let error = Recipe::parse(&text, "recipe").unwrap_err().to_string();

@@ -68,7 +68,7 @@ impl Recipe {
         let found = format!("{:?}", stage.prune);
         let none = !is_given || stage.prune.is_none();
         require(none, "prune", "none, beside original_weights", &found)?;
-        check_learning_rate(stage)?;
+        check_rates(stage)?;
         let soft = stage.soft_epochs();
         require(soft <= stage.epochs, "soft_epochs", "no more than the stage's epochs", &soft)?;
         check_average(stage, network)?;
@@ -88,10 +88,13 @@ impl Recipe {
     }
 }
 
-/// Refuses a learning rate that is none, or that does not say how it goes on.
-fn check_learning_rate(stage: &Stage) -> Result<(), Complaint> {
+/// Refuses a learning rate or a weight decay that is none, and a rate that does not say how it goes on.
+fn check_rates(stage: &Stage) -> Result<(), Complaint> {
     let Stage { learning_rate: rate, learning_rate_epochs: falls, one_cycle, .. } = *stage;
     require(finite(rate), "learning_rate", "0 or more", &rate)?;
+    if let Some(factor) = stage.weight_decay_factor {
+        require(finite(factor), "weight_decay_factor", "0 or more", &factor)?;
+    }
     let expected = "either learning_rate_epochs or one_cycle";
     let found = if falls.is_some() { "both" } else { "neither" };
     require(falls.is_some() != one_cycle.is_some(), "learning_rate", expected, &found)?;

@@ -261,13 +261,14 @@ impl Recipe {
             let quick_epochs = None;
             let prune = stage.prune.clone().map(|prune| prune.shortened(share));
             let (name, keep) = (stage.name.clone(), stage.keep.shortened(share));
-            let Stage { learning_rate, one_cycle, .. } = *stage;
+            let Stage { learning_rate, one_cycle, weight_decay_factor, .. } = *stage;
             Some(Stage {
                 name,
                 learning_rate,
                 epochs,
                 learning_rate_epochs,
                 one_cycle,
+                weight_decay_factor,
                 quick_epochs,
                 compact,
                 prune,

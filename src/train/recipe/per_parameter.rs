@@ -22,6 +22,11 @@ impl PerParameter {
         self.0.insert(name.into(), number);
     }
 
+    /// Each number that many times.
+    pub fn scaled(&self, factor: f64) -> Self {
+        Self(self.0.iter().map(|(name, number)| (name.clone(), factor * number)).collect())
+    }
+
     /// Whether no parameter has one.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -20,6 +20,9 @@ pub struct Stage {
     /// One cycle of the learning rate over the whole stage, instead of steps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub one_cycle: Option<OneCycle>,
+    /// How many times the recipe's weight decays this stage's are; once, where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight_decay_factor: Option<f64>,
     /// Passes over the training images.
     pub epochs: usize,
     /// Passes in the quick version, which drops the stage where this is absent.
