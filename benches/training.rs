@@ -169,6 +169,7 @@ fn epochs(json: JsonArg) {
             learning_rate: 0.01,
             learning_rate_epochs: Some(100),
             one_cycle: None,
+            weight_decay_factor: None,
             epochs: ROUNDS + 1,
             quick_epochs: None,
             compact: false,
