@@ -32,8 +32,8 @@ built_in! {
         "node_pruning_deep" "node_pruning_counts" "node_pruning_counts_average" "node_pruning_counts_decay"
         "simd_pruning" "simd_pruning_deep" "simd_pruning_short" "simd_pruning_short_deep" "simd_pruning_medium"
         "upright_pruning" "upright_pruning_ordered" "upright_pruning_medium_refined" "upright_pruning_medium_fast"
-        "combined_pruning" "combined_pruning_all" "combined_pruning_counts" "combined_pruning_counts_decay"
-        "magnitude_pruning" "magnitude_pruning_medium" "random_pruning" "random_pruning_medium";
+        "combined_pruning" "combined_pruning_all" "combined_pruning_counts" "magnitude_pruning"
+        "magnitude_pruning_medium" "random_pruning" "random_pruning_medium";
     "nin":
         "node_pruning" "node_pruning_short" "node_pruning_medium" "node_pruning_gpu" "simd_pruning" "simd_pruning_short"
         "upright_pruning" "upright_pruning_short" "upright_pruning_short_ordered" "combined_pruning" "combined_pruning_short"
