@@ -1,8 +1,9 @@
 //! The forward pass of a network, which training differentiates and which kernels are compared with.
 
-use tch::{Kind, TchError, Tensor};
+use tch::{Device, Kind, TchError, Tensor};
 
 use super::Tensors;
+use super::dropout::dropout;
 use crate::error::{Error, Result};
 use crate::network::{BatchNorm, Conv, Group, Groups, LocalResponseNorm, Network, Op, Pool};
 
@@ -52,11 +53,14 @@ pub fn forward(
             }
             Op::LocalResponseNorm(norm) => local_response_norm(norm, &x),
             Op::BatchNorm(norm) => batch_norm(&own, norm, mode, &x)?,
-            Op::Dropout(dropout) => match mode {
+            Op::Dropout(own_rate) => match mode {
                 Mode::Inference => Ok(x),
                 Mode::Training(rates) => match rates.get(name) {
-                    None => x.f_dropout(dropout.p, true),
-                    Some(rate) => dropped(&x, rate),
+                    Some(rate) => dropout(&x, rate),
+                    None if x.device() == Device::Cpu => {
+                        dropout(&x, &Tensor::from(own_rate.p as f32))
+                    }
+                    None => x.f_dropout(own_rate.p, true),
                 },
             },
             Op::Mask => match mask_tensors.get(name) {
@@ -149,13 +153,6 @@ fn masked(mask: &Tensor, x: &Tensor) -> Computed {
 fn writes_anew(network: &Network, place: usize) -> bool {
     let before = place.checked_sub(1).map(|before| &network.layers[before].op);
     matches!(before, Some(Op::Conv(_) | Op::Linear(_)))
-}
-
-/// Dropout at a rate below 1 that lies on the device: nothing waits for its value.
-fn dropped(x: &Tensor, rate: &Tensor) -> Computed {
-    let kept = x.f_rand_like()?.f_ge_tensor(rate)?;
-    let scale = kept.f_div(&rate.f_rsub_scalar(1.0)?)?;
-    x.f_mul(&scale.f_to_kind(x.kind())?)
 }
 
 /// `x` in the numbers that `parameter` has.

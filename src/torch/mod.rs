@@ -2,6 +2,7 @@
 //! ([`forward()`]), a network ready to run ([`TorchNetwork`]), devices and memory formats.
 
 mod device;
+mod dropout;
 mod forward;
 pub mod memory;
 mod memory_format;
