@@ -8,9 +8,9 @@ const DRAWS: f64 = 65536.0;
 /// Sets each number of `x` to 0 with probability `rate`, to within 1/65536, and divides the others by 1 - `rate`.
 /// `rate` is a single number below 1 on the device of `x`: nothing waits for its value. The strides of `x` leave no gaps.
 ///
-/// libtorch's own dropout on a CPU draws each number by itself, on one thread: a fifth of the time of NIN's training
-/// step in bf16 was spent there on two cores (AMD EPYC, family 25, model 17). Here one draw of its stream decides
-/// about four numbers, and all threads compare.
+/// libtorch's own dropout on a CPU draws for each number by itself, on one thread: a tenth of the time of NIN's training
+/// step in bf16, two threads (AMD EPYC, family 25, model 17), most of which this saves. Here one draw of its stream
+/// decides about four numbers, and all threads compare.
 ///
 /// # Errors
 /// Whatever libtorch refuses.
